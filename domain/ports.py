@@ -1,0 +1,98 @@
+"""What the domain needs of the world, as Protocols. Each has a real thing and a fake that pass one contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from domain.outcomes import AcquisitionOutcome, Credential, DeviceAuthorization, MailReport, RenewalOutcome
+from domain.profile import ProfileState
+from domain.secret import Secret
+
+
+class Clock(Protocol):
+    """The one source of time."""
+
+    def now(self) -> datetime:
+        """This instant, aware, in UTC."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A token endpoint's reply as it came: nothing of it has been parsed."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    received_at: datetime
+
+    def __repr__(self) -> str:
+        return f"Reply(status={self.status}, {len(self.body)} bytes)"
+
+
+class Exchange(Protocol):
+    """The place in the escrow for one reply of a token endpoint.
+
+    The reply is kept before it is parsed. An exchange that has a reply already is answered from it and sends
+    nothing: that is how a reply that was kept before a crash is read after it.
+    """
+
+    @property
+    def reply(self) -> Reply | None:
+        """The reply that is kept, if one is."""
+        ...
+
+    def keep(self, reply: Reply) -> None:
+        """Seal the reply and put it on stable storage; returns when it is there."""
+        ...
+
+
+class Provider(Protocol):
+    """An authorization server and our client registration there."""
+
+    name: str
+
+    def request_device_code(self, scopes: Sequence[str], now: datetime) -> DeviceAuthorization:
+        """Ask for a device code (RFC 8628 section 3.1).
+
+        Raises:
+            Unreachable: no answer, or not one that says anything.
+            Failed: the provider refuses; the message names the setting to correct.
+        """
+        ...
+
+    def redeem_device_code(self, pending: DeviceAuthorization, exchange: Exchange, now: datetime) -> AcquisitionOutcome:
+        """Ask once whether the person has finished (RFC 8628 section 3.4)."""
+        ...
+
+    def refresh(self, credential: Credential, exchange: Exchange, now: datetime) -> RenewalOutcome:
+        """Exchange the refresh token for a new access token (RFC 6749 section 6).
+
+        Keeps the old refresh token if the reply has none.
+        """
+        ...
+
+    def revoke(self, credential: Credential) -> bool:
+        """Tell the provider to forget the grant (RFC 7009); False if it has no such endpoint or did not agree."""
+        ...
+
+    def scopes(self, protocol: str) -> Sequence[str]:
+        """What to ask for, for a profile of this protocol."""
+        ...
+
+
+class MailServer(Protocol):
+    """The mail server a profile names. What it answers is a report, never an exception."""
+
+    def test(self, profile: ProfileState, access_token: Secret) -> MailReport:
+        """Connect, secure the connection, sign in with the token and issue one more command."""
+        ...
+
+    def submit(
+        self, profile: ProfileState, access_token: Secret, sender: str, recipients: Sequence[str], message: bytes
+    ) -> MailReport:
+        """Hand a message over for delivery (RFC 6409); SMTP profiles only."""
+        ...

@@ -1,0 +1,195 @@
+"""One of each event there is, and how they are stored.
+
+The golden file of an event is these values as they were written once. A change here, or in an event's fields, is a
+change of what every store out there holds: the old file stays, and reads back for ever.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from eventsourcing.domain import CanMutateAggregate
+from eventsourcing.persistence import DatetimeAsISO, JSONTranscoder, Mapper, UUIDAsHex
+
+from domain.machine import Machine
+from domain.profile import Profile
+from domain.smtp_group import SmtpGroup
+from domain.token import Token
+
+NOW = datetime(2026, 3, 2, 8, 15, 30, 250000, tzinfo=UTC)
+ISSUED = datetime(2026, 3, 2, 8, 15, 29, tzinfo=UTC)
+EXPIRES = datetime(2026, 3, 2, 9, 28, 17, tzinfo=UTC)
+
+MACHINE = UUID("2f0e4a0f-3a52-4a3e-8f5e-5f4a2d9b7c01")
+PROFILE = UUID("8f5e5f4a-2d9b-4c01-9a3e-2f0e4a0f3a52")
+GROUP = UUID("c4a1b1de-90f3-4b57-b3d7-7d1e1f5a9e11")
+TOKEN = UUID("6f1c0d5e-0b1a-4a57-9a3e-0c6f5a1d2b01")
+OWN_TOKEN = UUID("0d9f6a34-52c8-4f0d-8a41-1be5a7c30c77")
+
+
+def mapper() -> Mapper[UUID]:
+    """How events become bytes: the library's JSON, with ids as hex and instants as ISO 8601."""
+    transcoder = JSONTranscoder()
+    transcoder.register(UUIDAsHex())
+    transcoder.register(DatetimeAsISO())
+    return Mapper(transcoder)
+
+
+EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
+    Machine.Created(
+        originator_id=MACHINE,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=Machine.TOPIC,
+        name="office-mfp",
+        catalogue="sharp-bp",
+        by="administrator",
+    ),
+    Machine.Removed(originator_id=MACHINE, originator_version=2, timestamp=NOW, by="administrator"),
+    Profile.Created(
+        originator_id=PROFILE,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=Profile.TOPIC,
+        machine_id=MACHINE,
+        machine="office-mfp",
+        setting="smtp-service",
+        protocol="smtp",
+        token_id=TOKEN,
+        group_id=GROUP,
+        by="administrator",
+    ),
+    Profile.Configured(
+        originator_id=PROFILE,
+        originator_version=2,
+        timestamp=NOW,
+        changes={
+            "server": "smtp.office365.com",
+            "port": 587,
+            "tls": "starttls",
+            "timeout": 20,
+            "sender_name": "Büro 2. Stock",
+            "sender_address": "scan@contoso.com",
+            "provider": "contoso",
+            "account": "scan@contoso.com",
+            "mailbox": None,
+        },
+        by="administrator",
+    ),
+    Profile.TokenReceived(
+        originator_id=PROFILE,
+        originator_version=3,
+        timestamp=NOW,
+        token_id=TOKEN,
+        generation=1,
+        provider="contoso",
+        account="scan@contoso.com",
+        by="worker",
+    ),
+    Profile.TokenDeleted(
+        originator_id=PROFILE, originator_version=4, timestamp=NOW, token_id=TOKEN, by="administrator"
+    ),
+    Profile.Linked(
+        originator_id=PROFILE,
+        originator_version=5,
+        timestamp=NOW,
+        group_id=GROUP,
+        token_id=TOKEN,
+        provider="contoso",
+        account="scan@contoso.com",
+        by="administrator",
+    ),
+    Profile.Unlinked(
+        originator_id=PROFILE, originator_version=6, timestamp=NOW, token_id=OWN_TOKEN, by="administrator"
+    ),
+    Profile.Removed(originator_id=PROFILE, originator_version=7, timestamp=NOW, by="administrator"),
+    SmtpGroup.Created(
+        originator_id=GROUP,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=SmtpGroup.TOPIC,
+        name="office-mfp",
+        token_id=TOKEN,
+        by="administrator",
+    ),
+    SmtpGroup.ProfileLinked(
+        originator_id=GROUP, originator_version=2, timestamp=NOW, profile_id=PROFILE, by="administrator"
+    ),
+    SmtpGroup.ProfileUnlinked(
+        originator_id=GROUP, originator_version=3, timestamp=NOW, profile_id=PROFILE, by="administrator"
+    ),
+    SmtpGroup.Dissolved(originator_id=GROUP, originator_version=4, timestamp=NOW, by="administrator"),
+    Token.Created(
+        originator_id=TOKEN, originator_version=1, timestamp=NOW, originator_topic=Token.TOPIC, by="administrator"
+    ),
+    Token.AuthorizationRequested(
+        originator_id=TOKEN,
+        originator_version=2,
+        timestamp=NOW,
+        attempt_id="b3b8f6f0c0de4b0d9a55d3b7b0a1c2d3",
+        ordinal=1,
+        flow="device",
+        profile="office-mfp/smtp-service",
+        provider="contoso",
+        account="scan@contoso.com",
+        expires_at=EXPIRES,
+        by="administrator",
+    ),
+    Token.AuthorizationEnded(
+        originator_id=TOKEN,
+        originator_version=3,
+        timestamp=NOW,
+        attempt_id="b3b8f6f0c0de4b0d9a55d3b7b0a1c2d3",
+        reason="wrong_account",
+        code=None,
+        signed_in_as="bob@contoso.com",
+        by="worker",
+    ),
+    Token.Retrieved(
+        originator_id=TOKEN,
+        originator_version=5,
+        timestamp=NOW,
+        attempt_id="b3b8f6f0c0de4b0d9a55d3b7b0a1c2d3",
+        generation=1,
+        provider="contoso",
+        account="scan@contoso.com",
+        subject="00000000-0000-0000-66f3-3332eca7ea81",
+        tenant="9122040d-6c67-4c5b-b112-36a304b66dad",
+        scope="https://outlook.office.com/SMTP.Send offline_access",
+        issued_at=ISSUED,
+        expires_at=EXPIRES,
+        renewable=True,
+        by="worker",
+    ),
+    Token.Renewed(
+        originator_id=TOKEN,
+        originator_version=6,
+        timestamp=NOW,
+        attempt_id="5e0f9d1c2b3a4958677685949fa0b1c2",
+        generation=2,
+        scope="https://outlook.office.com/SMTP.Send offline_access",
+        issued_at=ISSUED,
+        expires_at=EXPIRES,
+        renewable=True,
+        by="worker",
+    ),
+    Token.GrantFoundDead(
+        originator_id=TOKEN,
+        originator_version=7,
+        timestamp=NOW,
+        generation=2,
+        reason="invalid_grant",
+        code="AADSTS700082",
+        by="worker",
+    ),
+    Token.Deleted(originator_id=TOKEN, originator_version=8, timestamp=NOW, by="administrator"),
+    Token.LateReplyDiscarded(
+        originator_id=TOKEN,
+        originator_version=9,
+        timestamp=NOW,
+        attempt_id="5e0f9d1c2b3a4958677685949fa0b1c2",
+        by="worker",
+    ),
+    Token.Retired(originator_id=TOKEN, originator_version=10, timestamp=NOW, by="administrator"),
+)

@@ -1,0 +1,61 @@
+"""Each event has a golden file with the bytes it is stored as, kept for ever."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from event_examples import EVENTS, mapper
+from eventsourcing.domain import Aggregate, CanMutateAggregate
+from eventsourcing.persistence import StoredEvent
+
+import domain.machine
+import domain.profile
+import domain.smtp_group
+import domain.token
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def topic_of(event: CanMutateAggregate[UUID]) -> str:
+    return str(type(event).TOPIC)
+
+
+def golden(topic: str) -> bytes:
+    return (GOLDEN / f"{topic}.json").read_bytes()
+
+
+each_event = pytest.mark.parametrize("event", EVENTS, ids=topic_of)
+
+
+@each_event
+def test_an_event_is_stored_as_its_golden_file_says(event: CanMutateAggregate[UUID]) -> None:
+    stored = mapper().to_stored_event(event)
+    assert (stored.topic, stored.state) == (topic_of(event), golden(topic_of(event)))
+
+
+@each_event
+def test_a_golden_file_reads_back_as_the_event_it_was(event: CanMutateAggregate[UUID]) -> None:
+    topic = topic_of(event)
+    stored = StoredEvent(event.originator_id, event.originator_version, topic, golden(topic))
+    assert mapper().to_domain_event(stored) == event
+
+
+def topics() -> Iterator[str]:
+    """The topic of every event class in the domain."""
+    for module in (domain.machine, domain.profile, domain.smtp_group, domain.token):
+        for _, aggregate in inspect.getmembers(module, inspect.isclass):
+            if issubclass(aggregate, Aggregate) and aggregate.__module__ == module.__name__:
+                for _, event in inspect.getmembers(aggregate, inspect.isclass):
+                    if issubclass(event, CanMutateAggregate) and "TOPIC" in vars(event):
+                        yield vars(event)["TOPIC"]
+
+
+def test_every_event_has_one_golden_file_and_every_golden_file_an_event() -> None:
+    known = sorted(topics())
+    assert len(known) == len(set(known)) == 22
+    assert sorted(path.name for path in GOLDEN.iterdir()) == [f"{topic}.json" for topic in known]
+    assert sorted(topic_of(event) for event in EVENTS) == known

@@ -1,0 +1,53 @@
+"""A machine and the names it may have."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from domain.errors import InvalidValue
+from domain.machine import Machine, MachineState
+
+NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+MACHINE = UUID(int=1)
+
+
+@pytest.mark.parametrize("name", ["office-mfp", "m", "7", "Scanner_2.floor-3", "n" * 63])
+def test_a_machine_has_a_name_and_a_catalogue(name: str) -> None:
+    machine = Machine.add(MACHINE, name, "sharp-bp", by="administrator", now=NOW)
+    assert machine.collect_events() == [
+        Machine.Created(
+            originator_id=MACHINE,
+            originator_version=1,
+            timestamp=NOW,
+            originator_topic=Machine.TOPIC,
+            name=name,
+            catalogue="sharp-bp",
+            by="administrator",
+        )
+    ]
+    assert machine.state == MachineState(name, "sharp-bp")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "office mfp", "office/mfp", "-mfp", "mfp-", ".mfp", "mfp.", "mfp\n", "büro", "n" * 64, "..", "mfp\x00"],
+)
+def test_what_is_not_a_name_is_refused(name: str) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        Machine.add(MACHINE, name, "sharp-bp", by="administrator", now=NOW)
+    assert str(refused.value) == (
+        f"machine: {name!r} is not a name: 1 to 63 letters, digits, '.', '-' or '_', no sign at either end"
+    )
+
+
+def test_a_machine_that_was_removed_knows_it() -> None:
+    machine = Machine.add(MACHINE, "office-mfp", "sharp-bp", by="administrator", now=NOW)
+    machine.collect_events()
+    machine.remove(by="bob", now=NOW)
+    assert machine.collect_events() == [
+        Machine.Removed(originator_id=MACHINE, originator_version=2, timestamp=NOW, by="bob")
+    ]
+    assert machine.state == MachineState("office-mfp", "sharp-bp", removed=True)
