@@ -1,0 +1,249 @@
+"""The audit: what happened, what was so at an instant, and whether anybody changed the record.
+
+Everything here replays the log. `verify` believes no stored row: it recomputes the hash chain, folds the events through
+the lifecycle, and compares every column and every vault reference with what the log says they must be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from domain.errors import IllegalHistory
+from domain.profile import ProfileState
+from domain.smtp_group import SmtpGroupState
+from domain.token import TokenState
+from infrastructure.clock import instant_text
+from infrastructure.log import EventLog, Fold, LoggedEvent
+from infrastructure.rows import PROJECTION_VERSION, VIEWS, Row, write_statements
+from infrastructure.status import SettingStatus, fold_statuses
+from infrastructure.store import GENESIS, Query, link_hash
+from infrastructure.vault import CREDENTIAL, DEVICE_CODE
+
+Progress = Callable[[int], None]
+_PROGRESS_EVERY = 5000
+_BOOKKEEPING = ("originator_id", "originator_version", "originator_topic", "timestamp")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One event as a person or a program reads it: no bookkeeping, no secret, for there is none in it."""
+
+    position: int
+    at: datetime
+    aggregate: str
+    id: UUID
+    version: int
+    name: str
+    by: str
+    facts: dict[str, Any]
+    profile: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """One line of an export."""
+        return {
+            "position": self.position,
+            "at": instant_text(self.at),
+            "aggregate": self.aggregate,
+            "id": str(self.id),
+            "version": self.version,
+            "event": self.name,
+            "by": self.by,
+            "profile": self.profile,
+            "facts": self.facts,
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify` found; nothing found means the record is whole."""
+
+    events: int
+    findings: tuple[str, ...] = field(default=())
+
+
+class Audit:
+    """Reads the log; `rebuild` alone writes, and only rows the log gives again."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def records(self, profile: str | None = None) -> list[Record]:
+        """What happened, in log order: all of it, or all that touched one profile, also one that is gone."""
+        with self._log.store.reading() as query:
+            return list(_records(self._log.read(query), profile))
+
+    def statuses_as_of(self, instant: datetime) -> list[SettingStatus]:
+        """Every setting as a reader at `instant` saw it.
+
+        Folds the prefix of the log that ends with the last event stamped at or before `instant`, so a clock that
+        stepped back does not reorder what happened.
+        """
+        fold, pending = Fold(), list[LoggedEvent]()
+        with self._log.store.reading() as query:
+            for logged in self._log.read(query):
+                pending.append(logged)
+                if logged.event.timestamp <= instant:
+                    for one in pending:
+                        fold.apply(one.event)
+                    pending.clear()
+        return fold_statuses(fold, instant)
+
+    def verify(self, progress: Progress | None = None) -> Verdict:
+        """Compare the stored rows, the hash chain and the vault's references with what the log says."""
+        findings: list[str] = []
+        with self._log.store.reading() as query:
+            fold, events = self._fold(query, findings, progress)
+            findings.extend(_compare_views(query, fold))
+            findings.extend(_compare_vault(query, fold))
+        return Verdict(events, tuple(findings))
+
+    def rebuild(self, progress: Progress | None = None) -> int:
+        """Replay the log into new rows, in one transaction; returns the number of events.
+
+        Raises:
+            IllegalHistory: the log itself is not legal; the rows are left as they were.
+        """
+        fold, events = Fold(), 0
+        with self._log.store.writing(alone=True) as query:
+            for logged in self._log.read(query):
+                fold.apply(logged.event)
+                events += 1
+                if progress and events % _PROGRESS_EVERY == 0:
+                    progress(events)
+            for table in VIEWS:
+                query.run(f"DELETE FROM {table}")  # noqa: S608 - our own table names
+            for statement, parameters in write_statements(view for view in fold.views() if view.row):
+                query.run_many(statement, parameters)
+            query.run("UPDATE meta SET value = ? WHERE name = 'projection_version'", (str(PROJECTION_VERSION),))
+        return events
+
+    def _fold(self, query: Query, findings: list[str], progress: Progress | None) -> tuple[Fold, int]:
+        fold, events, previous = Fold(), 0, GENESIS
+        links = {row["position"]: bytes(row["hash"]) for row in query.rows("SELECT position, hash FROM chain")}
+        for logged in _reading(self._log, query, findings):
+            previous = link_hash(previous, logged.position, logged.stored)
+            link = links.pop(logged.position, None)
+            if link != previous:
+                trouble = "has no place in the hash chain" if link is None else "does not fit the hash chain"
+                findings.append(
+                    f"event {logged.position} ({logged.stored.topic}) {trouble}: it was changed or inserted"
+                )
+                previous = link or previous
+            try:
+                fold.apply(logged.event)
+            except (IllegalHistory, AttributeError, KeyError, TypeError, ValueError) as error:
+                findings.append(f"event {logged.position} ({logged.stored.topic}) is not legal: {error}")
+            events += 1
+            if progress and events % _PROGRESS_EVERY == 0:
+                progress(events)
+        findings.extend(
+            f"event {position} is in the hash chain but not in the log: it was removed" for position in links
+        )
+        return fold, events
+
+
+def _reading(log: EventLog, query: Query, findings: list[str]) -> Iterator[LoggedEvent]:
+    events = log.read(query)
+    while True:
+        try:
+            yield next(events)
+        except StopIteration:
+            return
+        except Exception as error:
+            findings.append(f"the log can't be read on from here: {error}")
+            return
+
+
+class _Concerned:
+    """Which profiles an event concerns: the profile itself, and those that use the token or are in the group."""
+
+    def __init__(self) -> None:
+        self._fold = Fold()
+        self._users: dict[UUID, set[UUID]] = {}
+
+    def apply(self, event: Any) -> set[str]:
+        """Take the next event; returns the names of the profiles it concerns, before or after it."""
+        id = event.originator_id
+        before = self._names(id)
+        was = self._fold.states.get(id)
+        self._fold.apply(event)
+        now = self._fold.states[id]
+        if isinstance(now, ProfileState):
+            if isinstance(was, ProfileState):
+                self._users[was.token_id].discard(id)
+            if not now.removed:
+                self._users.setdefault(now.token_id, set()).add(id)
+        return before | self._names(id)
+
+    def _names(self, id: UUID) -> set[str]:
+        state = self._fold.states.get(id)
+        if isinstance(state, ProfileState):
+            return {state.name}
+        members = state.members if isinstance(state, SmtpGroupState) else self._users.get(id, ())
+        profiles = (self._fold.states.get(member) for member in members)
+        return {profile.name for profile in profiles if isinstance(profile, ProfileState)}
+
+
+def _records(log: Iterable[LoggedEvent], wanted: str | None) -> Iterator[Record]:
+    concerned = _Concerned()
+    for logged in log:
+        event = logged.event
+        names = concerned.apply(event)
+        if wanted is not None and wanted not in names:
+            continue
+        facts = {name: _plain(value) for name, value in vars(event).items() if name not in (*_BOOKKEEPING, "by")}
+        aggregate, _, name = type(event).__qualname__.partition(".")
+        yield Record(
+            logged.position,
+            event.timestamp,
+            aggregate,
+            event.originator_id,
+            event.originator_version,
+            name,
+            event.by,
+            facts,
+            wanted or (next(iter(names)) if len(names) == 1 else None),
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return instant_text(value)
+    return str(value) if isinstance(value, UUID) else value
+
+
+def _compare_views(query: Query, fold: Fold) -> Iterator[str]:
+    expected: dict[str, dict[str, Row]] = {table: {} for table in VIEWS}
+    for view in fold.views():
+        if view.row:
+            expected[view.table][str(view.id)] = view.row
+    for table in VIEWS:
+        for stored in query.rows(f"SELECT * FROM {table}"):  # noqa: S608 - our own table names
+            row = expected[table].pop(stored["id"], None)
+            if row is None:
+                yield f"{table} {stored['id']} is a row that the log does not give"
+            else:
+                wrong = [column for column in row if row[column] != stored[column]]
+                if wrong:
+                    yield f"{table} {stored['id']} differs from the log in {', '.join(wrong)}"
+        yield from (f"{table} {id} is missing" for id in expected[table])
+
+
+def _compare_vault(query: Query, fold: Fold) -> Iterator[str]:
+    expected: set[tuple[str, str, int]] = set()
+    for id, token in fold.of(TokenState).items():
+        if token.credential:
+            expected.add((str(id), CREDENTIAL, token.credential.number))
+        if token.attempt:
+            expected.add((str(id), DEVICE_CODE, token.attempt.ordinal))
+    rows = query.rows("SELECT token_id, kind, generation FROM vault")
+    stored = {(row["token_id"], row["kind"], row["generation"]) for row in rows}
+    yield from (
+        f"the vault has a {kind} {number} of token {id} that no event refers to"
+        for id, kind, number in stored - expected
+    )
+    yield from (f"the vault has no {kind} {number} of token {id}" for id, kind, number in expected - stored)

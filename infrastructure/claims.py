@@ -1,0 +1,110 @@
+"""Claims: the single flight over threads, processes and nodes. No event: a claim says nothing about the token.
+
+The primary key (token, kind of work, generation) lets one request for a generation leave. A claim is taken over when
+its process is dead, or too old by the database's time (PostgreSQL) or the time since boot (SQLite); a wall clock that
+steps moves neither.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from infrastructure.escrow import Work
+from infrastructure.store import Query, Store, release_claim
+
+STALE_AFTER_SECONDS = 180.0
+"""Longer than any request can take: the HTTP client's total time-out is at most 120 s."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a claim: host, boot, and process id with its start time, which tells a reused id."""
+
+    node: str
+    boot: str
+    process: str
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        """This one."""
+        return cls(socket.gethostname(), _boot_id(), _process(os.getpid()))
+
+    def is_dead(self) -> bool:
+        """Whether that process is known to be gone; a process of another node never is."""
+        if self.node != socket.gethostname():
+            return False
+        if self.boot != _boot_id():
+            return True
+        return _process(int(self.process.split(":")[0])) != self.process
+
+
+class Claims:
+    """Who works on what."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._holder = Holder.this_process()
+
+    def take(self, work: Work) -> bool:
+        """Claim `work`; False if somebody alive is at it."""
+        key = (str(work.token_id), work.kind, work.generation)
+        with self._store.writing() as query:
+            now = self._store.now_seconds(query)
+            mine = (work.attempt_id, self._holder.node, self._holder.boot, self._holder.process, now)
+            if query.run("INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", (*key, *mine)):
+                return True
+            return self._take_over(query, key, mine, now)
+
+    def release(self, work: Work) -> None:
+        """Give `work` up without a result; another may take it."""
+        with self._store.writing() as query:
+            release_claim(query, work)
+
+    def is_taken(self, work: Work) -> bool:
+        """Whether somebody is at it."""
+        with self._store.reading() as query:
+            return bool(
+                query.rows(
+                    "SELECT 1 FROM claim WHERE token_id = ? AND kind = ? AND generation = ?",
+                    (str(work.token_id), work.kind, work.generation),
+                )
+            )
+
+    def clear_dead(self) -> int:
+        """Drop the claims of processes of this node that are gone; returns how many."""
+        with self._store.writing() as query:
+            rows = query.rows("SELECT * FROM claim")
+            dead = [row for row in rows if Holder(row["node"], row["boot"], row["process"]).is_dead()]
+            for row in dead:
+                query.run("DELETE FROM claim WHERE attempt_id = ?", (row["attempt_id"],))
+            return len(dead)
+
+    @staticmethod
+    def _take_over(query: Query, key: tuple[str, str, int], mine: tuple[str, str, str, str, float], now: float) -> bool:
+        where = "WHERE token_id = ? AND kind = ? AND generation = ?"
+        rows = query.rows(f"SELECT * FROM claim {where}", key)  # noqa: S608 - no value in it
+        if not rows:
+            return False
+        row = rows[0]
+        stale = now - row["taken_at"] > STALE_AFTER_SECONDS
+        if not stale and not Holder(row["node"], row["boot"], row["process"]).is_dead():
+            return False
+        # The attempt it had is part of the condition, so that of two that see a stale claim one gets it.
+        changes = "SET attempt_id = ?, node = ?, boot = ?, process = ?, taken_at = ?"
+        return query.run(f"UPDATE claim {changes} {where} AND attempt_id = ?", (*mine, *key, row["attempt_id"])) == 1
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _process(pid: int) -> str:
+    try:
+        # proc(5): the fields behind the command, which is in parentheses and may hold anything; 22 is the start time.
+        start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return f"{pid}:gone"
+    return f"{pid}:{start}"

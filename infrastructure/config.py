@@ -1,0 +1,205 @@
+"""The configuration file: every key it knows, checked before anything starts; an unknown key is refused by name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from domain.errors import InvalidValue
+from infrastructure.locate import SOCKET_NAME, read_toml
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoreTable(_Table):
+    """`[store]`: a file, or `url` for PostgreSQL; paths are relative to the configuration file."""
+
+    path: str = "mailtoken.db"
+    url: str | None = None
+    password_file: str | None = None
+    key_file: str = "mailtoken.key"
+    escrow: str = "escrow"
+
+
+class ServerTable(_Table):
+    """`[server]`: where the service listens."""
+
+    socket: str = SOCKET_NAME
+
+
+class Grant(_Table):
+    """`[[socket.grants]]`: what one more uid of this machine may do over the socket."""
+
+    uid: Annotated[int, Field(ge=0)]
+    roles: tuple[Literal["administrator", "operator", "auditor", "client"], ...]
+    profiles: tuple[str, ...] = ()
+
+
+class SocketTable(_Table):
+    """`[socket]`: who else may use it; root and the service's own uid always may. `group` owns the socket's file."""
+
+    grants: tuple[Grant, ...] = ()
+    group: str | None = None
+
+
+class ProviderTable(_Table):
+    """`[providers.NAME]`: an authorization server and our client registration there."""
+
+    kind: Literal["microsoft", "oidc"]
+    client_id: Annotated[str, Field(min_length=1)]
+    client_secret_file: str | None = None
+    tenant: str | None = None
+    issuer: str | None = None
+    scopes: tuple[str, ...] = ()
+    account_claims: tuple[str, ...] = ("preferred_username", "email", "upn")
+    ca_file: str | None = None
+    proxy: str | None = None
+    timeout: Annotated[int, Field(ge=1, le=120)] = 30
+
+    @field_validator("issuer")
+    @classmethod
+    def _issuer_is_https(cls, issuer: str | None) -> str | None:
+        if issuer is not None and not issuer.startswith("https://"):
+            raise ValueError("an issuer is an https:// address")
+        return issuer
+
+    @model_validator(mode="after")
+    def _has_an_authority(self) -> ProviderTable:
+        if self.kind == "oidc" and not self.issuer:
+            raise ValueError("kind oidc needs issuer")
+        if self.kind == "microsoft" and bool(self.issuer) == bool(self.tenant):
+            raise ValueError("kind microsoft needs tenant, or issuer for a private authority")
+        return self
+
+
+class MailTable(_Table):
+    """`[mail]`: how mail servers are trusted; `ca_file` for private ones."""
+
+    ca_file: str | None = None
+
+
+class Config(_Table):
+    """The whole configuration. `directory` is where the file is; relative paths start there."""
+
+    directory: Path
+    store: StoreTable = StoreTable()
+    server: ServerTable = ServerTable()
+    socket: SocketTable = SocketTable()
+    providers: dict[str, ProviderTable] = Field(default_factory=dict)
+    mail: MailTable = MailTable()
+
+    def path(self, name: str) -> Path:
+        """A path of the configuration, made absolute."""
+        return self.directory / name
+
+    def secret(self, key: str, name: str) -> str:
+        """The text of the secret file that `key` names.
+
+        Raises:
+            InvalidValue: it can't be read.
+        """
+        try:
+            return self.path(name).read_text().strip()
+        except OSError as error:
+            raise InvalidValue(key, f"{self.path(name)} can't be read ({error.strerror})") from None
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        InvalidValue: says the file, the key and what is accepted.
+    """
+    try:
+        tables = read_toml(path)
+    except OSError as error:
+        raise InvalidValue(str(path), f"can't be read ({error.strerror})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidValue(str(path), f"not TOML: {error}") from None
+    try:
+        return Config(**{**tables, "directory": path.parent})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidValue(f"{path}: {_key(first['loc'])}", _problem(first)) from None
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    *tables, key = [str(part) for part in location]
+    return f"[{'.'.join(tables)}] {key}" if tables else f"[{key}]"
+
+
+def _problem(error: Any) -> str:
+    if error["type"] != "extra_forbidden":
+        text = str(error["msg"])
+        return text.removeprefix("Value error, ")
+    known = _known_keys(error["loc"])
+    close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+    return f"unknown key; {hint}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    tables: dict[str, type[BaseModel]] = {
+        "store": StoreTable,
+        "server": ServerTable,
+        "socket": Grant if "grants" in location else SocketTable,
+        "providers": ProviderTable,
+        "mail": MailTable,
+    }
+    if len(location) == 1:
+        return list(tables)
+    return list(tables[str(location[0])].model_fields)
+
+
+CONFIG_TEXT = """\
+# Mailtoken. Paths are relative to this file.
+
+[store]
+path = "mailtoken.db"
+key_file = "mailtoken.key"        # without it nothing in the store opens: keep a copy elsewhere
+# url = "postgresql://mailtoken@db.example.com/mailtoken"   # instead of path, for several nodes
+# password_file = "db-password"
+# escrow = "escrow"               # replies of providers, sealed, until they are stored; local to this machine
+
+[server]
+socket = "mailtoken.sock"
+
+# Root and the service's own uid may do everything over the socket; others only what is granted here.
+# [[socket.grants]]
+# uid = 1000
+# roles = ["client"]              # administrator, operator, auditor, client
+# profiles = ["office-mfp/smtp-service"]
+
+# [providers.contoso]
+# kind = "microsoft"              # or oidc, with issuer = "https://..."
+# tenant = "contoso.com"
+# client_id = "00000000-0000-0000-0000-000000000000"
+# client_secret_file = "contoso-secret"
+# scopes = ["https://outlook.office.com/SMTP.Send"]
+# account_claims = ["preferred_username", "email", "upn"]
+# ca_file = "private-ca.pem"
+# proxy = "http://proxy.contoso.com:3128"
+# timeout = 30                    # seconds for a whole request
+
+# [mail]
+# ca_file = "private-ca.pem"
+"""
+
+
+def write_config(path: Path, url: str | None = None) -> None:
+    """Write a new configuration file; with `url` its store is in PostgreSQL.
+
+    Raises:
+        FileExistsError: there is one; it is left as it is.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(CONFIG_TEXT.replace('path = "mailtoken.db"', f"url = {json.dumps(url)}", 1) if url else CONFIG_TEXT)

@@ -1,0 +1,194 @@
+"""The escrow: every reply of a token endpoint is here, sealed and on stable storage, before anything parses it.
+
+A code, a device code and a rotated refresh token are spent at first use, so the reply may be all there is. One file
+for each request under way; room for the reply is taken before the request leaves. A file with a reply is read again
+after a crash; one without says only that a request was under way.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from domain.errors import StorageFull, VaultDamaged
+from domain.ports import Reply
+from infrastructure.clock import instant_text, read_instant
+from infrastructure.sealing import Place, Sealed, Sealer
+
+_HEADER_BYTES = 1024
+_ROOM_BYTES = 512 * 1024
+"""Room for the header and the largest reply the HTTP client accepts, sealed and in base64."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One request to a token endpoint, known by its attempt id.
+
+    `kind` is "acquisition" or "renewal". `generation` is the attempt's ordinal for the one, the parent generation for
+    the other; with the kind it names the claim.
+    """
+
+    kind: str
+    token_id: UUID
+    attempt_id: str
+    generation: int
+
+
+class Slot:
+    """The place of one reply: a `domain.ports.Exchange`."""
+
+    def __init__(self, path: Path, work: Work, sealer: Sealer, store_id: str) -> None:
+        self.path = path
+        self.work = work
+        self._sealer = sealer
+        self._place = Place(store_id, str(work.token_id), f"reply {work.attempt_id}", work.generation)
+        self._reply: Reply | None = None
+
+    @property
+    def reply(self) -> Reply | None:
+        """The reply that is kept, if one is."""
+        return self._reply
+
+    def keep(self, reply: Reply) -> None:
+        """Seal the reply and return when it is on stable storage."""
+        value = {
+            "status": reply.status,
+            "headers": reply.headers,
+            "body": base64.b64encode(reply.body).decode(),
+            "received_at": instant_text(reply.received_at),
+        }
+        sealed = self._sealer.seal(json.dumps(value).encode(), self._place)
+        text = {**asdict(sealed), "wrapped": _text(sealed.wrapped), "body": _text(sealed.body)}
+        with self.path.open("r+b") as file:
+            file.seek(_HEADER_BYTES)
+            file.write(json.dumps(text).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_directory(self.path.parent)
+        self._reply = reply
+
+    def load(self) -> None:
+        """Read the reply that was kept; without a whole one this stays as it is."""
+        line = self.path.read_bytes()[_HEADER_BYTES:].split(b"\n", 1)[0]
+        # A torn write is not JSON or does not open: then the reply never was here.
+        with contextlib.suppress(ValueError, KeyError, VaultDamaged):
+            text = json.loads(line)
+            sealed = Sealed(text["algorithm"], text["key_id"], _bytes(text["wrapped"]), _bytes(text["body"]))
+            value = json.loads(self._sealer.open(sealed, self._place))
+            self._reply = Reply(
+                value["status"],
+                tuple((name, content) for name, content in value["headers"]),
+                base64.b64decode(value["body"]),
+                read_instant(value["received_at"]),
+            )
+
+
+class Escrow:
+    """A folder of this node with one file for each request under way."""
+
+    def __init__(self, directory: Path, sealer: Sealer, store_id: str) -> None:
+        self._directory = directory
+        self._sealer = sealer
+        self._store_id = store_id
+        self._under_way: set[Path] = set()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def reserve(self, work: Work) -> Slot:
+        """Take room for the reply to `work`, before it is asked for.
+
+        Raises:
+            StorageFull: there is none; don't ask.
+        """
+        path = self._directory / f"{work.attempt_id}.reply"
+        header = json.dumps({**asdict(work), "token_id": str(work.token_id)}).encode()
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, _ROOM_BYTES)
+                os.pwrite(descriptor, header.ljust(_HEADER_BYTES), 0)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            reason = error.strerror or type(error).__name__
+            raise StorageFull(f"no space to store a new token ({reason}): free space in {path.parent}") from None
+        self._under_way.add(path)
+        return Slot(path, work, self._sealer, self._store_id)
+
+    def clear(self, slot: Slot) -> None:
+        """Wipe the slot: its reply is in the vault, or says nothing worth keeping."""
+        slot.path.unlink(missing_ok=True)
+        self._under_way.discard(slot.path)
+
+    def leave(self, slot: Slot) -> None:
+        """Leave the slot to `left_over`: its reply could not be stored or understood yet."""
+        self._under_way.discard(slot.path)
+
+    def set_aside(self, slot: Slot) -> None:
+        """Keep a reply that makes no sense for a person to look at, until its token is renewed or deleted."""
+        with contextlib.suppress(FileNotFoundError):
+            slot.path.rename(slot.path.with_suffix(".doubt"))
+        self._under_way.discard(slot.path)
+
+    def left_over(self, token_id: UUID | None = None) -> Iterator[Slot]:
+        """The slots nobody works on, of one token or all, oldest first: of an earlier run, or left.
+
+        Whoever takes one must `clear`, `leave` or `set_aside` it.
+        """
+        waiting = set(self._directory.glob("*.reply")) - self._under_way
+        for path in sorted(waiting, key=_modified):
+            work = _read_work(path)
+            if work is None:
+                path.unlink(missing_ok=True)
+            elif token_id in (None, work.token_id):
+                slot = Slot(path, work, self._sealer, self._store_id)
+                slot.load()
+                self._under_way.add(path)
+                yield slot
+
+    def wipe_doubts(self, token_id: UUID) -> None:
+        """Forget the replies that were set aside for this token."""
+        for path in self._directory.glob("*.doubt"):
+            work = _read_work(path)
+            if work is None or work.token_id == token_id:
+                path.unlink(missing_ok=True)
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _read_work(path: Path) -> Work | None:
+    try:
+        with path.open("rb") as file:
+            header: dict[str, Any] = json.loads(file.read(_HEADER_BYTES))
+        return Work(header["kind"], UUID(header["token_id"]), header["attempt_id"], header["generation"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _text(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _bytes(value: str) -> bytes:
+    return base64.b64decode(value, validate=True)

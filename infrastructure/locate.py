@@ -1,0 +1,50 @@
+"""Where the configuration and the service's socket are. Standard library only: `token show` starts with this."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "mailtoken.toml"
+SOCKET_NAME = "mailtoken.sock"
+
+
+def find_config(option: str | None, environment: Mapping[str, str]) -> Path:
+    """The configuration file: the option, MAILTOKEN_CONFIG, else here, the user's directory, the system's.
+
+    Raises:
+        FileNotFoundError: there is none; the message says where it was looked for.
+    """
+    named = option or environment.get("MAILTOKEN_CONFIG")
+    if named:
+        if not os.path.isfile(named):
+            raise FileNotFoundError(f"there is no configuration at {named}: run mailtoken init, or correct the path")
+        return Path(named).absolute()
+    home = environment.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    places = (Path.cwd(), Path(home, "mailtoken"), Path("/etc/mailtoken"))
+    for place in places:
+        if (place / FILE_NAME).is_file():
+            return place / FILE_NAME
+    looked = ", ".join(str(place) for place in places)
+    raise FileNotFoundError(f"there is no {FILE_NAME} in {looked}: run mailtoken init, or name it with --config")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a configuration file.
+
+    Raises:
+        OSError: it can't be read.
+        tomllib.TOMLDecodeError: it is not TOML; says the line.
+    """
+    with path.open("rb") as file:
+        return tomllib.load(file)
+
+
+def socket_path(config: Path, tables: Mapping[str, Any]) -> Path:
+    """Where the service listens: `[server] socket`, beside the configuration by default."""
+    server = tables.get("server")
+    name = server.get("socket", SOCKET_NAME) if isinstance(server, dict) else SOCKET_NAME
+    return config.parent / str(name)

@@ -1,0 +1,217 @@
+"""The rows kept beside the log, and what each aggregate's state is as a row. Written in the events' transaction.
+
+A row is a pure function of the state its events add up to, and reads back to the same state: so `audit rebuild`
+replays the log into new rows, and `audit verify` compares column by column. One row for each token: a setting's
+status joins its profile's row to that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from domain.catalogue import Protocol
+from domain.lifecycle import TokenStatus
+from domain.machine import MachineState
+from domain.outcomes import Reason
+from domain.profile import ProfileState, Settings
+from domain.smtp_group import SmtpGroupState
+from domain.token import Attempt, Generation, TokenState
+from infrastructure.clock import instant_text, read_instant
+
+State = TokenState | ProfileState | SmtpGroupState | MachineState
+Row = dict[str, Any]
+
+SCHEMA_VERSION = 1
+PROJECTION_VERSION = 1
+
+# {bytes} and {integer} are the engine's own types. Instants are text in UTC, ids are text.
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS chain (position {integer} PRIMARY KEY, hash {bytes} NOT NULL);
+CREATE TABLE IF NOT EXISTS vault (
+    token_id TEXT, kind TEXT, generation {integer}, algorithm TEXT NOT NULL, key_id TEXT NOT NULL,
+    wrapped {bytes} NOT NULL, body {bytes} NOT NULL, PRIMARY KEY (token_id, kind, generation));
+CREATE TABLE IF NOT EXISTS claim (
+    token_id TEXT, kind TEXT, generation {integer}, attempt_id TEXT NOT NULL, node TEXT NOT NULL, boot TEXT NOT NULL,
+    process TEXT NOT NULL, taken_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (token_id, kind, generation));
+CREATE TABLE IF NOT EXISTS token (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, status TEXT NOT NULL, since TEXT NOT NULL,
+    provider TEXT, account TEXT, subject TEXT, tenant TEXT,
+    generation {integer}, granted {integer}, brought_by TEXT, scope TEXT, issued_at TEXT, expires_at TEXT,
+    renewable {integer}, dead {integer} NOT NULL,
+    attempt_id TEXT, ordinal {integer}, flow TEXT, attempt_provider TEXT, attempt_account TEXT,
+    attempt_expires_at TEXT, reason TEXT, code TEXT, signed_in_as TEXT,
+    generations {integer} NOT NULL, attempts {integer} NOT NULL, replies TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS token_attempt ON token (attempt_id);
+CREATE TABLE IF NOT EXISTS profile (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, machine_id TEXT NOT NULL,
+    machine TEXT NOT NULL, setting TEXT NOT NULL, protocol TEXT NOT NULL, token_id TEXT NOT NULL, group_id TEXT,
+    settings TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS profile_token ON profile (token_id);
+CREATE TABLE IF NOT EXISTS smtp_group (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, token_id TEXT NOT NULL,
+    members TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS machine (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, catalogue TEXT NOT NULL)
+"""
+
+VIEWS = ("token", "profile", "smtp_group", "machine")
+
+
+def create_statements(*, bytes_type: str, integer_type: str) -> Iterator[str]:
+    """The statements that make the tables."""
+    for statement in _TABLES.format(bytes=bytes_type, integer=integer_type).split(";"):
+        yield statement.strip()
+
+
+@dataclass(frozen=True)
+class View:
+    """A row of the read model, or its end if `row` is None."""
+
+    table: str
+    id: UUID
+    row: Row | None
+
+
+def view(id: UUID, version: int, state: State) -> View:
+    """What is stored of an aggregate in this state."""
+    match state:
+        case TokenState():
+            return View("token", id, None if state.retired else _token_row(id, version, state))
+        case ProfileState():
+            return View("profile", id, None if state.removed else _profile_row(id, version, state))
+        case SmtpGroupState():
+            return View("smtp_group", id, None if state.dissolved else _group_row(id, version, state))
+        case MachineState():
+            row = {"id": str(id), "version": version, "name": state.name, "catalogue": state.catalogue}
+            return View("machine", id, None if state.removed else row)
+
+
+def _token_row(id: UUID, version: int, state: TokenState) -> Row:
+    credential, attempt = state.credential, state.attempt
+    return {
+        "id": str(id),
+        "version": version,
+        "status": state.status.value,
+        "since": instant_text(state.since),
+        "provider": state.provider,
+        "account": state.account,
+        "subject": state.subject,
+        "tenant": state.tenant,
+        "generation": credential and credential.number,
+        "granted": credential and credential.grant,
+        "brought_by": credential and credential.attempt_id,
+        "scope": credential and credential.scope,
+        "issued_at": credential and instant_text(credential.issued_at),
+        "expires_at": credential and instant_text(credential.expires_at),
+        "renewable": credential and int(credential.renewable),
+        "dead": int(state.dead),
+        "attempt_id": attempt and attempt.id,
+        "ordinal": attempt and attempt.ordinal,
+        "flow": attempt and attempt.flow,
+        "attempt_provider": attempt and attempt.provider,
+        "attempt_account": attempt and attempt.account,
+        "attempt_expires_at": attempt and instant_text(attempt.expires_at),
+        "reason": state.reason and state.reason.value,
+        "code": state.code,
+        "signed_in_as": state.signed_in_as,
+        "generations": state.generations,
+        "attempts": state.attempts,
+        "replies": " ".join(state.replies),
+    }
+
+
+def token_state(row: Mapping[str, Any]) -> TokenState:
+    """The state a token's row stands for."""
+    credential = row["generation"] is not None and Generation(
+        row["generation"],
+        row["granted"],
+        row["brought_by"],
+        row["scope"],
+        read_instant(row["issued_at"]),
+        read_instant(row["expires_at"]),
+        bool(row["renewable"]),
+    )
+    attempt = row["attempt_id"] is not None and Attempt(
+        row["attempt_id"],
+        row["ordinal"],
+        row["flow"],
+        row["attempt_provider"],
+        row["attempt_account"],
+        read_instant(row["attempt_expires_at"]),
+    )
+    return TokenState(
+        TokenStatus(row["status"]),
+        read_instant(row["since"]),
+        row["provider"],
+        row["account"],
+        row["subject"],
+        row["tenant"],
+        credential or None,
+        bool(row["dead"]),
+        attempt or None,
+        Reason(row["reason"]) if row["reason"] else None,
+        row["code"],
+        row["signed_in_as"],
+        row["generations"],
+        row["attempts"],
+        tuple(row["replies"].split()),
+    )
+
+
+def _profile_row(id: UUID, version: int, state: ProfileState) -> Row:
+    return {
+        "id": str(id),
+        "version": version,
+        "name": state.name,
+        "machine_id": str(state.machine_id),
+        "machine": state.machine,
+        "setting": state.setting,
+        "protocol": state.protocol.value,
+        "token_id": str(state.token_id),
+        "group_id": state.group_id and str(state.group_id),
+        "settings": json.dumps(asdict(state.settings), ensure_ascii=False),
+    }
+
+
+def profile_state(row: Mapping[str, Any]) -> ProfileState:
+    """The state a profile's row stands for."""
+    return ProfileState(
+        UUID(row["machine_id"]),
+        row["machine"],
+        row["setting"],
+        Protocol(row["protocol"]),
+        UUID(row["token_id"]),
+        UUID(row["group_id"]) if row["group_id"] else None,
+        Settings(**json.loads(row["settings"])),
+    )
+
+
+def _group_row(id: UUID, version: int, state: SmtpGroupState) -> Row:
+    members = json.dumps([str(member) for member in state.members])
+    return {"id": str(id), "version": version, "name": state.name, "token_id": str(state.token_id), "members": members}
+
+
+def write_statements(views: Iterable[View]) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+    """The statements that store `views`, with their parameters; one for each table and kind of change.
+
+    Ends come first, so that a name which one aggregate gives up can be taken by another in the same transaction.
+    """
+    kept: dict[str, list[Row]] = {}
+    for one in views:
+        if one.row is None:
+            yield f"DELETE FROM {one.table} WHERE id = ?", [(str(one.id),)]  # noqa: S608 - our own table names
+        else:
+            kept.setdefault(one.table, []).append(one.row)
+    for table, rows in kept.items():
+        columns = list(rows[0])
+        changes = ", ".join(f"{column} = excluded.{column}" for column in columns[1:])
+        yield (
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "  # noqa: S608
+            f"ON CONFLICT (id) DO UPDATE SET {changes}",
+            [tuple(row.values()) for row in rows],
+        )

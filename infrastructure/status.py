@@ -1,0 +1,133 @@
+"""Setting status: what each setting displays under "Token", and why, since when, until when.
+
+Read in one statement, so that it is one consistent snapshot, and judged by the reader's clock: it is right even if no
+worker has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from domain.errors import NotFound
+from domain.lifecycle import TokenStatus
+from domain.outcomes import Reason
+from domain.profile import ProfileState
+from domain.smtp_group import SmtpGroupState
+from domain.token import TokenState
+from infrastructure.clock import instant_text
+from infrastructure.log import Fold
+from infrastructure.rows import profile_state, token_state
+from infrastructure.store import Query
+
+_JOINED = """
+SELECT token.*, profile.id AS profile_id, profile.name, profile.machine_id, profile.machine, profile.setting,
+       profile.protocol, profile.token_id, profile.group_id, profile.settings, smtp_group.name AS group_name
+FROM profile JOIN token ON token.id = profile.token_id LEFT JOIN smtp_group ON smtp_group.id = profile.group_id
+"""
+
+
+@dataclass(frozen=True)
+class SettingStatus:
+    """One setting and its token, as a reader at one instant sees them."""
+
+    profile_id: UUID
+    profile: ProfileState
+    group: str | None
+    token: TokenState
+
+    @property
+    def until(self) -> datetime | None:
+        """Until when what is displayed holds: the attempt's deadline, or the access token's expiry."""
+        if self.token.attempt:
+            return self.token.attempt.expires_at
+        if self.token.credential and not self.token.dead:
+            return self.token.credential.expires_at
+        return None
+
+    @property
+    def attention(self) -> Reason | None:
+        """Why a person is needed, or None."""
+        return self.token.reason if self.token.status is TokenStatus.INVALID else None
+
+    @property
+    def _retrieved_by(self) -> str | None:
+        """The attempt or renewal that brought what is held."""
+        return self.token.credential.attempt_id if self.token.credential else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable fields, with more that help."""
+        token, profile = self.token, self.profile
+        return {
+            "profile": profile.name,
+            "machine": profile.machine,
+            "setting": profile.setting,
+            "protocol": profile.protocol.value,
+            "token": token.status.value,
+            "group": self.group,
+            "provider": profile.settings.provider,
+            "account": profile.settings.account,
+            "mailbox": profile.mailbox,
+            "since": instant_text(token.since),
+            "expires_at": self.until and instant_text(self.until),
+            "reason": token.reason and token.reason.value,
+            "code": token.code,
+            "signed_in_as": token.signed_in_as,
+            "attention": self.attention and self.attention.value,
+            "attempt_id": token.attempt and token.attempt.id,
+            "retrieved_by": self._retrieved_by,
+        }
+
+
+def read_statuses(query: Query, now: datetime) -> list[SettingStatus]:
+    """Every setting in the order of their names, as of `now`."""
+    return _in_order(_from_row(row, now) for row in query.rows(_JOINED))
+
+
+def read_status(query: Query, name: str, now: datetime) -> SettingStatus:
+    """One setting as of `now`.
+
+    Raises:
+        NotFound: no profile has this name.
+    """
+    rows = query.rows(f"{_JOINED} WHERE profile.name = ?", (name,))
+    if not rows:
+        raise NotFound(f"no profile is called {name!r}: see mailtoken profile list")
+    return _from_row(rows[0], now)
+
+
+def fold_statuses(fold: Fold, now: datetime) -> list[SettingStatus]:
+    """Every setting after a stretch of the log, as of `now`: what a reader then would have seen."""
+    tokens, groups = fold.of(TokenState), fold.of(SmtpGroupState)
+    profiles = ((id, state) for id, state in fold.of(ProfileState).items() if not state.removed)
+    statuses = (
+        SettingStatus(
+            id, state, groups[state.group_id].name if state.group_id else None, tokens[state.token_id].at(now)
+        )
+        for id, state in profiles
+    )
+    return _in_order(statuses)
+
+
+def _in_order(statuses: Iterable[SettingStatus]) -> list[SettingStatus]:
+    # Not the database's order: that depends on its collation.
+    return sorted(statuses, key=lambda status: status.profile.name)
+
+
+def named(statuses: Iterable[SettingStatus], name: str) -> SettingStatus:
+    """The one called `name`.
+
+    Raises:
+        NotFound: no profile has this name there and then.
+    """
+    for status in statuses:
+        if status.profile.name == name:
+            return status
+    raise NotFound(f"no profile is called {name!r}: see mailtoken profile list")
+
+
+def _from_row(row: Mapping[str, Any], now: datetime) -> SettingStatus:
+    return SettingStatus(UUID(row["profile_id"]), profile_state(row), row["group_name"], token_state(row).at(now))

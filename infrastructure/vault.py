@@ -1,0 +1,100 @@
+"""The vault: where credentials and pending device codes are, sealed. Events refer to a row by its generation.
+
+A row that is missing or does not open quarantines its token and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from domain.errors import VaultDamaged
+from domain.outcomes import Credential, DeviceAuthorization
+from domain.secret import Secret
+from infrastructure.clock import instant_text, read_instant
+from infrastructure.sealing import Place, Sealed, Sealer
+from infrastructure.store import Query, VaultRow
+
+CREDENTIAL = "credential"
+DEVICE_CODE = "device_code"
+
+
+class Vault:
+    """Seals what goes into the store and opens what comes out of it."""
+
+    def __init__(self, sealer: Sealer, store_id: str) -> None:
+        self._sealer = sealer
+        self._store_id = store_id
+
+    def seal_credential(self, token_id: UUID, generation: int, credential: Credential) -> VaultRow:
+        """The row of a credential, for the transaction that records it."""
+        value = {
+            "access_token": credential.access_token.reveal(),
+            "refresh_token": credential.refresh_token and credential.refresh_token.reveal(),
+            "scope": credential.scope,
+            "issued_at": instant_text(credential.issued_at),
+            "expires_at": instant_text(credential.expires_at),
+        }
+        return self._seal(token_id, CREDENTIAL, generation, value)
+
+    def credential(self, query: Query, token_id: UUID, generation: int) -> Credential:
+        """Open a credential.
+
+        Raises:
+            VaultDamaged: its row is missing or does not open.
+        """
+        value = self._open(query, token_id, CREDENTIAL, generation)
+        return Credential(
+            Secret(value["access_token"]),
+            Secret(value["refresh_token"]) if value["refresh_token"] else None,
+            value["scope"],
+            read_instant(value["issued_at"]),
+            read_instant(value["expires_at"]),
+        )
+
+    def seal_device_code(self, token_id: UUID, ordinal: int, pending: DeviceAuthorization) -> VaultRow:
+        """The row of a pending attempt, for the transaction that records the request."""
+        value = {
+            "user_code": pending.user_code,
+            "verification_uri": pending.verification_uri,
+            "verification_uri_complete": pending.verification_uri_complete,
+            "interval_seconds": pending.interval_seconds,
+            "expires_at": instant_text(pending.expires_at),
+            "state": pending.state.reveal(),
+        }
+        return self._seal(token_id, DEVICE_CODE, ordinal, value)
+
+    def device_code(self, query: Query, token_id: UUID, ordinal: int) -> DeviceAuthorization:
+        """Open a pending attempt.
+
+        Raises:
+            VaultDamaged: its row is missing or does not open.
+        """
+        value = self._open(query, token_id, DEVICE_CODE, ordinal)
+        return DeviceAuthorization(
+            value["user_code"],
+            value["verification_uri"],
+            value["verification_uri_complete"],
+            value["interval_seconds"],
+            read_instant(value["expires_at"]),
+            Secret(value["state"]),
+        )
+
+    def _seal(self, token_id: UUID, kind: str, generation: int, value: dict[str, Any]) -> VaultRow:
+        place = Place(self._store_id, str(token_id), kind, generation)
+        return VaultRow(token_id, kind, generation, self._sealer.seal(json.dumps(value).encode(), place))
+
+    def _open(self, query: Query, token_id: UUID, kind: str, generation: int) -> dict[str, Any]:
+        rows = query.rows(
+            "SELECT algorithm, key_id, wrapped, body FROM vault WHERE token_id = ? AND kind = ? AND generation = ?",
+            (str(token_id), kind, generation),
+        )
+        if not rows:
+            raise VaultDamaged(f"the {kind} {generation} of token {token_id} is missing from the vault")
+        row = rows[0]
+        sealed = Sealed(row["algorithm"], row["key_id"], bytes(row["wrapped"]), bytes(row["body"]))
+        value: dict[str, Any] = json.loads(
+            self._sealer.open(sealed, Place(self._store_id, str(token_id), kind, generation))
+        )
+        return value
