@@ -1,0 +1,193 @@
+import pytest
+import requests
+from scripted_mail_server import USER, profile
+
+from adapters.mail.sasl import Mechanism
+from adapters.mail.server import MailServerClient
+from adapters.practice.mail_server import PracticeMailServer
+from adapters.practice.provider import PracticeProvider
+from domain.catalogue import Protocol
+from domain.outcomes import Fault
+from domain.secret import Secret
+
+LENGTHS = [50, 1000, 2500, 8000]
+PORTS = {
+    (Protocol.SMTP, "starttls"): "smtp_port",
+    (Protocol.SMTP, "implicit"): "smtps_port",
+    (Protocol.POP, "starttls"): "pop_port",
+    (Protocol.POP, "implicit"): "pops_port",
+}
+REFUSED = Secret("no-token-that-was-ever-issued")
+
+
+@pytest.fixture(scope="module")
+def provider(ca):
+    with PracticeProvider(ca) as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def running(ca, provider):
+    with PracticeMailServer(ca, provider, shared={USER: {provider.confidential_client_id}}) as server:
+        yield server
+
+
+@pytest.fixture
+def mail_server(running):
+    yield running
+    running.behave()
+
+
+@pytest.fixture(scope="module")
+def issue(provider):
+    """A live access token of a length, for the client's own account."""
+
+    def token(octets=1500):
+        provider.rules.access_token_length = octets
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.post(
+                f"{provider.issuer}/oauth2/token",
+                data={"grant_type": "client_credentials"},
+                auth=(provider.confidential_client_id, provider.client_secret),
+                verify=str(provider.ca_file),
+                timeout=10,
+            )
+        return Secret(answer.json()["access_token"])
+
+    return token
+
+
+def setting(server, protocol, tls="starttls", **settings):
+    return profile(protocol, getattr(server, PORTS[protocol, tls]), tls=tls, **settings)
+
+
+@pytest.mark.parametrize(("protocol", "tls"), PORTS)
+@pytest.mark.parametrize("mechanism", Mechanism)
+@pytest.mark.parametrize("octets", LENGTHS)
+def test_a_good_token_of_any_length_is_accepted(ca, mail_server, issue, protocol, tls, mechanism, octets):
+    client = MailServerClient(ca.ca_file, preferred=mechanism)
+    report = client.test(setting(mail_server, protocol, tls), issue(octets))
+    assert report.ok, report
+    attempt = mail_server.authentications[-1]
+    assert (attempt.protocol, attempt.mechanism, attempt.user) == (protocol, mechanism, USER)
+    assert attempt.has_initial_response is (octets == 50)
+
+
+@pytest.mark.parametrize("protocol", [Protocol.SMTP, Protocol.POP])
+@pytest.mark.parametrize(("mechanism", "closing"), [(Mechanism.XOAUTH2, b""), (Mechanism.OAUTHBEARER, b"\x01")])
+@pytest.mark.parametrize("padding", ["", "x" * 2000])
+def test_a_token_that_is_refused_is_the_tokens_fault_and_the_exchange_is_closed_as_rfc_7628_asks(
+    ca, mail_server, protocol, mechanism, closing, padding
+):
+    client = MailServerClient(ca.ca_file, preferred=mechanism)
+    report = client.test(setting(mail_server, protocol), Secret(REFUSED.reveal() + padding))
+    assert (report.fault, report.steps[-1].name) == (Fault.TOKEN, "auth")
+    assert report.reply
+    assert REFUSED.reveal() not in repr(report)
+    assert mail_server.authentications[-1].closing_response == closing
+
+
+def test_a_message_that_is_sent_arrives_as_it_was(client, mail_server, issue):
+    recipient = "arrives@contoso.com"
+    message = b"From: scan@contoso.com\r\nSubject: Scan\r\n\r\n.\r\n..two\r\n" + b"x" * 900 + b"\r\n"
+    report = client.submit(setting(mail_server, Protocol.SMTP), issue(2500), USER, [recipient], message)
+    assert report.ok, report
+    assert mail_server.wait_for_messages(recipient) == [message]
+
+
+def test_a_message_in_utf8_arrives_as_it_was(client, mail_server, issue):
+    recipient = "jürg@contoso.com"
+    message = "From: scan@contoso.com\r\nSubject: Grüße\r\n\r\näöü\r\n".encode()
+    report = client.submit(setting(mail_server, Protocol.SMTP, "implicit"), issue(), USER, [recipient], message)
+    assert report.ok, report
+    assert mail_server.wait_for_messages(recipient) == [message]
+
+
+def test_a_pop_test_finds_the_messages_and_leaves_them_there(client, mail_server, issue):
+    mail_server.deliver(USER, b"Subject: Fax\r\n\r\nfor you\r\n")
+    report = client.test(setting(mail_server, Protocol.POP), issue())
+    assert report.ok
+    stat = next(step.detail for step in report.steps if step.name == "stat")
+    assert stat == f"+OK {len(mail_server.mailboxes[USER])} {sum(map(len, mail_server.mailboxes[USER]))}"
+    assert len(mail_server.mailboxes[USER]) >= 1
+
+
+def test_a_sender_that_is_not_the_mailbox_is_told_about_send_as(client, mail_server, issue):
+    report = client.test(setting(mail_server, Protocol.SMTP, sender_address="admin@contoso.com"), issue())
+    assert (report.fault, report.reply[:10]) == (Fault.SENDER, "550 5.7.60")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fault"), [(Protocol.SMTP, Fault.CONFIGURATION), (Protocol.POP, Fault.PERMISSION)]
+)
+def test_a_token_that_is_accepted_for_another_mailbox_is_found_by_the_next_command(
+    client, mail_server, issue, protocol, fault
+):
+    mail_server.misbehave("fail_after_auth", protocol=protocol)
+    report = client.test(setting(mail_server, protocol), issue())
+    assert report.fault is fault
+    assert [step.ok for step in report.steps if step.name == "auth"] == [True]
+    assert "mailbox" in report.verdict
+
+
+@pytest.mark.parametrize("protocol", [Protocol.SMTP, Protocol.POP])
+def test_a_wrong_certificate_gets_no_credential(client, mail_server, issue, protocol):
+    before = mail_server.authentications
+    mail_server.misbehave("wrong_certificate", protocol=protocol)
+    assert client.test(setting(mail_server, protocol), issue()).fault is Fault.CERTIFICATE
+    assert mail_server.authentications == before
+
+
+@pytest.mark.parametrize(("protocol", "last_command"), [(Protocol.SMTP, "EHLO"), (Protocol.POP, "CAPA")])
+def test_a_stripped_starttls_gets_no_credential(client, mail_server, issue, protocol, last_command):
+    mail_server.misbehave("strip_starttls", protocol=protocol, times=None)
+    report = client.test(setting(mail_server, protocol), issue())
+    assert (report.fault, report.steps[-1].name) == (Fault.SERVER, "tls")
+    assert mail_server.commands[-1] == (protocol, last_command)
+
+
+def test_an_outage_of_the_provider_at_the_mail_server_does_not_blame_the_token(client, mail_server, provider, issue):
+    token = issue()
+    for protocol in (Protocol.SMTP, Protocol.POP):
+        with provider.misbehave("server_error", endpoint="introspection"):
+            assert client.test(setting(mail_server, protocol), token).fault is Fault.SERVER
+
+
+@pytest.mark.parametrize(
+    ("reply", "fault"),
+    [
+        ("535 5.7.139 SmtpClientAuthentication is disabled for the Mailbox", Fault.MAILBOX),
+        ("550 5.7.30 Basic authentication is not supported for Client Submission.", Fault.CONFIGURATION),
+        ("432 4.3.2 Concurrent connections limit exceeded", Fault.SERVER),
+        ("454 4.7.0 Temporary authentication failure", Fault.SERVER),
+    ],
+)
+def test_what_exchange_says_at_auth_is_understood(client, mail_server, issue, reply, fault):
+    mail_server.misbehave("answer", protocol="smtp", reply=reply)
+    report = client.test(setting(mail_server, Protocol.SMTP), issue())
+    assert (report.fault, report.reply) == (fault, reply)
+
+
+@pytest.mark.parametrize("protocol", [Protocol.SMTP, Protocol.POP])
+def test_a_server_that_hangs_is_given_up_after_the_time_out(client, mail_server, issue, protocol):
+    with mail_server.misbehave("hang", protocol=protocol):
+        report = client.test(setting(mail_server, protocol, timeout=1), issue())
+    assert (report.fault, report.steps[-1].name) == (Fault.NETWORK, "auth")
+
+
+def test_a_connection_dropped_after_the_final_dot_leaves_it_unknown_whether_the_message_was_sent(
+    client, mail_server, issue
+):
+    mail_server.misbehave("drop", protocol="smtp", command="END-OF-DATA")
+    report = client.submit(setting(mail_server, Protocol.SMTP), issue(), USER, ["drop@contoso.com"], b"Subject: x\n\n")
+    assert report.fault is Fault.NETWORK
+    assert report.verdict.startswith("It is not known whether the message was sent")
+
+
+def test_a_shared_mailbox_takes_the_token_of_an_account_with_access_and_no_other(client, mail_server, issue):
+    token = issue()
+    setup = setting(mail_server, Protocol.SMTP, account="admin@contoso.com", mailbox=USER)
+    assert client.test(setup, token).ok
+    setup = setting(mail_server, Protocol.SMTP, account=USER, mailbox="admin@contoso.com")
+    assert client.test(setup, token).fault is Fault.TOKEN
