@@ -15,8 +15,8 @@ from pathlib import Path
 from infrastructure.escrow import Work
 from infrastructure.store import Query, Store, release_claim
 
-STALE_AFTER_SECONDS = 180.0
-"""Longer than any request can take: the HTTP client's total time-out is at most 120 s."""
+STALE_AFTER_SECONDS = 600.0
+"""Longer than any exchange can take: at most four requests (discovery, token, keys twice) of 120 s each."""
 
 
 @dataclass(frozen=True)
