@@ -47,13 +47,17 @@ class Identity:
 
 @dataclass(frozen=True)
 class Credential:
-    """One generation of secret material. `scope` is space-separated (RFC 6749 section 3.3); instants are UTC."""
+    """One generation of secret material. `scope` is space-separated (RFC 6749 section 3.3); instants are UTC.
+
+    `grant_expires_at` is when the provider said the refresh token ends, if it did.
+    """
 
     access_token: Secret
     refresh_token: Secret | None
     scope: str
     issued_at: datetime
     expires_at: datetime
+    grant_expires_at: datetime | None = None
 
 
 @dataclass(frozen=True)

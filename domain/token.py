@@ -37,7 +37,8 @@ class Generation:
     """What may be known of a credential: everything but its secrets.
 
     `number` counts the credentials of the token and is never used again; `grant` is the number of the acquisition
-    this one descends from; `attempt_id` is the acquisition or renewal that brought it.
+    this one descends from, `flow` how that was made; `attempt_id` is the acquisition or renewal that brought it.
+    `grant_expires_at` is when the provider said the grant itself ends, if it did.
     """
 
     number: int
@@ -47,6 +48,8 @@ class Generation:
     issued_at: datetime
     expires_at: datetime
     renewable: bool
+    flow: str
+    grant_expires_at: datetime | None
 
 
 # A reply comes again when it is read from the escrow after a crash: soon, or never.
@@ -232,6 +235,7 @@ class Token(Aggregate):
         TOPIC = "mailtoken.Token.Retrieved.v1"
         attempt_id: str
         generation: int
+        flow: str
         provider: str
         account: str
         subject: str
@@ -240,6 +244,7 @@ class Token(Aggregate):
         issued_at: datetime
         expires_at: datetime
         renewable: bool
+        grant_expires_at: datetime | None
 
         def evolve(self, state: TokenState) -> TokenState:
             """Retrieved, with the account's ids pinned."""
@@ -262,6 +267,8 @@ class Token(Aggregate):
                     self.issued_at,
                     self.expires_at,
                     self.renewable,
+                    self.flow,
+                    self.grant_expires_at,
                 ),
                 dead=False,
                 reason=None,
@@ -279,6 +286,7 @@ class Token(Aggregate):
         issued_at: datetime
         expires_at: datetime
         renewable: bool
+        grant_expires_at: datetime | None
 
         def evolve(self, state: TokenState) -> TokenState:
             """Retrieved, or still Waiting with a fresh credential held."""
@@ -292,6 +300,8 @@ class Token(Aggregate):
                 self.issued_at,
                 self.expires_at,
                 self.renewable,
+                state.credential.flow,
+                self.grant_expires_at,
             )
             since = self.timestamp if status is not state.status else state.since
             return replace(
@@ -426,6 +436,7 @@ class Token(Aggregate):
             self.Retrieved,
             attempt_id=attempt_id,
             generation=state.generations + 1,
+            flow=state.attempt.flow,
             provider=state.attempt.provider,
             account=identity.account,
             subject=identity.subject,
@@ -434,6 +445,7 @@ class Token(Aggregate):
             issued_at=grant.credential.issued_at,
             expires_at=grant.credential.expires_at,
             renewable=grant.credential.refresh_token is not None,
+            grant_expires_at=grant.credential.grant_expires_at,
             by=by,
             timestamp=now,
         )
@@ -484,6 +496,7 @@ class Token(Aggregate):
             issued_at=new.issued_at,
             expires_at=new.expires_at,
             renewable=new.refresh_token is not None,
+            grant_expires_at=new.grant_expires_at,
             by=by,
             timestamp=now,
         )

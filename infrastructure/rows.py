@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS token (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, status TEXT NOT NULL, since TEXT NOT NULL,
     provider TEXT, account TEXT, subject TEXT, tenant TEXT,
     generation {integer}, granted {integer}, brought_by TEXT, scope TEXT, issued_at TEXT, expires_at TEXT,
-    renewable {integer}, dead {integer} NOT NULL,
+    renewable {integer}, credential_flow TEXT, grant_expires_at TEXT, dead {integer} NOT NULL,
     attempt_id TEXT, ordinal {integer}, flow TEXT, attempt_provider TEXT, attempt_account TEXT,
     attempt_expires_at TEXT, reason TEXT, code TEXT, signed_in_as TEXT,
     generations {integer} NOT NULL, attempts {integer} NOT NULL, replies TEXT NOT NULL);
@@ -109,6 +109,8 @@ def _token_row(id: UUID, version: int, state: TokenState) -> Row:
         "issued_at": credential and instant_text(credential.issued_at),
         "expires_at": credential and instant_text(credential.expires_at),
         "renewable": credential and int(credential.renewable),
+        "credential_flow": credential and credential.flow,
+        "grant_expires_at": credential and credential.grant_expires_at and instant_text(credential.grant_expires_at),
         "dead": int(state.dead),
         "attempt_id": attempt and attempt.id,
         "ordinal": attempt and attempt.ordinal,
@@ -135,6 +137,8 @@ def token_state(row: Mapping[str, Any]) -> TokenState:
         read_instant(row["issued_at"]),
         read_instant(row["expires_at"]),
         bool(row["renewable"]),
+        row["credential_flow"],
+        read_instant(row["grant_expires_at"]) if row["grant_expires_at"] else None,
     )
     attempt = row["attempt_id"] is not None and Attempt(
         row["attempt_id"],

@@ -156,8 +156,13 @@ class SqliteStore(Store):
         try:
             with self._datastore.get_connection(commit=True) as connection:
                 cursor = connection.cursor()
-                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                return int(cursor.fetchone()[0]) == 0
+                # Not to wait for a long reader: it would keep every writer waiting too.
+                cursor.execute("PRAGMA busy_timeout = 0")
+                try:
+                    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    return int(cursor.fetchone()[0]) == 0
+                finally:
+                    cursor.execute(f"PRAGMA busy_timeout = {_LOCK_TIMEOUT_SECONDS * 1000}")
         except (sqlite3.OperationalError, OperationalError):
             return False
 

@@ -114,6 +114,7 @@ class TokenService:
         self._claims = claims
         self._providers = providers
         self._clock = clock
+        self._to_forget = True
         self.alarms: dict[UUID, str] = {}
         """Tokens a person should look at for a reason the log does not tell, by a code."""
 
@@ -149,6 +150,7 @@ class TokenService:
         status = self.status(name)
         profile = self._events.profile(status.profile_id)
         provider, account = self._provider_of(profile)
+        self._conclude_all(profile.state.token_id)
         token = self._events.token(profile.state.token_id)
         with about(name):
             token.check_request(self._clock.now())
@@ -313,17 +315,23 @@ class TokenService:
             self._release(work)
 
     def _claim_or_wait(self, work: Work) -> bool:
+        """Claim a renewal, or see what became of the one that is under way: True if it is ours to do.
+
+        Raises:
+            Unreachable: the other one failed or does not finish; asking the provider again at once would not help.
+        """
+        if self._claims.take(work):
+            return True
         # Real time, not the clock's: how long a thread waits has nothing to do with what time it is.
         until = time.monotonic() + _WAIT_FOR_OTHER_SECONDS
-        while not self._claims.take(work):
-            while self._claims.is_taken(work):
-                if time.monotonic() > until:
-                    raise Unreachable("another renewal of this token does not finish: try again")
-                time.sleep(_LOOK_AGAIN_SECONDS)
-            credential = self._events.token(work.token_id).state.credential
-            if not credential or credential.number != work.generation:
-                return False
-        return True
+        while self._claims.is_taken(work):
+            if time.monotonic() > until:
+                raise Unreachable("another renewal of this token does not finish: try again")
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        state = self._events.token(work.token_id).state
+        if state.credential and state.credential.number == work.generation and not state.dead:
+            raise Unreachable("another renewal of this token has just failed: try again")
+        return False
 
     # Replies
 
@@ -540,14 +548,16 @@ class TokenService:
             return Deletion(tuple(sorted(profile.state.name for profile in linked)), revoked)
         raise Conflict(f"{name}: the token changes faster than it can be deleted: try again")
 
-    def forget(self) -> bool:
-        """Make the database forget what was deleted, once readers allow; False if it has to be tried again."""
-        return self._events.store.forget()
+    def forget(self) -> None:
+        """Make the database forget what was deleted, by this run or an earlier one, once readers allow."""
+        if self._to_forget:
+            self._to_forget = not self._events.store.forget()
 
     def _wipe(self, token_id: UUID) -> None:
         self._conclude_all(token_id)
         self._escrow.wipe_doubts(token_id)
         self.alarms.pop(token_id, None)
+        self._to_forget = True
         self.forget()
 
     def _try_open(self, token: Token) -> Credential | None:

@@ -36,6 +36,7 @@ from domain.secret import Secret
 DEFAULT_LIFETIME_SECONDS = 3600
 # Entra's longest, with continuous access evaluation, is 28 hours; beyond a week it is a mistake.
 LONGEST_LIFETIME_SECONDS = 7 * 24 * 3600
+LONGEST_GRANT_SECONDS = 10 * 366 * 24 * 3600
 LONGEST_RETRY_AFTER_SECONDS = 3600
 # RFC 8628 section 3.2: the interval if the reply has none. The lifetime is required; Entra's is what we assume.
 DEFAULT_INTERVAL_SECONDS = 5
@@ -188,7 +189,19 @@ def _credential(
         scope=_text(document, "scope") or scope,
         issued_at=reply.received_at,
         expires_at=reply.received_at + timedelta(seconds=seconds),
+        grant_expires_at=_grant_expiry(reply, document),
     ), warning
+
+
+def _grant_expiry(reply: Reply, document: Mapping[str, Any]) -> datetime | None:
+    """When the refresh token ends, as Google (`refresh_token_expires_in`) and Keycloak (`refresh_expires_in`) say it.
+
+    Keycloak's 0 is an offline token, which has no such end.
+    """
+    seconds = _number(document.get("refresh_token_expires_in", document.get("refresh_expires_in")))
+    if seconds is None or not 0 < seconds <= LONGEST_GRANT_SECONDS:
+        return None
+    return reply.received_at + timedelta(seconds=seconds)
 
 
 def _is_trouble(status: int) -> bool:

@@ -20,6 +20,7 @@ from domain.token import Token
 NOW = datetime(2026, 3, 2, 8, 15, 30, 250000, tzinfo=UTC)
 ISSUED = datetime(2026, 3, 2, 8, 15, 29, tzinfo=UTC)
 EXPIRES = datetime(2026, 3, 2, 9, 28, 17, tzinfo=UTC)
+GRANT_EXPIRES = datetime(2026, 5, 31, 8, 15, 29, tzinfo=UTC)
 
 MACHINE = UUID("2f0e4a0f-3a52-4a3e-8f5e-5f4a2d9b7c01")
 PROFILE = UUID("8f5e5f4a-2d9b-4c01-9a3e-2f0e4a0f3a52")
@@ -152,6 +153,7 @@ EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
         timestamp=NOW,
         attempt_id="b3b8f6f0c0de4b0d9a55d3b7b0a1c2d3",
         generation=1,
+        flow="device",
         provider="contoso",
         account="scan@contoso.com",
         subject="00000000-0000-0000-66f3-3332eca7ea81",
@@ -160,6 +162,7 @@ EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
         issued_at=ISSUED,
         expires_at=EXPIRES,
         renewable=True,
+        grant_expires_at=None,
         by="worker",
     ),
     Token.Renewed(
@@ -172,6 +175,7 @@ EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
         issued_at=ISSUED,
         expires_at=EXPIRES,
         renewable=True,
+        grant_expires_at=GRANT_EXPIRES,
         by="worker",
     ),
     Token.GrantFoundDead(

@@ -17,7 +17,17 @@ ISSUED = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
 
 def lasting(seconds: int) -> Generation:
-    return Generation(1, 1, "a1", "SMTP.Send", ISSUED, ISSUED + timedelta(seconds=seconds), renewable=True)
+    return Generation(
+        1,
+        1,
+        "a1",
+        "SMTP.Send",
+        ISSUED,
+        ISSUED + timedelta(seconds=seconds),
+        renewable=True,
+        flow="device",
+        grant_expires_at=None,
+    )
 
 
 def after(seconds: float) -> datetime:

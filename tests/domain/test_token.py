@@ -419,7 +419,9 @@ def test_a_token_that_was_obtained_pins_the_accounts_ids_and_knows_its_generatio
     state = token.state
     assert (state.status, state.since, state.attempt, state.reason) == (TokenStatus.RETRIEVED, at(2), None, None)
     assert (state.provider, state.account, state.subject, state.tenant) == ("contoso", ACCOUNT, SUBJECT, TENANT)
-    assert state.credential == Generation(1, 1, "a1", SCOPE, at(2), at(62), renewable=True)
+    assert state.credential == Generation(
+        1, 1, "a1", SCOPE, at(2), at(62), renewable=True, flow="device", grant_expires_at=None
+    )
 
 
 def test_a_reply_that_came_in_time_counts_however_late_it_is_looked_at() -> None:

@@ -110,6 +110,7 @@ def retrieved(
         when,
         attempt_id=attempt,
         generation=generation,
+        flow="device",
         provider="contoso",
         account=ACCOUNT,
         subject=subject,
@@ -118,6 +119,7 @@ def retrieved(
         issued_at=when,
         expires_at=until or when + timedelta(minutes=60),
         renewable=renewable,
+        grant_expires_at=None,
         by=by,
     )
 
@@ -143,6 +145,7 @@ def renewed(
         issued_at=issued_at,
         expires_at=until or issued_at + timedelta(minutes=60),
         renewable=renewable,
+        grant_expires_at=None,
         by=by,
     )
 
