@@ -13,10 +13,12 @@ import structlog
 from eventsourcing.persistence import PersistenceError
 
 from adapters.mail.server import MailServerClient
+from adapters.notify.channels import Command, Mail, Webhook
 from adapters.providers import ProviderSettings, build_provider
 from domain.errors import Refused, StoreRefused, Unreachable
 from domain.ports import Clock, MailServer, Provider
 from domain.secret import Secret
+from infrastructure.attention import Attention
 from infrastructure.audit import Audit
 from infrastructure.claims import Claims
 from infrastructure.clock import SystemClock
@@ -25,8 +27,10 @@ from infrastructure.escrow import Escrow
 from infrastructure.locate import FILE_NAME
 from infrastructure.log import EventLog
 from infrastructure.mail_service import MailService
-from infrastructure.opening import create_store, open_store, read_meta
+from infrastructure.notices import Channel, Notifier
+from infrastructure.opening import create_store, has_store, open_store, read_meta
 from infrastructure.redaction import configure_logging
+from infrastructure.renewals import RenewalWorker
 from infrastructure.rows import PROJECTION_VERSION
 from infrastructure.sealing import Sealer, create_key_file, read_key
 from infrastructure.settings_service import SettingsService
@@ -57,9 +61,12 @@ class Service:
     clock: Clock
     settings: SettingsService
     tokens: TokenService
+    attention: Attention
     mail: MailService
     audit: Audit
     worker: Worker
+    renewals: RenewalWorker
+    notifier: Notifier
     events: EventLog
 
 
@@ -94,10 +101,10 @@ def initialise(directory: Path, url: str | None = None) -> Initialised:
     with _store_errors():
         store = _store(config)
         try:
-            has_store, has_key = store.has_tables(), key.exists()
-            if has_store and has_key:
+            there, has_key = has_store(store), key.exists()
+            if there and has_key:
                 raise Refused(f"{directory} is initialised already: nothing was changed")
-            if has_store:
+            if there:
                 raise StoreRefused(
                     f"there is a store but no key at {key}: restore the key; a new one would not open it"
                 )
@@ -130,7 +137,8 @@ def open_service(
         _bring_projection_up(events)
         if providers is None:
             providers = {
-                name: build_provider(_settings(config, name, table), clock) for name, table in config.providers.items()
+                name: build_provider(provider_settings(config, name, table), clock)
+                for name, table in config.providers.items()
             }
         tokens = TokenService(
             events,
@@ -145,14 +153,21 @@ def open_service(
         replies = tokens.recover()
         if replies:
             log.warning("replies_recovered", replies=replies)
+        mail = MailService(tokens, server, clock)
+        limits = {name: table.limits for name, table in config.providers.items()}
+        secrets_end = {name: table.client_secret_expires_at for name, table in config.providers.items()}
+        attention = Attention(tokens, clock, limits, secrets_end)
         yield Service(
             config,
             clock,
             SettingsService(events, clock, list(providers)),
             tokens,
-            MailService(tokens, server, clock),
+            attention,
+            mail,
             Audit(events),
             Worker(tokens),
+            RenewalWorker(events, tokens, clock, limits),
+            Notifier(events.store, clock, attention, _channels(config, mail)),
             events,
         )
 
@@ -168,9 +183,13 @@ def serve(config_path: Path) -> None:
     configure_logging()
     with open_service(load_config(config_path)) as service:
         service.worker.start()
+        service.renewals.start()
+        service.notifier.start()
         try:
             run(service)
         finally:
+            service.notifier.stop()
+            service.renewals.stop()
             service.worker.stop()
 
 
@@ -258,18 +277,37 @@ def _as_owner(config: Config) -> Iterator[None]:
         os.seteuid(before)
 
 
-def _settings(config: Config, name: str, table: ProviderTable) -> ProviderSettings:
-    secret = None
-    if table.client_secret_file:
-        secret = Secret(config.secret(f"[providers.{name}] client_secret_file", table.client_secret_file))
+def _channels(config: Config, mail: MailService) -> Iterator[Channel]:
+    table = config.notify
+    if table.command:
+        yield Command(table.command)
+    if table.webhook:
+        yield Webhook(table.webhook, config.path(table.webhook_ca_file) if table.webhook_ca_file else None)
+    if table.mail_profile:
+        yield Mail(mail, table.mail_profile, table.mail_to)
+
+
+def provider_settings(config: Config, name: str, table: ProviderTable) -> ProviderSettings:
+    """What the configuration says of a provider, its secrets read.
+
+    Raises:
+        InvalidValue: a secret can't be read.
+    """
+
+    def secrets(key: str, names: tuple[str, ...]) -> tuple[Secret, ...]:
+        return tuple(Secret(config.secret(f"[providers.{name}] {key}", file)) for file in names)
+
     return ProviderSettings(
         name=name,
         kind=table.kind,
         client_id=table.client_id,
-        client_secret=secret,
+        client_secrets=secrets("client_secret_file", table.client_secret_files),
+        certificates=secrets("certificate_file", table.certificate_files),
         tenant=table.tenant,
         issuer=table.issuer,
         scopes=table.scopes,
+        app_scopes=table.app_scopes,
+        error_overrides=table.errors,
         account_claims=table.account_claims,
         ca_file=config.path(table.ca_file) if table.ca_file else None,
         proxy=table.proxy,

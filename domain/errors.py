@@ -39,7 +39,14 @@ class Failed(MailtokenError):
 
 
 class Unreachable(MailtokenError):
-    """The service, the provider or a mail server can't be reached now: try again."""
+    """The service, the provider or a mail server can't be reached now: try again.
+
+    `retry_after_seconds` is what the provider asked for, if it did.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class StorageFull(Unreachable):

@@ -76,6 +76,19 @@ class DeviceAuthorization:
 
 
 @dataclass(frozen=True)
+class BrowserAuthorization:
+    """A sign-in page to send a browser to (RFC 6749 section 4.1.1), kept sealed until the attempt is over.
+
+    `state` is what the provider's adapter needs to check the redirect and redeem its code, also after a restart; it
+    holds the code verifier. It is not the parameter of that name, which whoever sees `authorization_uri` knows.
+    """
+
+    authorization_uri: str
+    expires_at: datetime
+    state: Secret
+
+
+@dataclass(frozen=True)
 class Granted:
     """A token endpoint gave a credential. `identity` is absent at a renewal whose reply has no ID token."""
 

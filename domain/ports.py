@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from domain.outcomes import AcquisitionOutcome, Credential, DeviceAuthorization, MailReport, RenewalOutcome
+from domain.outcomes import (
+    AcquisitionOutcome,
+    BrowserAuthorization,
+    ClientFault,
+    Credential,
+    DeviceAuthorization,
+    MailReport,
+    RenewalOutcome,
+)
 from domain.profile import ProfileState
 from domain.secret import Secret
 
@@ -46,14 +54,30 @@ class Exchange(Protocol):
         ...
 
     def keep(self, reply: Reply) -> None:
-        """Seal the reply and put it on stable storage; returns when it is there."""
+        """Seal the reply and put it on stable storage; returns when it is there.
+
+        A second reply takes the place of a first that refused one of several client secrets.
+        """
         ...
 
 
 class Provider(Protocol):
-    """An authorization server and our client registration there."""
+    """An authorization server and our client registration there.
+
+    `flows` are the ones to get a token by, the default first: "device", "browser", "app". Whether the server has the
+    endpoint is known only once it is asked.
+    """
 
     name: str
+    flows: Sequence[str]
+
+    @property
+    def client_faults(self) -> Mapping[str, ClientFault]:
+        """Each client secret or certificate the provider refuses while another one works: one alert for each.
+
+        By a name such as `client secret 1`; an entry goes when that one works again, and at a restart.
+        """
+        ...
 
     def request_device_code(self, scopes: Sequence[str], now: datetime) -> DeviceAuthorization:
         """Ask for a device code (RFC 8628 section 3.1).
@@ -68,6 +92,42 @@ class Provider(Protocol):
         """Ask once whether the person has finished (RFC 8628 section 3.4)."""
         ...
 
+    def request_browser(
+        self, scopes: Sequence[str], redirect_uri: str, account: str, now: datetime
+    ) -> BrowserAuthorization:
+        """Make the address of a sign-in page for `account` that leads back to `redirect_uri`.
+
+        It has PKCE S256, a `state` for this attempt alone and a `nonce`.
+
+        Raises:
+            Unreachable: no answer, or not one that says anything.
+            Failed: the provider can't do it; the message names the setting to correct or another flow.
+        """
+        ...
+
+    def redeem_code(
+        self, pending: BrowserAuthorization, redirected_to: str | None, exchange: Exchange, now: datetime
+    ) -> AcquisitionOutcome:
+        """Redeem the code in the URL the browser was sent back to (RFC 6749 section 4.1.3); never `Pending`.
+
+        `redirected_to` is None only to read a reply that is kept.
+
+        Raises:
+            InvalidValue: the URL is not of this attempt (`state`) or not of this provider (`iss`, RFC 9207). The
+                attempt goes on, and nothing was sent.
+        """
+        ...
+
+    def request_app_token(
+        self, scopes: Sequence[str], account: str, exchange: Exchange, now: datetime
+    ) -> RenewalOutcome:
+        """Get an access token as the application itself (RFC 6749 section 4.4), the first or the next one.
+
+        Nobody signs in: the identity is `account` with the client id as its subject, and no tenant. There is no
+        refresh token: to renew is to ask again.
+        """
+        ...
+
     def refresh(self, credential: Credential, exchange: Exchange, now: datetime) -> RenewalOutcome:
         """Exchange the refresh token for a new access token (RFC 6749 section 6).
 
@@ -79,8 +139,8 @@ class Provider(Protocol):
         """Tell the provider to forget the grant (RFC 7009); False if it has no such endpoint or did not agree."""
         ...
 
-    def scopes(self, protocol: str) -> Sequence[str]:
-        """What to ask for, for a profile of this protocol."""
+    def scopes(self, protocol: str, flow: str = "device") -> Sequence[str]:
+        """What to ask for in this flow, for a profile of this protocol."""
         ...
 
 

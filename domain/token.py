@@ -37,7 +37,8 @@ class Generation:
     """What may be known of a credential: everything but its secrets.
 
     `number` counts the credentials of the token and is never used again; `grant` is the number of the acquisition
-    this one descends from, `flow` how that was made; `attempt_id` is the acquisition or renewal that brought it.
+    this one descends from, `flow` how that was made and `granted_by` its attempt; `attempt_id` is the acquisition or
+    renewal that brought this generation.
     `grant_expires_at` is when the provider said the grant itself ends, if it did.
     """
 
@@ -49,6 +50,7 @@ class Generation:
     expires_at: datetime
     renewable: bool
     flow: str
+    granted_by: str
     grant_expires_at: datetime | None
 
 
@@ -268,6 +270,7 @@ class Token(Aggregate):
                     self.expires_at,
                     self.renewable,
                     self.flow,
+                    self.attempt_id,
                     self.grant_expires_at,
                 ),
                 dead=False,
@@ -301,6 +304,7 @@ class Token(Aggregate):
                 self.expires_at,
                 self.renewable,
                 state.credential.flow,
+                state.credential.granted_by,
                 self.grant_expires_at,
             )
             since = self.timestamp if status is not state.status else state.since
@@ -444,7 +448,7 @@ class Token(Aggregate):
             scope=grant.credential.scope,
             issued_at=grant.credential.issued_at,
             expires_at=grant.credential.expires_at,
-            renewable=grant.credential.refresh_token is not None,
+            renewable=is_renewable(grant, state.attempt.flow),
             grant_expires_at=grant.credential.grant_expires_at,
             by=by,
             timestamp=now,
@@ -495,7 +499,7 @@ class Token(Aggregate):
             scope=new.scope,
             issued_at=new.issued_at,
             expires_at=new.expires_at,
-            renewable=new.refresh_token is not None,
+            renewable=is_renewable(grant, current.flow),
             grant_expires_at=new.grant_expires_at,
             by=by,
             timestamp=now,
@@ -582,6 +586,11 @@ class Token(Aggregate):
         """Say that a reply to an attempt that is over was wiped."""
         self.trigger_event(self.LateReplyDiscarded, attempt_id=attempt_id, by=by, timestamp=now)
         return Reception.LATE
+
+
+def is_renewable(grant: Granted, flow: str) -> bool:
+    """Whether there is something to renew with: a refresh token, or the application's own credentials."""
+    return flow == "app" or grant.credential.refresh_token is not None
 
 
 def is_expected(identity: Identity, account: str, state: TokenState) -> bool:

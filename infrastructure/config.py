@@ -6,12 +6,14 @@ import difflib
 import json
 import os
 import tomllib
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from domain.errors import InvalidValue
+from domain.renewal import GrantLimits
 from infrastructure.locate import SOCKET_NAME, read_toml
 
 
@@ -50,15 +52,27 @@ class SocketTable(_Table):
     group: str | None = None
 
 
-class ProviderTable(_Table):
-    """`[providers.NAME]`: an authorization server and our client registration there."""
+# Microsoft: 90 days unused; Google: six months. Others set their own; a month is what Keycloak's offline tokens have.
+_INACTIVITY_DAYS = {"microsoft": 90, "google": 180, "oidc": 30}
 
-    kind: Literal["microsoft", "oidc"]
+
+class ProviderTable(_Table):
+    """`[providers.NAME]`: an authorization server and our client registration there.
+
+    A grant that is not used for `inactivity_days` ends, by default as the kind's documentation says.
+    """
+
+    kind: Literal["microsoft", "google", "oidc"]
     client_id: Annotated[str, Field(min_length=1)]
-    client_secret_file: str | None = None
+    client_secret_file: str | tuple[str, ...] = ()
+    certificate_file: str | tuple[str, ...] = ()
+    client_secret_expires: datetime | date | None = None
+    inactivity_days: Annotated[int, Field(ge=1, le=3650)] | None = None
     tenant: str | None = None
     issuer: str | None = None
     scopes: tuple[str, ...] = ()
+    app_scopes: tuple[str, ...] = ()
+    errors: dict[str, str] = Field(default_factory=dict)
     account_claims: tuple[str, ...] = ("preferred_username", "email", "upn")
     ca_file: str | None = None
     proxy: str | None = None
@@ -79,11 +93,55 @@ class ProviderTable(_Table):
             raise ValueError("kind microsoft needs tenant, or issuer for a private authority")
         return self
 
+    @property
+    def client_secret_files(self) -> tuple[str, ...]:
+        """The client secrets, in the order to try them."""
+        return _several(self.client_secret_file)
+
+    @property
+    def certificate_files(self) -> tuple[str, ...]:
+        """The certificates with their private keys, in the order to try them."""
+        return _several(self.certificate_file)
+
+    @property
+    def limits(self) -> GrantLimits:
+        """What ends a grant of this provider."""
+        return GrantLimits(timedelta(days=self.inactivity_days or _INACTIVITY_DAYS[self.kind]))
+
+    @property
+    def client_secret_expires_at(self) -> datetime | None:
+        """When the client secret expires, as the configuration says; a day without a time from its first moment."""
+        expires = self.client_secret_expires
+        if expires is None:
+            return None
+        moment = expires if isinstance(expires, datetime) else datetime.combine(expires, datetime.min.time())
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
 
 class MailTable(_Table):
     """`[mail]`: how mail servers are trusted; `ca_file` for private ones."""
 
     ca_file: str | None = None
+
+
+class NotifyTable(_Table):
+    """`[notify]`: who is told when a token needs a person, will stop working, or works again."""
+
+    webhook: str | None = None
+    webhook_ca_file: str | None = None
+    command: tuple[str, ...] = ()
+    mail_profile: str | None = None
+    mail_to: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _mail_has_both(self) -> NotifyTable:
+        if bool(self.mail_profile) != bool(self.mail_to):
+            raise ValueError("mail needs mail_profile and mail_to")
+        return self
 
 
 class Config(_Table):
@@ -95,6 +153,7 @@ class Config(_Table):
     socket: SocketTable = SocketTable()
     providers: dict[str, ProviderTable] = Field(default_factory=dict)
     mail: MailTable = MailTable()
+    notify: NotifyTable = NotifyTable()
 
     def path(self, name: str) -> Path:
         """A path of the configuration, made absolute."""
@@ -153,6 +212,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "socket": Grant if "grants" in location else SocketTable,
         "providers": ProviderTable,
         "mail": MailTable,
+        "notify": NotifyTable,
     }
     if len(location) == 1:
         return list(tables)
@@ -179,11 +239,15 @@ socket = "mailtoken.sock"
 # profiles = ["office-mfp/smtp-service"]
 
 # [providers.contoso]
-# kind = "microsoft"              # or oidc, with issuer = "https://..."
+# kind = "microsoft"              # or google, or oidc with issuer = "https://..."
 # tenant = "contoso.com"
 # client_id = "00000000-0000-0000-0000-000000000000"
-# client_secret_file = "contoso-secret"
+# client_secret_file = "contoso-secret"     # or several, in the order to try them: ["new", "old"]
+# certificate_file = "contoso.pem"          # private key and certificate in one file, instead of a secret
+# client_secret_expires = 2028-11-30   # to be told in time
+# inactivity_days = 90            # a grant nobody uses ends after so long; by default as the kind says
 # scopes = ["https://outlook.office.com/SMTP.Send"]
+# errors = { AADSTS12345 = "needs_user" }   # what an error of this provider means, where the table does not know it
 # account_claims = ["preferred_username", "email", "upn"]
 # ca_file = "private-ca.pem"
 # proxy = "http://proxy.contoso.com:3128"
@@ -191,6 +255,13 @@ socket = "mailtoken.sock"
 
 # [mail]
 # ca_file = "private-ca.pem"
+
+# Told when a token needs a person, will stop working, or works again.
+# [notify]
+# command = ["/usr/local/bin/page-me"]      # a JSON object on its standard input
+# webhook = "https://hooks.example.com/mailtoken"
+# mail_profile = "office-mfp/smtp-service"
+# mail_to = ["admin@contoso.com"]
 """
 
 

@@ -11,13 +11,15 @@ import base64
 import contextlib
 import json
 import os
+import secrets
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from domain.errors import StorageFull, VaultDamaged
+from domain.errors import StorageFull, Unreachable, VaultDamaged
 from domain.ports import Reply
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.sealing import Place, Sealed, Sealer
@@ -57,7 +59,11 @@ class Slot:
         return self._reply
 
     def keep(self, reply: Reply) -> None:
-        """Seal the reply and return when it is on stable storage."""
+        """Seal the reply and return when it is on stable storage.
+
+        Raises:
+            Unreachable: the storage fails; what there is of the reply is left to be read again.
+        """
         value = {
             "status": reply.status,
             "headers": reply.headers,
@@ -66,17 +72,25 @@ class Slot:
         }
         sealed = self._sealer.seal(json.dumps(value).encode(), self._place)
         text = {**asdict(sealed), "wrapped": _text(sealed.wrapped), "body": _text(sealed.body)}
-        with self.path.open("r+b") as file:
-            file.seek(_HEADER_BYTES)
-            file.write(json.dumps(text).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        _sync_directory(self.path.parent)
+        # Known before it is written: a reply that may be on the disk is not wiped as none, whatever goes wrong now.
         self._reply = reply
+        try:
+            with self.path.open("r+b") as file:
+                file.seek(_HEADER_BYTES)
+                file.write(json.dumps(text).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_directory(self.path.parent)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise Unreachable(f"storage failing ({reason}): a reply is not safe in {self.path.parent}") from None
 
     def load(self) -> None:
         """Read the reply that was kept; without a whole one this stays as it is."""
-        line = self.path.read_bytes()[_HEADER_BYTES:].split(b"\n", 1)[0]
+        try:
+            line = self.path.read_bytes()[_HEADER_BYTES:].split(b"\n", 1)[0]
+        except FileNotFoundError:  # somebody else has read and wiped it in between
+            return
         # A torn write is not JSON or does not open: then the reply never was here.
         with contextlib.suppress(ValueError, KeyError, VaultDamaged):
             text = json.loads(line)
@@ -98,6 +112,7 @@ class Escrow:
         self._sealer = sealer
         self._store_id = store_id
         self._under_way: set[Path] = set()
+        self._lock = threading.Lock()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def reserve(self, work: Work) -> Slot:
@@ -106,10 +121,13 @@ class Escrow:
         Raises:
             StorageFull: there is none; don't ask.
         """
-        path = self._directory / f"{work.attempt_id}.reply"
+        # A name that is used once: an earlier reply to the same attempt may still be here to be read.
+        path = self._directory / f"{work.attempt_id}-{secrets.token_hex(4)}.reply"
         header = json.dumps({**asdict(work), "token_id": str(work.token_id)}).encode()
+        # Before the file is there: nobody may take it for one that was left over.
+        self._take(path)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, _ROOM_BYTES)
                 os.pwrite(descriptor, header.ljust(_HEADER_BYTES), 0)
@@ -118,40 +136,42 @@ class Escrow:
         except OSError as error:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+            self._let_go(path)
             reason = error.strerror or type(error).__name__
             raise StorageFull(f"no space to store a new token ({reason}): free space in {path.parent}") from None
-        self._under_way.add(path)
         return Slot(path, work, self._sealer, self._store_id)
 
     def clear(self, slot: Slot) -> None:
         """Wipe the slot: its reply is in the vault, or says nothing worth keeping."""
         slot.path.unlink(missing_ok=True)
-        self._under_way.discard(slot.path)
+        self._let_go(slot.path)
 
     def leave(self, slot: Slot) -> None:
         """Leave the slot to `left_over`: its reply could not be stored or understood yet."""
-        self._under_way.discard(slot.path)
+        self._let_go(slot.path)
 
     def set_aside(self, slot: Slot) -> None:
         """Keep a reply that makes no sense for a person to look at, until its token is renewed or deleted."""
         with contextlib.suppress(FileNotFoundError):
             slot.path.rename(slot.path.with_suffix(".doubt"))
-        self._under_way.discard(slot.path)
+        self._let_go(slot.path)
+
+    def tokens(self) -> set[UUID]:
+        """The tokens that have something left over."""
+        return {work.token_id for path in self._waiting() if (work := _read_work(path))}
 
     def left_over(self, token_id: UUID | None = None) -> Iterator[Slot]:
         """The slots nobody works on, of one token or all, oldest first: of an earlier run, or left.
 
         Whoever takes one must `clear`, `leave` or `set_aside` it.
         """
-        waiting = set(self._directory.glob("*.reply")) - self._under_way
-        for path in sorted(waiting, key=_modified):
+        for path in sorted(self._waiting(), key=_modified):
             work = _read_work(path)
             if work is None:
                 path.unlink(missing_ok=True)
-            elif token_id in (None, work.token_id):
+            elif token_id in (None, work.token_id) and self._take(path):
                 slot = Slot(path, work, self._sealer, self._store_id)
                 slot.load()
-                self._under_way.add(path)
                 yield slot
 
     def wipe_doubts(self, token_id: UUID) -> None:
@@ -160,6 +180,21 @@ class Escrow:
             work = _read_work(path)
             if work is None or work.token_id == token_id:
                 path.unlink(missing_ok=True)
+
+    def _waiting(self) -> set[Path]:
+        found = set(self._directory.glob("*.reply"))
+        with self._lock:
+            return found - self._under_way
+
+    def _take(self, path: Path) -> bool:
+        with self._lock:
+            is_free = path not in self._under_way
+            self._under_way.add(path)
+            return is_free
+
+    def _let_go(self, path: Path) -> None:
+        with self._lock:
+            self._under_way.discard(path)
 
 
 def _modified(path: Path) -> int:

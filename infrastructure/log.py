@@ -30,7 +30,7 @@ from domain.smtp_group import SmtpGroup, SmtpGroupState
 from domain.token import Token, TokenState
 from infrastructure.rows import State, View, view
 from infrastructure.store import Alongside, Query, Store
-from infrastructure.vault import CREDENTIAL, DEVICE_CODE
+from infrastructure.vault import CREDENTIAL, PENDING
 
 AnyEvent = Token.Event | Profile.Event | SmtpGroup.Event | Machine.Event
 TAggregate = TypeVar("TAggregate", Token, Profile, SmtpGroup, Machine)
@@ -136,23 +136,28 @@ class EventLog:
     def history(self, ids: Iterable[UUID]) -> list[LoggedEvent]:
         """Every event of these aggregates, in log order."""
         with self.store.reading() as query:
-            return [self._decode(position, stored) for position, stored in query.events_of(list(ids))]
+            return [self.decode(position, stored) for position, stored in query.events_of(list(ids))]
 
     def read(self, query: Query, after: int = 0) -> Iterator[LoggedEvent]:
         """The log in its order as `query` sees it, from the position behind `after`."""
+        for position, stored in self.read_stored(query, after):
+            yield self.decode(position, stored)
+
+    def read_stored(self, query: Query, after: int = 0) -> Iterator[tuple[int, StoredEvent]]:
+        """The same as it is stored, whether it can be read or not."""
         while page := query.events(after, _PAGE):
-            for position, stored in page:
-                yield self._decode(position, stored)
+            yield from page
             after = page[-1][0]
+
+    def decode(self, position: int, stored: StoredEvent) -> LoggedEvent:
+        """The event that is stored so; one that was changed may raise anything."""
+        event: Any = self._mapper.to_domain_event(stored)
+        return LoggedEvent(position, event, stored)
 
     def close(self) -> None:
         """Let go of the store."""
         self._events.close()
         self.store.close()
-
-    def _decode(self, position: int, stored: StoredEvent) -> LoggedEvent:
-        event: Any = self._mapper.to_domain_event(stored)
-        return LoggedEvent(position, event, stored)
 
     def _load(self, kind: type[TAggregate], id: UUID) -> TAggregate:
         try:
@@ -164,12 +169,13 @@ class EventLog:
 
 
 # Which sealed rows of its token an event puts an end to. A new one, if there is one, goes in after.
+_ATTEMPT = tuple(PENDING.values())
 _ENDS: Mapping[type[Token.Event], tuple[str, ...]] = {
-    Token.AuthorizationRequested: (DEVICE_CODE,),
-    Token.AuthorizationEnded: (DEVICE_CODE,),
-    Token.Retrieved: (DEVICE_CODE, CREDENTIAL),
+    Token.AuthorizationRequested: _ATTEMPT,
+    Token.AuthorizationEnded: _ATTEMPT,
+    Token.Retrieved: (*_ATTEMPT, CREDENTIAL),
     Token.Renewed: (CREDENTIAL,),
-    Token.Deleted: (DEVICE_CODE, CREDENTIAL),
+    Token.Deleted: (*_ATTEMPT, CREDENTIAL),
 }
 
 

@@ -69,6 +69,15 @@ class MailService:
         )
         return profile.name, report
 
+    def sender_of(self, name: str) -> str:
+        """The address mail through this profile comes from.
+
+        Raises:
+            NotFound: no such profile.
+        """
+        profile = self._tokens.status(name).profile
+        return profile.settings.sender_address or profile.mailbox or ""
+
     def _sending_for(self, sender: str | None) -> SettingStatus:
         smtp = [s for s in self._tokens.statuses() if s.profile.protocol is Protocol.SMTP and s.profile.settings.server]
         wanted = sender and sender.casefold()

@@ -18,13 +18,21 @@ from infrastructure.store import Query, Store
 _CANARY = b"this key opens this store"
 
 
+def has_store(store: Store) -> bool:
+    """Whether there is a store; one whose making was interrupted is none yet."""
+    if not store.has_tables():
+        return False
+    with store.reading() as query:
+        return "canary" in read_meta(query)
+
+
 def create_store(store: Store, sealer: Sealer) -> str:
     """Make the tables and the canary; returns the new store's id.
 
     Raises:
         StoreRefused: there is a store already; it is left as it is.
     """
-    if store.has_tables():
+    if has_store(store):
         raise StoreRefused("there is a store already: nothing was changed")
     store.create_tables()
     store_id = str(uuid4())
@@ -47,7 +55,7 @@ def open_store(store: Store, sealer: Sealer) -> str:
     Raises:
         StoreRefused: no store, a store of a newer program, or not its key.
     """
-    if not store.has_tables():
+    if not has_store(store):
         raise StoreRefused("there is no store here: run mailtoken init")
     with store.reading() as query:
         meta = read_meta(query)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -28,6 +29,8 @@ ALLOWED_FIELDS = frozenset(
         "version",
     }
 )
+_PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+"""By level, as syslog(3) numbers them."""
 
 
 def only_allowed_fields(_: object, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -35,8 +38,30 @@ def only_allowed_fields(_: object, __: str, fields: MutableMapping[str, Any]) ->
     return {name: value for name, value in fields.items() if name in ALLOWED_FIELDS}
 
 
+class JournalRenderer:
+    """JSON lines, each with its priority as the journal reads it (sd-daemon(3))."""
+
+    def __init__(self) -> None:
+        self._json = structlog.processors.JSONRenderer()
+
+    def __call__(self, logger: object, name: str, fields: MutableMapping[str, Any]) -> str:
+        """One line."""
+        line = self._json(logger, name, fields)
+        assert isinstance(line, str)
+        return f"<{_PRIORITIES[fields['level']]}>{line}"
+
+
+def _in_journal() -> bool:
+    """Whether standard error is the journal and not something it was redirected to (systemd.exec(5))."""
+    try:
+        about = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{about.st_dev}:{about.st_ino}"
+
+
 def configure_logging() -> None:
-    """Log to standard error, for people at a terminal and as JSON lines elsewhere.
+    """Log to standard error: for people at a terminal, with priorities to the journal, as JSON lines elsewhere.
 
     Tracebacks are plain: never with the values of variables.
     """
@@ -44,6 +69,8 @@ def configure_logging() -> None:
     renderer = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if at_terminal
+        else JournalRenderer()
+        if _in_journal()
         else structlog.processors.JSONRenderer()
     )
     structlog.configure(

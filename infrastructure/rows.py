@@ -38,11 +38,14 @@ CREATE TABLE IF NOT EXISTS vault (
 CREATE TABLE IF NOT EXISTS claim (
     token_id TEXT, kind TEXT, generation {integer}, attempt_id TEXT NOT NULL, node TEXT NOT NULL, boot TEXT NOT NULL,
     process TEXT NOT NULL, taken_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (token_id, kind, generation));
+CREATE TABLE IF NOT EXISTS notice (
+    token_id TEXT, channel TEXT, attention TEXT, told_at TEXT NOT NULL, reminders {integer} NOT NULL,
+    PRIMARY KEY (token_id, channel));
 CREATE TABLE IF NOT EXISTS token (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, status TEXT NOT NULL, since TEXT NOT NULL,
     provider TEXT, account TEXT, subject TEXT, tenant TEXT,
     generation {integer}, granted {integer}, brought_by TEXT, scope TEXT, issued_at TEXT, expires_at TEXT,
-    renewable {integer}, credential_flow TEXT, grant_expires_at TEXT, dead {integer} NOT NULL,
+    renewable {integer}, credential_flow TEXT, granted_by TEXT, grant_expires_at TEXT, dead {integer} NOT NULL,
     attempt_id TEXT, ordinal {integer}, flow TEXT, attempt_provider TEXT, attempt_account TEXT,
     attempt_expires_at TEXT, reason TEXT, code TEXT, signed_in_as TEXT,
     generations {integer} NOT NULL, attempts {integer} NOT NULL, replies TEXT NOT NULL);
@@ -110,6 +113,7 @@ def _token_row(id: UUID, version: int, state: TokenState) -> Row:
         "expires_at": credential and instant_text(credential.expires_at),
         "renewable": credential and int(credential.renewable),
         "credential_flow": credential and credential.flow,
+        "granted_by": credential and credential.granted_by,
         "grant_expires_at": credential and credential.grant_expires_at and instant_text(credential.grant_expires_at),
         "dead": int(state.dead),
         "attempt_id": attempt and attempt.id,
@@ -138,6 +142,7 @@ def token_state(row: Mapping[str, Any]) -> TokenState:
         read_instant(row["expires_at"]),
         bool(row["renewable"]),
         row["credential_flow"],
+        row["granted_by"],
         read_instant(row["grant_expires_at"]) if row["grant_expires_at"] else None,
     )
     attempt = row["attempt_id"] is not None and Attempt(

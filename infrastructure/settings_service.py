@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 from domain.catalogue import Protocol, catalogue
 from domain.errors import InvalidValue, NotFound, Refused, about
-from domain.lifecycle import TokenStatus
 from domain.machine import Machine
 from domain.ports import Clock
 from domain.profile import AUTHORIZATION_FIELDS, Profile, ProfileState
@@ -171,7 +170,8 @@ class SettingsService:
                 self._log.token(profile.state.token_id).permit("link", now)
         leaving = _Leaving(self._log, joining)
         leaving.leave(by, self._clock)
-        received = token.state.status in (TokenStatus.RETRIEVED, TokenStatus.INVALID)
+        # Also while somebody signs in again: what is held may well stay.
+        received = token.state.credential is not None
         for profile in joining:
             profile.link(
                 group_id=group.id,
@@ -260,8 +260,11 @@ class _Leaving:
 
     @property
     def changed(self) -> Sequence[Profile | SmtpGroup | Token]:
-        """All aggregates that may have something to save."""
-        return (*self._profiles, *self._groups.values(), *self._tokens.values())
+        """All aggregates that may have something to save.
+
+        Tokens first: so the end of one finds, in the log, the profile that was its last.
+        """
+        return (*self._tokens.values(), *self._profiles, *self._groups.values())
 
     @property
     def beside(self) -> Alongside:

@@ -31,12 +31,22 @@ _ROOM_BYTES = 8 * 1024 * 1024
 """Less free space than this and no new token is asked for."""
 
 
+@contextmanager
+def _library_errors() -> Iterator[None]:
+    """The library's own errors, where it lets SQLite's through: a file that is locked, or is no database."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OperationalError(str(error)) from error
+
+
 class _Transaction(SQLiteTransaction):
     """Begins IMMEDIATE to write: a DEFERRED transaction that reads first fails at once when it writes."""
 
     def __enter__(self) -> SQLiteCursor:
         cursor = self.connection.cursor()
-        cursor.execute("BEGIN IMMEDIATE" if self.commit else "BEGIN")
+        with _library_errors():
+            cursor.execute("BEGIN IMMEDIATE" if self.commit else "BEGIN")
         return cursor
 
 
@@ -49,9 +59,10 @@ class _Connection(SQLiteConnection):
 
 class _Pool(SQLiteConnectionPool):
     def _create_connection(self) -> SQLiteConnection:
-        plain = super()._create_connection()._sqlite_conn  # noqa: SLF001 - the library has no hook for PRAGMAs
-        plain.execute("PRAGMA synchronous = FULL")
-        plain.execute("PRAGMA secure_delete = ON")
+        with _library_errors():
+            plain = super()._create_connection()._sqlite_conn  # noqa: SLF001 - the library has no hook for PRAGMAs
+            plain.execute("PRAGMA synchronous = FULL")
+            plain.execute("PRAGMA secure_delete = ON")
         return _Connection(plain, self.max_age)
 
 

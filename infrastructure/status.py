@@ -55,8 +55,8 @@ class SettingStatus:
 
     @property
     def _retrieved_by(self) -> str | None:
-        """The attempt or renewal that brought what is held."""
-        return self.token.credential.attempt_id if self.token.credential else None
+        """The attempt that brought the grant which is held."""
+        return self.token.credential.granted_by if self.token.credential else None
 
     def as_json(self) -> dict[str, Any]:
         """The stable fields, with more that help."""
@@ -79,6 +79,7 @@ class SettingStatus:
             "attention": self.attention and self.attention.value,
             "attempt_id": token.attempt and token.attempt.id,
             "retrieved_by": self._retrieved_by,
+            "forecast": None,
         }
 
 

@@ -7,11 +7,12 @@ the reply there, to be read again. An error from the store does not mean that no
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import UUID, uuid4
 
@@ -33,6 +34,7 @@ from domain.errors import (
 from domain.outcomes import (
     AcquisitionOutcome,
     AttemptOver,
+    BrowserAuthorization,
     ClientFault,
     Credential,
     DeviceAuthorization,
@@ -45,13 +47,14 @@ from domain.outcomes import (
     Transient,
 )
 from domain.ports import Clock, Provider
-from domain.profile import Profile
+from domain.profile import Profile, ProfileState
 from domain.renewal import is_due, remaining_seconds
 from domain.smtp_group import update_in_concert
-from domain.token import Attempt, Reception, Token, TokenState, is_expected, served
+from domain.token import Attempt, Generation, Reception, Token, TokenState, is_expected, served
 from infrastructure.claims import Claims
 from infrastructure.escrow import Escrow, Slot, Work
 from infrastructure.log import EventLog
+from infrastructure.patience import Patience
 from infrastructure.status import SettingStatus, read_status, read_statuses
 from infrastructure.store import Alongside, VaultRow
 from infrastructure.vault import Vault
@@ -64,18 +67,21 @@ _CONFLICTS = 20
 _WAIT_FOR_OTHER_SECONDS = 90.0
 _LOOK_AGAIN_SECONDS = 0.05
 _RETRY_SECONDS = 10.0
+_APP_ATTEMPT = timedelta(minutes=5)
+"""How long an attempt with the application's own credentials may take, trying again included."""
 
 
 @dataclass(frozen=True)
 class AuthorizationStarted:
-    """What the person who signs in needs to know."""
+    """What the person who signs in needs to know; None where the flow has no such thing."""
 
     profile: str
     flow: str
     attempt_id: str
-    user_code: str
-    verification_uri: str
+    user_code: str | None
+    verification_uri: str | None
     verification_uri_complete: str | None
+    authorization_uri: str | None
     expires_at: datetime
 
 
@@ -94,6 +100,18 @@ class Deletion:
 
     profiles: tuple[str, ...]
     revoked: bool
+
+
+@dataclass(frozen=True)
+class DeletionPreview:
+    """What deleting would do: the settings that lose the token, and those it must not harm.
+
+    `spared` are settings with a live token of their own for the same account: a provider may end them with this one,
+    so it is not told to forget anything as long as there are some.
+    """
+
+    profiles: tuple[str, ...]
+    spared: tuple[str, ...]
 
 
 class TokenService:
@@ -115,6 +133,11 @@ class TokenService:
         self._providers = providers
         self._clock = clock
         self._to_forget = True
+        self._reading: dict[UUID, threading.Lock] = {}
+        self._slowed_down: dict[str, int] = {}
+        self.patience = Patience()
+        self.served_at: dict[UUID, datetime] = {}
+        """When each token was handed out last, by this run."""
         self.alarms: dict[UUID, str] = {}
         """Tokens a person should look at for a reason the log does not tell, by a code."""
 
@@ -134,42 +157,82 @@ class TokenService:
         with self._events.store.reading() as query:
             return read_status(query, name, self._clock.now())
 
+    def flows(self, provider: str) -> Sequence[str]:
+        """The ways to get a token from this provider, the default first.
+
+        Raises:
+            NotFound: it is not in the configuration.
+        """
+        return self._provider(provider).flows
+
     # Get Token
 
-    def request(self, name: str, flow: str | None, by: str) -> AuthorizationStarted:
-        """Ask the provider for a code, then record the request and the sealed device code together.
+    def request(self, name: str, flow: str | None, by: str, redirect_uri: str | None = None) -> AuthorizationStarted:
+        """Ask the provider first, then record the request and what is needed to go on, sealed, together.
+
+        `flow` is by default the provider's first. A browser comes back to `redirect_uri`. With the application's own
+        credentials nobody has to sign in: the attempt is over when this returns.
 
         Raises:
             NotFound: no such profile, or its provider is not in the configuration.
             Refused: an attempt is under way, or provider or account are not filled in.
+            InvalidValue: not a flow of this provider, or a browser has nowhere to come back to.
             Unreachable: the provider; nothing has changed.
             Failed: the provider refuses; the message names the setting to correct.
         """
-        if flow not in (None, "device"):
-            raise InvalidValue("flow", f"{flow!r} is not a flow this version has: device")
-        status = self.status(name)
-        profile = self._events.profile(status.profile_id)
+        profile = self._events.profile(self.status(name).profile_id)
         provider, account = self._provider_of(profile)
+        flow = flow or provider.flows[0]
+        if flow not in provider.flows:
+            known = ", ".join(provider.flows)
+            raise InvalidValue("flow", f"{flow!r} is not a flow of provider {provider.name}; it has: {known}")
         self._conclude_all(profile.state.token_id)
         token = self._events.token(profile.state.token_id)
         with about(name):
             token.check_request(self._clock.now())
-        pending = provider.request_device_code(provider.scopes(profile.state.protocol), self._clock.now())
+        begun = self._begin(provider, flow, profile.state, account, redirect_uri)
         attempt_id = uuid4().hex
         with about(name):
             token.request(
                 attempt_id,
-                flow="device",
+                flow=flow,
                 profile=name,
                 provider=provider.name,
                 account=account,
-                expires_at=pending.expires_at,
+                expires_at=begun.expires_at if begun else self._clock.now() + _APP_ATTEMPT,
                 by=by,
                 now=self._clock.now(),
             )
-        row = self._vault.seal_device_code(token.id, token.state.attempts, pending)
-        self._events.save(token, beside=Alongside(put=[row], expects={profile.id: profile.version}))
-        return _started(name, attempt_id, pending)
+        put = [self._seal(token, begun)] if begun else []
+        self._events.save(token, beside=Alongside(put=put, expects={profile.id: profile.version}))
+        if flow == "app":
+            self.poll(token.id)
+        attempt = token.state.attempt
+        assert attempt is not None
+        return _started(name, attempt, begun)
+
+    def complete(self, name: str, redirected_to: str) -> None:
+        """Redeem the code in the URL a browser was sent back to.
+
+        Raises:
+            NotFound: no such profile.
+            Refused: no browser sign-in is under way.
+            InvalidValue: the URL belongs to another attempt or another provider; this attempt goes on.
+            Unreachable: the provider; repeat it with the same URL.
+        """
+        token_id = self.status(name).profile.token_id
+        attempt = self._events.token(token_id).state.at(self._clock.now()).attempt
+        if not attempt or attempt.flow != "browser":
+            raise Refused(f"{name}: no browser sign-in is under way: get a token first (mailtoken token get)")
+        work = Work("acquisition", token_id, attempt.id, attempt.ordinal)
+        if not self._claims.take(work):
+            raise Unreachable(f"{name}: this sign-in is being completed already: see mailtoken status")
+        try:
+            wait = self._redeem(self._reserve(work), attempt, redirected_to)
+        finally:
+            self._release(work)
+        if wait is not None:
+            raise Unreachable(f"{name}: the provider can't be reached now: repeat it")
 
     def under_way(self, name: str) -> AuthorizationStarted:
         """What the person needs to know of the attempt that is under way.
@@ -182,9 +245,32 @@ class TokenService:
         attempt = status.token.attempt
         if not attempt:
             raise Refused(f"{name}: the token is {status.token.status}: no sign-in is under way")
+        return _started(name, attempt, self._pending(status.profile.token_id, attempt))
+
+    def _begin(
+        self, provider: Provider, flow: str, profile: ProfileState, account: str, redirect_uri: str | None
+    ) -> DeviceAuthorization | BrowserAuthorization | None:
+        now, scopes = self._clock.now(), provider.scopes(profile.protocol, flow)
+        if flow == "device":
+            return provider.request_device_code(scopes, now)
+        if flow == "browser":
+            if not redirect_uri:
+                raise InvalidValue("redirect_uri", "a browser needs an address to come back to")
+            return provider.request_browser(scopes, redirect_uri, account, now)
+        return None
+
+    def _seal(self, token: Token, pending: DeviceAuthorization | BrowserAuthorization) -> VaultRow:
+        if isinstance(pending, DeviceAuthorization):
+            return self._vault.seal_device_code(token.id, token.state.attempts, pending)
+        return self._vault.seal_code_verifier(token.id, token.state.attempts, pending)
+
+    def _pending(self, token_id: UUID, attempt: Attempt) -> DeviceAuthorization | BrowserAuthorization | None:
         with self._events.store.reading() as query:
-            pending = self._vault.device_code(query, status.profile.token_id, attempt.ordinal)
-        return _started(name, attempt.id, pending)
+            if attempt.flow == "device":
+                return self._vault.device_code(query, token_id, attempt.ordinal)
+            if attempt.flow == "browser":
+                return self._vault.code_verifier(query, token_id, attempt.ordinal)
+        return None
 
     def cancel(self, name: str, by: str) -> None:
         """End the attempt under way; with none, nothing changes."""
@@ -212,6 +298,9 @@ class TokenService:
         try:
             return self._poll_claimed(work)
         except VaultDamaged as damaged:
+            # Cancelled or deleted meanwhile, the row went with the attempt: that is no damage.
+            if self._events.token(token_id).state.attempt != attempt:
+                return None
             self._quarantine(token_id, damaged)
         except (Unreachable, NotFound, Conflict) as error:
             log.error("poll_failed", token=str(token_id), error=str(error))
@@ -229,6 +318,9 @@ class TokenService:
         if token.state.at(self._clock.now()).attempt is None:
             self._decide(work.token_id, lambda token: token.settle(self._clock.now()))
             return None
+        if attempt.flow == "browser":
+            # The browser brings what there is to redeem; until then there is only the deadline to watch.
+            return min((attempt.expires_at - self._clock.now()).total_seconds(), _RETRY_SECONDS)
         return self._redeem(self._reserve(work), attempt)
 
     # Hand out and renew
@@ -245,7 +337,7 @@ class TokenService:
         status = self.status(name)
         with about(name):
             current = served(status.token, self._clock.now())
-        if is_due(current, self._clock.now(), min_ttl_seconds) and current.renewable:
+        if self._should_renew(status, current, min_ttl_seconds):
             try:
                 self._renew(status.profile.token_id, current.number, by)
             except Unreachable as unreachable:
@@ -275,6 +367,22 @@ class TokenService:
             )
         return after
 
+    def renew_generation(self, token_id: UUID, generation: int) -> None:
+        """Renew this generation if it is still the newest: the worker's word.
+
+        Raises:
+            Unreachable: not now.
+            VaultDamaged: it does not open.
+        """
+        self._renew(token_id, generation, WORKER)
+
+    def _should_renew(self, status: SettingStatus, current: Generation, min_ttl_seconds: int | None) -> bool:
+        now = self._clock.now()
+        if not is_due(current, now, min_ttl_seconds) or not current.renewable:
+            return False
+        in_need = remaining_seconds(current, now) <= (min_ttl_seconds or 0)
+        return in_need or self.patience.may_try(status.profile.token_id, status.token.provider or "", now)
+
     def _hand_out(self, name: str, min_ttl_seconds: int | None) -> HandOut:
         now = self._clock.now()
         with self._events.store.reading() as query:
@@ -290,6 +398,7 @@ class TokenService:
         if left <= 0 or (min_ttl_seconds is not None and left < min_ttl_seconds):
             state = "has expired" if left <= 0 else f"has only {int(left)} seconds left"
             raise Unreachable(f"{name}: the access token {state} and could not be renewed: try again")
+        self.served_at[status.profile.token_id] = now
         account = status.token.account or ""
         return HandOut(credential, account, status.profile.mailbox or account)
 
@@ -307,12 +416,24 @@ class TokenService:
                 raise Unreachable("an earlier reply can't be read yet: try again")
             token = self._events.token(token_id)
             if token.state.credential and token.state.credential.number == parent:
-                self._refresh(self._reserve(work), token, by)
+                self._refresh_patiently(work, token, by)
         except VaultDamaged as damaged:
-            self._quarantine(token_id, damaged)
-            raise
+            # Deleted or replaced meanwhile, the row went with the generation: that is no damage.
+            credential = self._events.token(token_id).state.credential
+            if credential and credential.number == parent:
+                self._quarantine(token_id, damaged)
+                raise
         finally:
             self._release(work)
+
+    def _refresh_patiently(self, work: Work, token: Token, by: str) -> None:
+        provider = token.state.provider or ""
+        try:
+            self._refresh(self._reserve(work), token, by)
+        except Unreachable as unreachable:
+            self.patience.failed(token.id, provider, self._clock.now(), unreachable.retry_after_seconds)
+            raise
+        self.patience.answered(token.id, provider)
 
     def _claim_or_wait(self, work: Work) -> bool:
         """Claim a renewal, or see what became of the one that is under way: True if it is ours to do.
@@ -365,32 +486,61 @@ class TokenService:
         Returns how many replies there were.
         """
         replies = 0
-        for slot in self._escrow.left_over():
-            replies += slot.reply is not None
-            try:
-                self.conclude(slot)
-            except (MailtokenError, PersistenceError) as error:
-                log.error("reply_left_in_escrow", token=str(slot.work.token_id), error=str(error))
+        for token_id in self._escrow.tokens():
+            with self._reading_of(token_id):
+                for slot in self._escrow.left_over(token_id):
+                    replies += slot.reply is not None
+                    try:
+                        self.conclude(slot)
+                    except (MailtokenError, PersistenceError) as error:
+                        log.error("reply_left_in_escrow", token=str(token_id), error=str(error))
         self._claims.clear_dead()
         return replies
 
     def _conclude_all(self, token_id: UUID) -> bool:
-        concluded = [self.conclude(slot) for slot in self._escrow.left_over(token_id)]
+        with self._reading_of(token_id):
+            concluded = [self.conclude(slot) for slot in self._escrow.left_over(token_id)]
         return all(concluded)
 
-    def _redeem(self, slot: Slot, attempt: Attempt) -> float | None:
+    def _reading_of(self, token_id: UUID) -> threading.Lock:
+        """One at a time reads what was left over: the next would find nothing, and ask for what is being read."""
+        return self._reading.setdefault(token_id, threading.Lock())
+
+    def _redeem(self, slot: Slot, attempt: Attempt, redirected_to: str | None = None) -> float | None:
+        interval = self._slowed_down.get(attempt.id, _RETRY_SECONDS)
         with self._keeping(slot):
-            with self._events.store.reading() as query:
-                pending = self._vault.device_code(query, slot.work.token_id, attempt.ordinal)
-            outcome = self._provider(attempt.provider).redeem_device_code(pending, slot, self._clock.now())
-            return self._take_acquisition(slot, outcome, attempt, pending.interval_seconds)
+            provider, now = self._provider(attempt.provider), self._clock.now()
+            pending = self._pending(slot.work.token_id, attempt)
+            outcome: AcquisitionOutcome | RenewalOutcome
+            match pending:
+                case DeviceAuthorization():
+                    # What slow_down added stays added (RFC 8628 section 3.5).
+                    interval = self._slowed_down.get(attempt.id, pending.interval_seconds)
+                    pending = replace(pending, interval_seconds=int(interval))
+                    outcome = provider.redeem_device_code(pending, slot, now)
+                case BrowserAuthorization():
+                    outcome = provider.redeem_code(pending, redirected_to, slot, now)
+                case None:
+                    scopes = self._app_scopes(provider, slot.work.token_id)
+                    outcome = provider.request_app_token(scopes, attempt.account, slot, now)
+            return self._take_acquisition(slot, outcome, attempt, int(interval))
+
+    def _app_scopes(self, provider: Provider, token_id: UUID) -> Sequence[str]:
+        with self._events.store.reading() as query:
+            rows = query.rows("SELECT DISTINCT protocol FROM profile WHERE token_id = ?", (str(token_id),))
+        return provider.scopes(rows[0]["protocol"], "app")
 
     def _refresh(self, slot: Slot, token: Token, by: str) -> None:
         assert token.state.credential is not None
         with self._keeping(slot):
             with self._events.store.reading() as query:
                 held = self._vault.credential(query, token.id, token.state.credential.number)
-            outcome = self._provider(token.state.provider).refresh(held, slot, self._clock.now())
+            provider, now = self._provider(token.state.provider), self._clock.now()
+            if token.state.credential.flow == "app":
+                scopes = self._app_scopes(provider, token.id)
+                outcome = provider.request_app_token(scopes, token.state.account or "", slot, now)
+            else:
+                outcome = provider.refresh(held, slot, now)
             self._take_renewal(slot, outcome, token.state, by)
 
     @contextmanager
@@ -403,16 +553,18 @@ class TokenService:
             raise
 
     def _take_acquisition(
-        self, slot: Slot, outcome: AcquisitionOutcome, attempt: Attempt, interval_seconds: int
+        self, slot: Slot, outcome: AcquisitionOutcome | RenewalOutcome, attempt: Attempt, interval_seconds: int
     ) -> float | None:
         match outcome:
             case Pending():
                 self._escrow.clear(slot)
+                if outcome.interval_seconds > interval_seconds:
+                    self._slowed_down[attempt.id] = outcome.interval_seconds
                 return outcome.interval_seconds
             case Granted():
                 self._acquire(slot, outcome, attempt)
                 return None
-            case AttemptOver():
+            case AttemptOver() | GrantDead():
                 self._end_attempt(slot, outcome.reason, outcome.code, None)
                 return None
             case ClientFault():
@@ -469,7 +621,9 @@ class TokenService:
                 raise Unreachable(f"the provider's reply makes no sense ({outcome.why}); it is kept, try again")
             case Transient():
                 self._put_off(slot, outcome)
-                raise Unreachable(f"the provider can't renew it now ({outcome.why}): try again")
+                raise Unreachable(
+                    f"the provider can't renew it now ({outcome.why}): try again", outcome.retry_after_seconds
+                )
             case _:
                 assert_never(outcome)
 
@@ -533,6 +687,10 @@ class TokenService:
             NotFound: no such profile.
             Refused: the token is Not Retrieved.
         """
+        token_id = self.status(name).profile.token_id
+        # A grant whose reply is still in the escrow is the one to revoke; what can't be read now is wiped below.
+        with suppress(MailtokenError):
+            self._conclude_all(token_id)
         for _ in range(_CONFLICTS):
             token = self._events.token(self.status(name).profile.token_id)
             provider, account, credential = token.state.provider, token.state.account, self._try_open(token)
@@ -547,6 +705,23 @@ class TokenService:
             revoked = bool(credential and provider and account and self._revoke(provider, account, credential))
             return Deletion(tuple(sorted(profile.state.name for profile in linked)), revoked)
         raise Conflict(f"{name}: the token changes faster than it can be deleted: try again")
+
+    def preview_deletion(self, name: str) -> DeletionPreview:
+        """What deleting the token would do.
+
+        Raises:
+            NotFound: no such profile.
+        """
+        statuses, status = self.statuses(), self.status(name)
+        token_id = status.profile.token_id
+        return DeletionPreview(
+            tuple(one.profile.name for one in statuses if one.profile.token_id == token_id),
+            tuple(
+                one.profile.name
+                for one in statuses
+                if one.profile.token_id != token_id and _same_grant(one.token, status.token)
+            ),
+        )
 
     def forget(self) -> None:
         """Make the database forget what was deleted, by this run or an earlier one, once readers allow."""
@@ -640,13 +815,20 @@ class TokenService:
         log.error(code, token=str(token_id), why=why)
 
 
-def _started(name: str, attempt_id: str, pending: DeviceAuthorization) -> AuthorizationStarted:
-    return AuthorizationStarted(
-        name,
-        "device",
-        attempt_id,
-        pending.user_code,
-        pending.verification_uri,
-        pending.verification_uri_complete,
-        pending.expires_at,
-    )
+def _same_grant(other: TokenState, token: TokenState) -> bool:
+    """Whether revoking the one could end the other: both live, for the same account at the same provider."""
+    if not (other.credential and not other.dead and token.credential and other.account and token.account):
+        return False
+    return (other.provider, other.account.casefold()) == (token.provider, token.account.casefold())
+
+
+def _started(
+    name: str, attempt: Attempt, pending: DeviceAuthorization | BrowserAuthorization | None
+) -> AuthorizationStarted:
+    shown: tuple[str | None, str | None, str | None, str | None] = (None, None, None, None)
+    match pending:
+        case DeviceAuthorization():
+            shown = (pending.user_code, pending.verification_uri, pending.verification_uri_complete, None)
+        case BrowserAuthorization():
+            shown = (None, None, None, pending.authorization_uri)
+    return AuthorizationStarted(name, attempt.flow, attempt.id, *shown, attempt.expires_at)

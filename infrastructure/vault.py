@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.errors import VaultDamaged
-from domain.outcomes import Credential, DeviceAuthorization
+from domain.outcomes import BrowserAuthorization, Credential, DeviceAuthorization
 from domain.secret import Secret
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.sealing import Place, Sealed, Sealer
@@ -18,6 +18,9 @@ from infrastructure.store import Query, VaultRow
 
 CREDENTIAL = "credential"
 DEVICE_CODE = "device_code"
+CODE_VERIFIER = "code_verifier"
+# What an attempt keeps sealed while it is under way, by its flow. The application's own flow needs nothing.
+PENDING = {"device": DEVICE_CODE, "browser": CODE_VERIFIER}
 
 
 class Vault:
@@ -79,6 +82,26 @@ class Vault:
             value["interval_seconds"],
             read_instant(value["expires_at"]),
             Secret(value["state"]),
+        )
+
+    def seal_code_verifier(self, token_id: UUID, ordinal: int, pending: BrowserAuthorization) -> VaultRow:
+        """The row of a pending browser sign-in, for the transaction that records the request."""
+        value = {
+            "authorization_uri": pending.authorization_uri,
+            "expires_at": instant_text(pending.expires_at),
+            "state": pending.state.reveal(),
+        }
+        return self._seal(token_id, CODE_VERIFIER, ordinal, value)
+
+    def code_verifier(self, query: Query, token_id: UUID, ordinal: int) -> BrowserAuthorization:
+        """Open a pending browser sign-in.
+
+        Raises:
+            VaultDamaged: its row is missing or does not open.
+        """
+        value = self._open(query, token_id, CODE_VERIFIER, ordinal)
+        return BrowserAuthorization(
+            value["authorization_uri"], read_instant(value["expires_at"]), Secret(value["state"])
         )
 
     def _seal(self, token_id: UUID, kind: str, generation: int, value: dict[str, Any]) -> VaultRow:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import structlog
@@ -31,8 +31,9 @@ class Worker:
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._pool = ThreadPoolExecutor(_POLLS_AT_ONCE, thread_name_prefix="poll")
+        self._lock = threading.Lock()
         self._due: dict[str, float] = {}
-        self._polling: dict[str, Future[float | None]] = {}
+        self._polling: set[str] = set()
 
     def start(self) -> None:
         """Begin."""
@@ -67,24 +68,29 @@ class Worker:
     def _poll_what_is_due(self) -> None:
         waiting = self._tokens.waiting()
         alive = {attempt_id for _, attempt_id in waiting}
-        self._due = {attempt_id: due for attempt_id, due in self._due.items() if attempt_id in alive}
-        for token_id, attempt_id in waiting:
-            if attempt_id not in self._polling and self._due.get(attempt_id, 0.0) <= time.monotonic():
-                self._polling[attempt_id] = self._pool.submit(self._poll, token_id, attempt_id)
+        with self._lock:
+            self._due = {attempt_id: due for attempt_id, due in self._due.items() if attempt_id in alive}
+            now = time.monotonic()
+            due = [one for one in waiting if one[1] not in self._polling and self._due.get(one[1], 0.0) <= now]
+            # Before it begins: it may be over before this goes on.
+            self._polling.update(attempt_id for _, attempt_id in due)
+        for token_id, attempt_id in due:
+            self._pool.submit(self._poll, token_id, attempt_id)
 
-    def _poll(self, token_id: UUID, attempt_id: str) -> float | None:
+    def _poll(self, token_id: UUID, attempt_id: str) -> None:
         wait: float | None = _AFTER_AN_ERROR_SECONDS
         try:
             wait = self._tokens.poll(token_id)
         except Exception:
             log.exception("poll_failed", token=str(token_id))
         finally:
-            self._due[attempt_id] = time.monotonic() + (wait or 0.0)
-            self._polling.pop(attempt_id, None)
+            with self._lock:
+                self._due[attempt_id] = time.monotonic() + (wait or 0.0)
+                self._polling.discard(attempt_id)
             self._wake.set()
-        return wait
 
     def _until_next(self) -> float:
         now = time.monotonic()
-        soonest = min((due for id, due in self._due.items() if id not in self._polling), default=now + _TICK_SECONDS)
-        return min(max(soonest - now, 0.01), _TICK_SECONDS)
+        with self._lock:
+            due = [due for attempt_id, due in self._due.items() if attempt_id not in self._polling]
+        return min(max(min(due, default=now + _TICK_SECONDS) - now, 0.01), _TICK_SECONDS)

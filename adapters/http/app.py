@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from adapters.bootstrap import Service
+from adapters.bootstrap import Service, provider_settings
 from adapters.http import problems
 from adapters.http.callers import ADMINISTRATOR, AUDITOR, OPERATOR, AnyCaller, Caller, acting_as
 from domain.catalogue import CATALOGUES, catalogue
-from domain.errors import InvalidValue, Refused
+from domain.errors import InvalidValue, NotFound, Refused
 from domain.outcomes import MailReport
 from domain.profile import ProfileState
 from infrastructure.clock import instant_text, read_instant
@@ -45,9 +46,16 @@ class Linking(_Body):
 
 
 class GetToken(_Body):
-    """How to get a token; by default as the provider does it."""
+    """How to get a token; by default as the provider does it. A browser comes back to `redirect_uri`."""
 
     flow: str | None = None
+    redirect_uri: str | None = None
+
+
+class Redirect(_Body):
+    """The whole URL that a browser was sent back to. It holds a code, so it is never part of our own URL."""
+
+    redirected_to: str
 
 
 class ConnectionTest(_Body):
@@ -160,9 +168,22 @@ def _settings(service: Service) -> APIRouter:
                 "kind": table.kind,
                 "authority": table.issuer or table.tenant,
                 "client_id": table.client_id,
+                "flows": service.tokens.flows(name),
             }
             for name, table in sorted(service.config.providers.items())
         ]
+
+    @router.post("/providers/{name}/check")
+    def check(name: str, _: Operator) -> dict[str, Any]:
+        from adapters.providers.check import check_provider
+
+        table = service.config.providers.get(name)
+        if table is None:
+            known = ", ".join(service.config.providers) or "none"
+            raise NotFound(f"no provider is called {name!r}; the configuration has: {known}")
+        mailboxes = {p.mailbox for p in settings.profiles() if p.settings.provider == name and p.mailbox}
+        report = check_provider(provider_settings(service.config, name, table), service.clock, sorted(mailboxes))
+        return {**asdict(report), "ok": report.ok}
 
     return router
 
@@ -171,14 +192,12 @@ def _tokens(service: Service) -> APIRouter:
     router, tokens = APIRouter(prefix="/api/v1"), service.tokens
 
     def status_json(status: SettingStatus) -> dict[str, Any]:
-        shown = status.as_json()
-        shown["attention"] = shown["attention"] or tokens.alarms.get(status.profile.token_id)
-        return shown
+        return service.attention.of(status).as_json()
 
     @router.get("/status")
     def statuses(_: Reader, as_of: str | None = None) -> list[dict[str, Any]]:
         if as_of is None:
-            return [status_json(status) for status in tokens.statuses()]
+            return [attended.as_json() for attended in service.attention.statuses()]
         return [status.as_json() for status in service.audit.statuses_as_of(_instant(as_of))]
 
     @router.get("/profiles/{machine}/{setting}/status")
@@ -190,7 +209,7 @@ def _tokens(service: Service) -> APIRouter:
 
     @router.post("/profiles/{machine}/{setting}/token", status_code=202)
     def get_token(machine: str, setting: str, body: GetToken, by: Operator) -> dict[str, Any]:
-        started = tokens.request(f"{machine}/{setting}", body.flow, by)
+        started = tokens.request(f"{machine}/{setting}", body.flow, by, body.redirect_uri)
         service.worker.wake()
         return _started_json(started)
 
@@ -198,10 +217,20 @@ def _tokens(service: Service) -> APIRouter:
     def attempt(machine: str, setting: str, _: Operator) -> dict[str, Any]:
         return _started_json(tokens.under_way(f"{machine}/{setting}"))
 
+    @router.post("/profiles/{machine}/{setting}/token/redirect")
+    def redirect(machine: str, setting: str, body: Redirect, _: Operator) -> dict[str, Any]:
+        tokens.complete(f"{machine}/{setting}", body.redirected_to)
+        return status_json(tokens.status(f"{machine}/{setting}"))
+
     @router.delete("/profiles/{machine}/{setting}/token")
     def delete_token(machine: str, setting: str, by: Operator) -> dict[str, Any]:
         deletion = tokens.delete(f"{machine}/{setting}", by)
         return {"profiles": deletion.profiles, "revoked": deletion.revoked}
+
+    @router.get("/profiles/{machine}/{setting}/token/deletion")
+    def preview_deletion(machine: str, setting: str, _: Operator) -> dict[str, Any]:
+        preview = tokens.preview_deletion(f"{machine}/{setting}")
+        return {"profiles": preview.profiles, "spared": preview.spared}
 
     @router.post("/profiles/{machine}/{setting}/token/renew")
     def renew(machine: str, setting: str, by: Operator) -> dict[str, Any]:
@@ -298,7 +327,7 @@ def _started_json(started: AuthorizationStarted) -> dict[str, Any]:
         "user_code": started.user_code,
         "verification_uri": started.verification_uri,
         "verification_uri_complete": started.verification_uri_complete,
-        "authorization_uri": None,
+        "authorization_uri": started.authorization_uri,
         "expires_at": instant_text(started.expires_at),
     }
 

@@ -28,14 +28,19 @@ class WrongAuthority(Exception):
 
 @dataclass(frozen=True)
 class Metadata:
-    """The endpoints, all https, and what they accept. `issuer` may hold Entra's `{tenantid}`."""
+    """The endpoints, all https, and what they accept. `issuer` may hold Entra's `{tenantid}`.
+
+    `names_itself` says that every redirect from the authorization endpoint has `iss` (RFC 9207 section 3).
+    """
 
     issuer: str
     token_endpoint: str
     jwks_uri: str
+    authorization_endpoint: str | None
     device_authorization_endpoint: str | None
     revocation_endpoint: str | None
     token_endpoint_auth_methods: frozenset[str]
+    names_itself: bool
 
 
 class Discovery:
@@ -92,9 +97,11 @@ class Discovery:
             issuer=issuer,
             token_endpoint=token_endpoint,
             jwks_uri=jwks_uri,
+            authorization_endpoint=_https(document, "authorization_endpoint"),
             device_authorization_endpoint=_https(document, "device_authorization_endpoint"),
             revocation_endpoint=_https(document, "revocation_endpoint"),
             token_endpoint_auth_methods=frozenset(map(str, methods)) if isinstance(methods, list) else frozenset(),
+            names_itself=document.get("authorization_response_iss_parameter_supported") is True,
         )
 
 

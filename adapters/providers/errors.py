@@ -1,4 +1,4 @@
-"""What a token endpoint's error does to a token. The decision is data: the three tables below, and nothing else.
+"""What a provider's error does to a token. The decision is data: the tables below, and an operator's `Overrides`.
 
 The OAuth `error` decides; Entra's `suberror`, Google's `error_subtype` and the AADSTS numbers in `error_codes` refine
 it, the number most. `error_description` is for people and is never read. A code that is in no table keeps the token.
@@ -15,6 +15,7 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any
 
+from adapters.providers.settings import ProviderSettings
 from domain.outcomes import AttemptOver, ClientFault, GrantDead, Pending, Reason, Transient
 
 SLOW_DOWN_SECONDS = 5
@@ -93,6 +94,7 @@ OAUTH_ERRORS: Mapping[str, Rule] = MappingProxyType(
         "invalid_client": _client("client_id or client_secret_file"),
         "unauthorized_client": _client("client_id"),
         "unsupported_grant_type": _configuration("client_id"),
+        "unsupported_response_type": _configuration("client_id"),
         "invalid_scope": _configuration("scopes"),
     }
 )
@@ -132,42 +134,100 @@ _AADSTS: tuple[tuple[Rule, tuple[int, ...]], ...] = (
 AADSTS: Mapping[int, Rule] = MappingProxyType({number: rule for rule, numbers in _AADSTS for number in numbers})
 
 
-def read_error(document: Mapping[str, Any]) -> OAuthError | None:
+# In a redirect this is the last word about a request of ours; from a token endpoint it may be about anything.
+AUTHORIZATION_ERRORS: Mapping[str, Rule] = MappingProxyType({"invalid_request": _configuration(None)})
+
+# What an operator can say about a code: the rows of the reference, by names of their own.
+CLASSES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "pending": _PENDING,
+        "attempt_over": _over(Reason.CODE_REJECTED),
+        "transient": _TRANSIENT,
+        "grant_dead": _dead(Reason.INVALID_GRANT),
+        "sign_in_frequency": _dead(Reason.SIGN_IN_FREQUENCY),
+        "needs_user": _dead(Reason.INTERACTION_REQUIRED),
+        "needs_admin_policy": _dead(Reason.POLICY),
+        "needs_admin_consent": _dead(Reason.CONSENT_REQUIRED),
+        "account_not_available": _dead(Reason.ACCOUNT_NOT_AVAILABLE),
+        "client_registration": _client("client_id or client_secret_file"),
+        "configuration": _configuration(None),
+    }
+)
+Overrides = Mapping[str, Rule]
+"""Rules that go before the tables, by `error`, `suberror` or `AADSTS` and the number."""
+NO_OVERRIDES: Overrides = MappingProxyType({})
+_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
+
+
+def read_overrides(settings: ProviderSettings) -> Overrides:
+    """The rules of `error_overrides`.
+
+    Raises:
+        InvalidValue: names the key and what is accepted.
+    """
+    for code, name in settings.error_overrides.items():
+        if not _CODE.fullmatch(code):
+            raise settings.invalid(
+                "error_overrides", f"{code!r} is not an error code like AADSTS50034 or invalid_grant"
+            )
+        if name not in CLASSES:
+            raise settings.invalid(f"error_overrides.{code}", f"{name!r} is not one of {', '.join(CLASSES)}")
+    return MappingProxyType({code: CLASSES[name] for code, name in settings.error_overrides.items()})
+
+
+def read_error(document: Mapping[str, Any], overrides: Overrides = NO_OVERRIDES) -> OAuthError | None:
     """Look an error reply up in the tables; None if the document is not one (RFC 6749 section 5.2)."""
     error = document.get("error")
     if not isinstance(error, str) or not error:
         return None
     for number in _numbers(document.get("error_codes")):
-        if number in AADSTS:
-            return OAuthError(AADSTS[number], f"AADSTS{number}")
+        code = f"AADSTS{number}"
+        if rule := overrides.get(code) or AADSTS.get(number):
+            return OAuthError(rule, code)
     for field in ("suberror", "error_subtype"):
         detail = document.get(field)
-        if isinstance(detail, str) and detail in SUBERRORS:
-            return OAuthError(SUBERRORS[detail], detail)
-    return OAuthError(OAUTH_ERRORS.get(error, Rule(Verdict.UNKNOWN)), _printable(error))
+        if isinstance(detail, str) and (rule := overrides.get(detail) or SUBERRORS.get(detail)):
+            return OAuthError(rule, detail)
+    return OAuthError(overrides.get(error) or OAUTH_ERRORS.get(error, Rule(Verdict.UNKNOWN)), _printable(error))
 
 
 def poll_outcome(
     error: OAuthError, interval_seconds: int, retry_after_seconds: int | None
 ) -> Pending | AttemptOver | Transient | ClientFault:
     """What the error means to an attempt that polls every `interval_seconds`."""
-    rule, code = error.rule, error.code
-    match rule.verdict:
+    match error.rule.verdict:
         case Verdict.PENDING:
             return Pending(interval_seconds)
         case Verdict.SLOW_DOWN:
             return Pending(interval_seconds + SLOW_DOWN_SECONDS)
+        case _:
+            return redemption_outcome(error, retry_after_seconds)
+
+
+def redemption_outcome(error: OAuthError, retry_after_seconds: int | None) -> AttemptOver | Transient | ClientFault:
+    """What the error means to an attempt whose code was sent."""
+    rule, code = error.rule, error.code
+    match rule.verdict:
         case Verdict.ATTEMPT_OVER | Verdict.GRANT_DEAD:
             assert rule.reason
-            # What is dead is the device code: nobody has a grant yet.
+            # What is dead is the code: nobody has a grant yet.
             reason = Reason.CODE_REJECTED if rule.reason is Reason.INVALID_GRANT else rule.reason
             return AttemptOver(reason, code)
         case Verdict.CONFIGURATION:
             return AttemptOver(Reason.CONFIGURATION, code)
         case Verdict.CLIENT_FAULT:
             return ClientFault(code, rule.setting)
-        case Verdict.TRANSIENT | Verdict.UNKNOWN:
+        case Verdict.TRANSIENT | Verdict.UNKNOWN | Verdict.PENDING | Verdict.SLOW_DOWN:
             return _transient(error, retry_after_seconds)
+
+
+def redirect_outcome(error: OAuthError) -> AttemptOver | Transient:
+    """What an error in a redirect means (RFC 6749 section 4.1.2.1): no code comes of it, whoever's fault it is.
+
+    While the provider is in trouble the person can open the sign-in page again.
+    """
+    outcome = redemption_outcome(error, None)
+    return AttemptOver(Reason.CONFIGURATION, outcome.code) if isinstance(outcome, ClientFault) else outcome
 
 
 def renewal_outcome(error: OAuthError, retry_after_seconds: int | None) -> GrantDead | Transient | ClientFault:
@@ -193,4 +253,4 @@ def _numbers(value: object) -> list[int]:
 
 def _printable(code: str) -> str:
     """The code, if it is one: what is stored and shown must not be a text of the provider's choice."""
-    return code if re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", code, re.ASCII) else "unknown_error"
+    return code if _CODE.fullmatch(code) else "unknown_error"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
+from adapters.providers.client_credentials import is_vschar
 from adapters.providers.http_client import HttpClient
 from adapters.providers.microsoft import microsoft_provider
 from adapters.providers.oidc import google_provider, oidc_provider
 from adapters.providers.settings import ProviderSettings
-from domain.errors import InvalidValue
 from domain.ports import Clock, Provider
 
 _BUILDERS = {"microsoft": microsoft_provider, "google": google_provider, "oidc": oidc_provider}
@@ -29,18 +29,16 @@ def build_provider(settings: ProviderSettings, clock: Clock) -> Provider:
         _check_authority(settings)
     else:
         _check_issuer(settings, _ISSUER, "https://login.example.com")
-    if not _is_vschar(settings.client_id):
-        raise _invalid(settings, "client_id", "it is empty or has characters that are not printable ASCII")
-    if settings.client_secret is not None and not _is_vschar(settings.client_secret.reveal()):
-        raise _invalid(settings, "client_secret_file", "its text is empty or not printable ASCII")
+    if not is_vschar(settings.client_id):
+        raise settings.invalid("client_id", "it is empty or has characters that are not printable ASCII")
     return _BUILDERS[settings.kind](settings, _http_client(settings, clock))
 
 
 def _check_authority(settings: ProviderSettings) -> None:
     if (settings.issuer is None) == (settings.tenant is None):
-        raise _invalid(settings, "tenant", "give the tenant, or the issuer of a private authority instead")
+        raise settings.invalid("tenant", "give the tenant, or the issuer of a private authority instead")
     if settings.tenant is not None and not re.fullmatch(_TENANT, settings.tenant, re.ASCII):
-        raise _invalid(settings, "tenant", f"{settings.tenant!r} is not a tenant like contoso.com")
+        raise settings.invalid("tenant", f"{settings.tenant!r} is not a tenant like contoso.com")
     if settings.issuer is not None:
         _check_issuer(settings, _MICROSOFT_ISSUER, "https://login.example.com/contoso")
 
@@ -49,23 +47,14 @@ def _check_issuer(settings: ProviderSettings, pattern: str, example: str) -> Non
     if settings.issuer is None and settings.kind == "google":
         return
     if settings.issuer is None or not re.fullmatch(pattern, settings.issuer):
-        raise _invalid(settings, "issuer", f"{settings.issuer or 'nothing'} is not a URL like {example}")
+        raise settings.invalid("issuer", f"{settings.issuer or 'nothing'} is not a URL like {example}")
 
 
 def _http_client(settings: ProviderSettings, clock: Clock) -> HttpClient:
     timeout = settings.timeout_seconds
     if not 0 < timeout <= 300:
-        raise _invalid(settings, "timeout", f"{timeout:g} is not a number of seconds above 0 and up to 300")
+        raise settings.invalid("timeout", f"{timeout:g} is not a number of seconds above 0 and up to 300")
     try:
         return HttpClient(clock, timeout_seconds=timeout, ca_file=settings.ca_file, proxy=settings.proxy)
     except OSError:  # ssl.SSLError is one
-        raise _invalid(settings, "ca_file", f"{settings.ca_file} is not a readable file of PEM certificates") from None
-
-
-def _is_vschar(text: str) -> bool:
-    """RFC 6749 appendix A: what identifiers and secrets of clients are made of."""
-    return bool(text) and text.isascii() and text.isprintable()
-
-
-def _invalid(settings: ProviderSettings, field: str, problem: str) -> InvalidValue:
-    return InvalidValue(f"providers.{settings.name}.{field}", problem)
+        raise settings.invalid("ca_file", f"{settings.ca_file} is not a readable file of PEM certificates") from None

@@ -34,6 +34,8 @@ DOCUMENT_SECONDS = 3600
 # All that is read of a reply's headers; also, a header is not a way to fill the escrow.
 _KEPT_HEADERS = ("Content-Type", "Date", "Retry-After")
 _HEADER_LIMIT = 256
+# How far a socket's own time-out is behind the deadline, so that it is always the deadline that speaks.
+_BEHIND_SECONDS = 1
 
 
 class NoReply(Exception):
@@ -69,7 +71,7 @@ class HttpClient:
         """
         if newest:
             self.forget(url)
-        with self._session() as session:
+        with self.session() as session:
             return session.get(url)
 
     def forget(self, url: str) -> None:
@@ -79,13 +81,11 @@ class HttpClient:
     def post(self, ask: Callable[[requests.Session], object], exchange: Exchange | None = None) -> Reply:
         """Let a library post its one request through a session of ours, and take the reply from under it.
 
-        An exchange that has a reply already answers, and nothing is sent. What `Exchange.keep` raises goes through.
+        The exchange keeps it; what `Exchange.keep` raises goes through.
 
         Raises:
             NoReply: no answer.
         """
-        if exchange is not None and exchange.reply is not None:
-            return exchange.reply
         reply = self._answer(ask)
         if exchange is not None:
             exchange.keep(reply)
@@ -96,14 +96,15 @@ class HttpClient:
         return {"https": self._proxy} if self._proxy else get_environ_proxies(url)
 
     def _answer(self, ask: Callable[[requests.Session], object]) -> Reply:
-        with self._session() as session:
+        with self.session() as session:
             try:
                 ask(session)
             except _Answered as answered:
                 return answered.reply
         raise AssertionError("the library posted nothing")
 
-    def _session(self) -> requests.Session:
+    def session(self) -> requests.Session:
+        """A session for one conversation; a POST through it ends in `post` alone."""
         session = requests.Session()
         session.trust_env = False  # neither REQUESTS_CA_BUNDLE nor .netrc; proxies are resolved by `proxies`
         session.headers.update({"User-Agent": "mailtoken", "Accept": "application/json", "Accept-Encoding": "identity"})
@@ -185,7 +186,7 @@ class _Conversation(HTTPAdapter):
             response = super().send(
                 request,
                 stream=True,
-                timeout=self._client.timeout_seconds,
+                timeout=self._client.timeout_seconds + _BEHIND_SECONDS,
                 proxies=dict(self._client.proxies(request.url)),
             )
             with response:

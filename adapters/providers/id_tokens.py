@@ -41,10 +41,12 @@ def identity_of(
     client_id: str,
     account_claims: Sequence[str],
     received_at: datetime,
+    nonce: str | None = None,
 ) -> Identity:
     """Validate and give who it names.
 
     `issuer` may hold Entra's `{tenantid}`, which stands for the token's own `tid` in a multi-tenant registration.
+    `nonce` is the one of the authorization request, if there was one.
 
     Raises:
         UnknownKey: try once more with the newest keys.
@@ -54,7 +56,7 @@ def identity_of(
         raise InvalidIdToken("id_token")
     claims = _verified_claims(id_token, keys)
     tenant = _text(claims, "tid")
-    _check_claims(claims, issuer.replace("{tenantid}", tenant or ""), client_id, received_at)
+    _check_claims(claims, issuer.replace("{tenantid}", tenant or ""), client_id, received_at, nonce)
     account, subject = _account(claims, account_claims), _text(claims, "sub")
     if account is None:
         raise InvalidIdToken("account_claims")
@@ -74,7 +76,9 @@ def _verified_claims(id_token: str, keys: KeySet) -> Mapping[str, Any]:
         raise InvalidIdToken("signature") from None
 
 
-def _check_claims(claims: Mapping[str, Any], issuer: str, client_id: str, received_at: datetime) -> None:
+def _check_claims(
+    claims: Mapping[str, Any], issuer: str, client_id: str, received_at: datetime, nonce: str | None
+) -> None:
     registry = jwt.JWTClaimsRegistry(
         now=int(received_at.timestamp()),
         leeway=LEEWAY_SECONDS,
@@ -88,6 +92,9 @@ def _check_claims(claims: Mapping[str, Any], issuer: str, client_id: str, receiv
         registry.validate(dict(claims))
     except ClaimError as error:
         raise InvalidIdToken(error.claim) from None
+    # joserfc would take a list that has it among others.
+    if nonce is not None and claims.get("nonce") != nonce:
+        raise InvalidIdToken("nonce")
 
 
 def _account(claims: Mapping[str, Any], account_claims: Sequence[str]) -> str | None:

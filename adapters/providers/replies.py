@@ -9,18 +9,29 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from adapters.providers.discovery import WrongAuthority
-from adapters.providers.errors import OAuthError, Verdict, poll_outcome, read_error, renewal_outcome
+from adapters.providers.errors import (
+    NO_OVERRIDES,
+    OAuthError,
+    Overrides,
+    Verdict,
+    poll_outcome,
+    read_error,
+    redemption_outcome,
+    renewal_outcome,
+)
 from adapters.providers.http_client import BODY_LIMIT_BYTES, NoReply, json_object
 from adapters.providers.id_tokens import InvalidIdToken
 from domain.errors import Failed, Unreachable
 from domain.outcomes import (
     AcquisitionOutcome,
     AttemptOver,
+    ClientFault,
     Credential,
     DeviceAuthorization,
     Granted,
@@ -49,19 +60,64 @@ Identify = Callable[[object, datetime], Identity]
 """Validates the ID token of a reply received at that instant; raises InvalidIdToken, NoReply or WrongAuthority."""
 
 
-def read_poll(reply: Reply, pending: DeviceAuthorization, scope: str, identify: Identify) -> AcquisitionOutcome:
-    """What a reply to a poll means; `scope` is what was asked for.
-
-    An ID token is required, as it says who signed in. While its keys can't be fetched the outcome is `Transient`,
-    and the reply is to be read again; no other `Transient` comes of a reply with HTTP 200.
-    """
-    match _read(reply):
+def read_poll(
+    reply: Reply,
+    pending: DeviceAuthorization,
+    scope: str,
+    identify: Identify,
+    overrides: Overrides = NO_OVERRIDES,
+) -> AcquisitionOutcome:
+    """What a reply to a poll means; `scope` is what was asked for. For the ID token see `_acquired`."""
+    match _read(reply, overrides):
         case OAuthError() as error:
             return _doubted(reply, poll_outcome(error, pending.interval_seconds, retry_after_seconds(reply)))
         case Transient() | InDoubt() as outcome:
             return outcome
         case document:
+            return _acquired(reply, document, scope, identify)
+
+
+def read_redemption(
+    reply: Reply, scope: str, identify: Identify, overrides: Overrides = NO_OVERRIDES
+) -> AcquisitionOutcome:
+    """What a reply to an authorization code means; `scope` is what was asked for. For the ID token see `_acquired`."""
+    match _read(reply, overrides):
+        case OAuthError() as error:
+            return _doubted(reply, redemption_outcome(error, retry_after_seconds(reply)))
+        case Transient() | InDoubt() as outcome:
+            return outcome
+        case document:
+            return _acquired(reply, document, scope, identify)
+
+
+def read_app_grant(reply: Reply, scope: str, identity: Identity, overrides: Overrides = NO_OVERRIDES) -> RenewalOutcome:
+    """What a reply to a client credentials request for `scope` means; a refresh token in it is of no use."""
+    match _read(reply, overrides):
+        case OAuthError() as error:
+            return _doubted(reply, renewal_outcome(error, retry_after_seconds(reply)))
+        case Transient() | InDoubt() as outcome:
+            return outcome
+        case document:
             credential, warning = _credential(reply, document, scope, None)
+            return Granted(replace(credential, refresh_token=None, grant_expires_at=None), identity, warning)
+
+
+def read_client_fault(reply: Reply, overrides: Overrides = NO_OVERRIDES) -> ClientFault | None:
+    """The fault, if the reply refuses what our client registration authenticated with."""
+    match _read(reply, overrides):
+        case OAuthError(rule, code) if rule.verdict is Verdict.CLIENT_FAULT:
+            return ClientFault(code, rule.setting)
+        case _:
+            return None
+
+
+def _acquired(reply: Reply, document: Mapping[str, Any], scope: str, identify: Identify) -> AcquisitionOutcome:
+    """The grant with who signed in.
+
+    An ID token is required, as it says who that was. While its keys can't be fetched the outcome is `Transient`,
+    and the reply is to be read again; no other `Transient` comes of a reply with HTTP 200.
+    """
+    credential, warning = _credential(reply, document, scope, None)
     try:
         return Granted(credential, identify(document.get("id_token"), reply.received_at), warning)
     except InvalidIdToken as invalid:
@@ -70,13 +126,15 @@ def read_poll(reply: Reply, pending: DeviceAuthorization, scope: str, identify: 
         return Transient(f"the ID token can't be validated now: {trouble}")
 
 
-def read_renewal(reply: Reply, old: Credential, identify: Identify) -> RenewalOutcome:
+def read_renewal(
+    reply: Reply, old: Credential, identify: Identify, overrides: Overrides = NO_OVERRIDES
+) -> RenewalOutcome:
     """What a reply to a renewal of `old` means.
 
     The account was validated when the grant was obtained, and the old refresh token may be spent by now: so an ID
     token that is missing, or can't be validated, costs the identity and never the renewed credential.
     """
-    match _read(reply):
+    match _read(reply, overrides):
         case OAuthError() as error:
             return _doubted(reply, renewal_outcome(error, retry_after_seconds(reply)))
         case Transient() | InDoubt() as outcome:
@@ -93,7 +151,9 @@ def read_renewal(reply: Reply, old: Credential, identify: Identify) -> RenewalOu
         return Granted(credential, None, warning)
 
 
-def read_device_authorization(provider: str, reply: Reply, scope: str) -> DeviceAuthorization:
+def read_device_authorization(
+    provider: str, reply: Reply, scope: str, overrides: Overrides = NO_OVERRIDES
+) -> DeviceAuthorization:
     """What a reply to a device authorization request for `scope` gives (RFC 8628 section 3.2).
 
     Raises:
@@ -101,7 +161,7 @@ def read_device_authorization(provider: str, reply: Reply, scope: str) -> Device
         Failed: the provider refuses; the message names the setting to correct.
     """
     document = json_object(reply.body) or {}
-    error = read_error(document)
+    error = read_error(document, overrides)
     if error is not None and not _is_trouble(reply.status) and error.rule.verdict is not Verdict.TRANSIENT:
         setting = error.rule.setting or "client_id and scopes"
         raise Failed(f"provider {provider} gives no device code ({error.code}): correct its {setting}")
@@ -145,10 +205,10 @@ def lifetime_seconds(document: Mapping[str, Any]) -> tuple[int, str | None]:
     return int(seconds), "expires_in is a string" if isinstance(value, str) else None
 
 
-def _read(reply: Reply) -> Mapping[str, Any] | OAuthError | Transient | InDoubt:
+def _read(reply: Reply, overrides: Overrides) -> Mapping[str, Any] | OAuthError | Transient | InDoubt:
     """The document of a successful reply (RFC 6749 section 5.1), or what the reply is instead."""
     document = json_object(reply.body)
-    error = read_error(document or {})
+    error = read_error(document or {}, overrides)
     # Google says `slow_down` with 403, others with 429: the code is worth more than the status.
     if error is not None and error.rule.verdict in {Verdict.PENDING, Verdict.SLOW_DOWN} and reply.status < 500:
         return error

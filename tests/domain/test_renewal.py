@@ -26,6 +26,7 @@ def lasting(seconds: int) -> Generation:
         ISSUED + timedelta(seconds=seconds),
         renewable=True,
         flow="device",
+        granted_by="a1",
         grant_expires_at=None,
     )
 

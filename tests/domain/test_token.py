@@ -420,7 +420,7 @@ def test_a_token_that_was_obtained_pins_the_accounts_ids_and_knows_its_generatio
     assert (state.status, state.since, state.attempt, state.reason) == (TokenStatus.RETRIEVED, at(2), None, None)
     assert (state.provider, state.account, state.subject, state.tenant) == ("contoso", ACCOUNT, SUBJECT, TENANT)
     assert state.credential == Generation(
-        1, 1, "a1", SCOPE, at(2), at(62), renewable=True, flow="device", grant_expires_at=None
+        1, 1, "a1", SCOPE, at(2), at(62), renewable=True, flow="device", granted_by="a1", grant_expires_at=None
     )
 
 

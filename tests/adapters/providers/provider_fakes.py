@@ -28,14 +28,15 @@ class HeldClock:
 
 
 class KeptReply:
-    """An exchange in memory; it may have a reply from the start, as after a crash."""
+    """An exchange in memory; it may have a reply from the start, as after a crash. `kept` are all that came."""
 
     def __init__(self, reply: Reply | None = None) -> None:
         self.reply = reply
+        self.kept: list[Reply] = []
 
     def keep(self, reply: Reply) -> None:
-        assert self.reply is None, "a reply is kept once"
         self.reply = reply
+        self.kept.append(reply)
 
 
 class FullDisk:

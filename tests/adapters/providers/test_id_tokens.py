@@ -49,6 +49,7 @@ def identity(
     issuer: str = ISSUER,
     account_claims: tuple[str, ...] = ("preferred_username", "email", "upn"),
     received_at: datetime = NOON,
+    nonce: str | None = None,
 ) -> Identity:
     return identity_of(
         id_token,
@@ -57,6 +58,7 @@ def identity(
         client_id=CLIENT,
         account_claims=account_claims,
         received_at=received_at,
+        nonce=nonce,
     )
 
 
@@ -127,6 +129,16 @@ def test_the_account_is_in_the_first_claim_that_is_there_and_verified(
     claims: tuple[str, ...], present: dict[str, object], account: str
 ) -> None:
     assert identity(token(**present), account_claims=claims).account == account
+
+
+def test_a_nonce_that_was_sent_must_come_back() -> None:
+    assert identity(token(nonce="one"), nonce="one").subject == "subject-1"
+    for other in ("two", None, "", ["one"], 1):
+        assert refused(token(nonce=other), nonce="one") == "nonce"
+
+
+def test_a_nonce_nobody_asked_for_says_nothing() -> None:
+    assert identity(token(nonce="one")).subject == "subject-1"
 
 
 def test_a_multi_tenant_issuer_must_be_that_of_the_tokens_own_tenant() -> None:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from joserfc import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from joserfc import jws, jwt
 from joserfc.jwk import RSAKey
-from provider_fakes import HeldClock, KeptReply, connect_proxy
+from provider_fakes import NOON, HeldClock, KeptReply, connect_proxy
 from werkzeug.wrappers import Request, Response
 
 from adapters.practice.ca import PracticeCA
 from adapters.practice.http_server import HTTPSServer
 from adapters.providers import ProviderSettings, build_provider
-from domain.errors import Failed, Unreachable
+from domain.errors import Failed, InvalidValue, Unreachable
 from domain.outcomes import AttemptOver, ClientFault, Credential, GrantDead, Granted, Identity, Reason, Transient
 from domain.ports import Provider
 from domain.secret import Secret
+
+# pytest undoes the filter that `adapters.providers.microsoft` sets.
+pytestmark = pytest.mark.filterwarnings("ignore:response_mode='form_post' is recommended")
 
 HOST = "login.microsoftonline.com"
 TENANT_ID = "259e6e7a-0fc2-5d40-a358-1991da9a1dee"
@@ -127,9 +135,8 @@ def build(entra: Entra, ca: PracticeCA, clock: HeldClock) -> Iterator[Callable[.
 
         def make(**changes: Any) -> Provider:
             values = {"tenant": "contoso.com", "ca_file": ca.ca_file, "proxy": proxy.url, "timeout_seconds": 10}
-            return build_provider(
-                ProviderSettings("contoso", "microsoft", "our-client", **{**values, **changes}), clock
-            )
+            values |= {"name": "contoso", "kind": "microsoft", "client_id": "our-client"}
+            return build_provider(ProviderSettings(**{**values, **changes}), clock)
 
         yield make
     server.close()
@@ -265,3 +272,146 @@ def test_msal_logs_nothing_of_a_reply(
     assert any(record.name.startswith("msal") for record in caplog.records)
     for secret in ("the device code", "the access token", "the refresh token", "the old refresh token"):
         assert secret not in caplog.text
+
+
+# Browser
+
+
+def begin(provider: Provider, clock: HeldClock) -> tuple[Any, dict[str, str]]:
+    scopes = provider.scopes("smtp", "browser")
+    pending = provider.request_browser(scopes, "http://localhost:8025/", "scan@contoso.com", clock.now())
+    asked = parse_qs(urlsplit(pending.authorization_uri).query)
+    return pending, {name: values[0] for name, values in asked.items()}
+
+
+def redirect(asked: dict[str, str], **more: str) -> str:
+    return "http://localhost:8025/?" + urlencode({"code": "the code", "state": asked["state"], **more})
+
+
+@pytest.mark.parametrize("secret", [None, Secret("our client secret")])
+def test_a_tenants_token_is_obtained_in_the_browser(
+    build: Callable[..., Provider], entra: Entra, clock: HeldClock, secret: Secret | None
+) -> None:
+    provider = build(client_secret=secret)
+    pending, asked = begin(provider, clock)
+    assert pending.authorization_uri.startswith(f"https://{HOST}/contoso.com/oauth2/v2.0/authorize?")
+    assert asked["login_hint"] == "scan@contoso.com"
+    assert "prompt" not in asked
+    assert set(asked["scope"].split()) == {SMTP_SEND, "openid", "profile", "offline_access"}
+    entra.id_token = {"nonce": asked["nonce"]}
+    back = redirect(asked, session_state="1", client_info="eyJ1aWQiOiIxIn0")
+    granted = provider.redeem_code(pending, back, KeptReply(), clock.now())
+    assert isinstance(granted, Granted)
+    assert granted.identity == Identity("scan@contoso.com", "pairwise", TENANT_ID)
+    [(_, form)] = entra.forms
+    assert form["grant_type"] == "authorization_code"
+    assert (form["code"], form["redirect_uri"]) == ("the code", "http://localhost:8025/")
+    assert form["code_verifier"] == json.loads(pending.state.reveal())["code_verifier"]
+    assert set(form["scope"].split()) == {SMTP_SEND, "openid", "profile", "offline_access"}
+    assert form.get("client_secret") == (secret and secret.reveal())
+
+
+def test_an_id_token_of_another_sign_in_is_not_believed(
+    build: Callable[..., Provider], entra: Entra, clock: HeldClock
+) -> None:
+    provider = build()
+    entra.id_token = {"nonce": "of another sign-in"}
+    pending, asked = begin(provider, clock)
+    outcome = provider.redeem_code(pending, redirect(asked), KeptReply(), clock.now())
+    assert outcome == AttemptOver(Reason.ID_TOKEN_INVALID, "nonce")
+
+
+def test_the_issuer_in_a_redirect_of_many_tenants_is_that_of_any_tenant_of_entra(
+    build: Callable[..., Provider], entra: Entra, clock: HeldClock
+) -> None:
+    entra.tenant, entra.issuer = "organizations", f"https://{HOST}/{{tenantid}}/v2.0"
+    provider = build(tenant="organizations")
+    pending, asked = begin(provider, clock)
+    entra.id_token = {"nonce": asked["nonce"]}
+    for wrong in (entra.issuer, f"https://login.example.com/{TENANT_ID}/v2.0", f"https://{HOST}/{TENANT_ID}/v2.0/x"):
+        with pytest.raises(InvalidValue, match="not of the provider"):
+            provider.redeem_code(pending, redirect(asked, iss=wrong), KeptReply(), clock.now())
+    back = redirect(asked, iss=f"https://{HOST}/{TENANT_ID}/v2.0")
+    assert isinstance(provider.redeem_code(pending, back, KeptReply(), clock.now()), Granted)
+
+
+# Applications and certificates
+
+
+@pytest.fixture(scope="module")
+def certificate(key: RSAKey) -> str:
+    """Our registration's own, with its private key."""
+    private = key.private_key
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mailtoken")])
+    builder = x509.CertificateBuilder(name, name, private.public_key(), 1, NOON, NOON + timedelta(days=365))
+    pem = builder.sign(private, hashes.SHA256()).public_bytes(Encoding.PEM)
+    return key.as_pem(private=True).decode() + pem.decode()
+
+
+class LongHeaders(jws.JWSRegistry):
+    """msal sends the certificate along."""
+
+    max_header_length = 4096
+
+
+def thumbprint(pem: str) -> str:
+    digest = x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256())
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def test_an_application_gets_a_token_with_its_secret(
+    build: Callable[..., Provider], entra: Entra, clock: HeldClock
+) -> None:
+    provider = build(client_secret=Secret("our client secret"))
+    scopes = provider.scopes("pop", "app")
+    granted = provider.request_app_token(scopes, "scan@contoso.com", KeptReply(), clock.now())
+    assert isinstance(granted, Granted)
+    assert granted.identity == Identity("scan@contoso.com", "our-client", None)
+    [(_, form)] = entra.forms
+    assert form["grant_type"] == "client_credentials"
+    assert form["scope"] == "https://outlook.office365.com/.default"
+    assert form["client_secret"] == "our client secret"
+
+
+@pytest.mark.parametrize(("kind", "algorithm"), [("microsoft", "PS256"), ("oidc", "RS256")])
+def test_a_certificate_authenticates_every_request_to_the_token_endpoint(
+    build: Callable[..., Provider], entra: Entra, clock: HeldClock, certificate: str, kind: str, algorithm: str
+) -> None:
+    changes: dict[str, Any] = {}
+    if kind == "oidc":
+        entra.tenant = TENANT_ID
+        changes = {"kind": "oidc", "tenant": None, "issuer": entra.issuer}
+    provider = build(certificates=(Secret(certificate),), **changes)
+    assert provider.flows == ("device", "browser", "app")
+    code = provider.request_device_code(provider.scopes("smtp"), clock.now())
+    assert isinstance(provider.redeem_device_code(code, KeptReply(), clock.now()), Granted)
+    pending, asked = begin(provider, clock)
+    entra.id_token = {"nonce": asked["nonce"]}
+    assert isinstance(provider.redeem_code(pending, redirect(asked), KeptReply(), clock.now()), Granted)
+    assert isinstance(provider.refresh(credential(SMTP_SEND), KeptReply(), clock.now()), Granted)
+    scopes = provider.scopes("smtp", "app")
+    app = provider.request_app_token(scopes, "scan@contoso.com", KeptReply(), clock.now())
+    assert isinstance(app, Granted)
+    forms = [form for path, form in entra.forms if path.endswith("/token")]
+    assert len(forms) == 4
+    for form in forms:
+        assert "client_secret" not in form
+        assert form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        signed = jws.deserialize_compact(
+            form["client_assertion"], entra.key, registry=LongHeaders(algorithms=[algorithm])
+        )
+        header, claims = signed.headers(), json.loads(signed.payload)
+        assert (header["alg"], header["x5t#S256"].rstrip("=")) == (algorithm, thumbprint(certificate))
+        assert claims["iss"] == claims["sub"] == "our-client"
+        assert claims["aud"] == f"https://{HOST}/{entra.tenant}/oauth2/v2.0/token"
+
+
+def test_a_certificate_is_followed_by_the_secret_once_entra_refuses_it(
+    build: Callable[..., Provider], entra: Entra, clock: HeldClock, certificate: str
+) -> None:
+    provider = build(certificates=(Secret(certificate),), client_secret=Secret("our client secret"))
+    entra.refusal = {"error": "invalid_client", "error_codes": [700027]}
+    outcome = provider.refresh(credential(SMTP_SEND), KeptReply(), clock.now())
+    assert outcome == ClientFault("AADSTS700027", "client_secret_file")
+    assert ["client_assertion" in form for _, form in entra.forms] == [True, False]
+    assert provider.client_faults == {}

@@ -42,13 +42,14 @@ def test_google_is_asked_for_the_mail_scope_and_never_for_offline_access(clock: 
     assert google.scopes("imap") == ("openid", "email", "https://mail.google.com/")
 
 
-def test_google_says_that_its_device_flow_refuses_the_mail_scope(
+def test_google_has_the_browser_flow_alone_as_its_device_flow_refuses_the_mail_scope(
     build: Callable[..., Provider], practice: PracticeProvider, clock: HeldClock
 ) -> None:
-    google = build(kind="google")
-    practice.misbehave("invalid_scope", endpoint="device_authorization")
-    with pytest.raises(Failed, match=r"provider corner gives no device code \(invalid_scope\): correct its scopes"):
+    google, requests = build(kind="google", client_secret=Secret("hunter2")), len(practice.requests)
+    assert google.flows == ("browser",)
+    with pytest.raises(Failed, match=r"^provider corner has no device code flow: use the browser flow$"):
         google.request_device_code(google.scopes("smtp"), clock.now())
+    assert len(practice.requests) == requests
 
 
 @pytest.mark.parametrize(

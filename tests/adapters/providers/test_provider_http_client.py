@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from provider_fakes import FullDisk, HeldClock, KeptReply, connect_proxy, reply_of
+from provider_fakes import FullDisk, HeldClock, KeptReply, connect_proxy
 
 from adapters.practice.ca import PracticeCA
 from adapters.practice.provider import PracticeProvider
@@ -75,15 +75,6 @@ def test_a_reply_that_cant_be_kept_is_handed_to_nobody(
     with pytest.raises(OSError, match="No space left"):
         client.post(ask, disk)
     assert [reply.status for reply in disk.offered] == [400]
-
-
-def test_an_exchange_with_a_reply_answers_and_nobody_is_asked(client: HttpClient) -> None:
-    kept = reply_of("{}")
-
-    def ask(session: requests.Session) -> None:
-        raise AssertionError
-
-    assert client.post(ask, KeptReply(kept)) is kept
 
 
 @pytest.mark.parametrize("mode", ["hang", "trickle"])

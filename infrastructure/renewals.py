@@ -1,0 +1,139 @@
+"""The renewal worker: renews what the policy says is due, a few at a time, and leaves failing providers alone.
+
+What is held and until when is in the store; after a restart a token is idle until it is handed out again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from domain.errors import MailtokenError
+from domain.outcomes import Reason
+from domain.ports import Clock
+from domain.renewal import LONGEST_USE, GrantLimits, idle_since, next_renewal_at, next_revival_at
+from infrastructure.clock import instant_text
+from infrastructure.log import EventLog
+from infrastructure.rows import token_state
+from infrastructure.store import Query
+from infrastructure.token_service import TokenService
+
+log = structlog.get_logger("mailtoken")
+
+_LOOK_EVERY_SECONDS = 15.0
+_PACE_SECONDS = 1.0
+_AT_ONCE = 8
+"""For each provider: so many are under way, and so many begin in a second. None takes the place of another's."""
+_RENEWABLE = "SELECT * FROM token WHERE renewable = 1"
+_IDS = 500
+
+
+@dataclass(frozen=True)
+class Due:
+    """A generation that should be renewed since `at`."""
+
+    at: datetime
+    token_id: UUID
+    provider: str
+    generation: int
+
+
+class RenewalWorker:
+    """A thread that looks what is due, and a few that renew. `limits` are the grants' limits by provider."""
+
+    def __init__(self, events: EventLog, tokens: TokenService, clock: Clock, limits: Mapping[str, GrantLimits]) -> None:
+        self._events = events
+        self._tokens = tokens
+        self._clock = clock
+        self._limits = limits
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="renewals", daemon=True)
+        self._pool = ThreadPoolExecutor(_AT_ONCE * max(1, len(limits)), thread_name_prefix="renewal")
+        self._under_way: dict[UUID, str] = {}
+        self._tried_at: dict[UUID, datetime] = {}
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the renewals under way and stop."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._pool.shutdown(wait=True)
+
+    def due(self) -> list[Due]:
+        """What should be renewed now, the most urgent first."""
+        now = self._clock.now()
+        with self._events.store.reading() as query:
+            rows = {row["id"]: row for row in self._candidates(query, now)}
+        due = [one for row in rows.values() if (one := self._due(row, now))]
+        return sorted(due, key=lambda one: one.at)
+
+    def renew_what_is_due(self) -> list[Future[None]]:
+        """Begin what is due and has a chance, within the bound for each provider."""
+        begun = []
+        now, busy = self._clock.now(), Counter(list(self._under_way.values()))
+        for due in self.due():
+            has_room = busy[due.provider] < _AT_ONCE and due.token_id not in self._under_way
+            if has_room and self._tokens.patience.may_try(due.token_id, due.provider, now):
+                busy[due.provider] += 1
+                self._under_way[due.token_id] = due.provider
+                self._tried_at[due.token_id] = now
+                begun.append(self._pool.submit(self._renew, due))
+        return begun
+
+    def _candidates(self, query: Query, now: datetime) -> Iterator[Mapping[str, Any]]:
+        """Every row that may be due, and few others: a store has thousands that are neither in use nor near an end."""
+        wanted = ["dead = 1 AND reason = ?", "dead = 0 AND grant_expires_at IS NOT NULL"]
+        parameters = [Reason.ACCOUNT_NOT_AVAILABLE.value]
+        for provider, limits in self._limits.items():
+            if limits.inactivity:
+                wanted.append("dead = 0 AND provider = ? AND issued_at <= ?")
+                parameters += [provider, instant_text(idle_since(limits.inactivity, now))]
+        yield from query.rows(f"{_RENEWABLE} AND (({') OR ('.join(wanted)}))", parameters)
+        in_use = [str(id) for id, at in dict(self._tokens.served_at).items() if now - at < LONGEST_USE]
+        for ids in (in_use[at : at + _IDS] for at in range(0, len(in_use), _IDS)):
+            yield from query.rows(f"{_RENEWABLE} AND dead = 0 AND id IN ({', '.join('?' * len(ids))})", ids)
+
+    def _due(self, row: Mapping[str, Any], now: datetime) -> Due | None:
+        id, state = UUID(row["id"]), token_state(row)
+        assert state.credential is not None
+        provider = state.provider or ""
+        if state.dead:
+            at = next_revival_at(state, self._tried_at.get(id))
+        else:
+            limits, served_at = self._limits.get(provider, GrantLimits()), self._tokens.served_at.get(id)
+            at = next_renewal_at(id, state.credential, limits, served_at, now)
+        return Due(at, id, provider, state.credential.number) if at and at <= now else None
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.renew_what_is_due()
+            except Exception:
+                # Whatever it was, the next look may find it gone; the thread must not die of it.
+                log.exception("renewals_failed")
+            # More may be due than there was room for.
+            self._stop.wait(_PACE_SECONDS if self._under_way else _LOOK_EVERY_SECONDS)
+
+    def _renew(self, due: Due) -> None:
+        try:
+            self._tokens.renew_generation(due.token_id, due.generation)
+        except MailtokenError as error:
+            log.warning("renewal_failed", token=str(due.token_id), provider=due.provider, error=str(error))
+            self._tokens.patience.put_off(due.token_id, self._clock.now())
+        except Exception:
+            log.exception("renewal_failed", token=str(due.token_id), provider=due.provider)
+            self._tokens.patience.put_off(due.token_id, self._clock.now())
+        finally:
+            self._under_way.pop(due.token_id, None)
