@@ -1,0 +1,133 @@
+"""`mailtoken audit`: what happened, and whether anybody changed the record. It needs no running service."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from adapters import texts
+from adapters.cli import screen
+from adapters.cli.invocation import Invocation
+from adapters.cli.wire import CommandError, ExitCode
+
+app = typer.Typer(help="Read the log, verify it, rebuild from it, export it.", no_args_is_help=True)
+
+
+class _Line(NamedTuple):
+    when: str
+    who: str
+    subject: str
+    what: str
+
+
+@app.command()
+def log(
+    context: typer.Context,
+    profile: Annotated[str | None, typer.Argument(help="One setting, also one that is gone; all without it.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+) -> None:
+    """Show what happened, when, and who did it."""
+    records = _records(context, profile)
+    if profile is not None and not records:
+        raise CommandError(ExitCode.NOT_FOUND, f"no event is about {profile!r}: see mailtoken profile list")
+    if json:
+        screen.write_json(records)
+        return
+    names = texts.names_in(records if profile is None else _records(context, None))
+    lines = [_line(record, names) for record in records]
+    screen.show(_wide(lines) if screen.out().width >= screen.WIDE else _narrow(lines))
+
+
+def _line(record: dict[str, Any], names: Mapping[str, str]) -> _Line:
+    instant = datetime.fromisoformat(record["at"]).astimezone()
+    subject = record["profile"] or names.get(record["id"]) or f"{record['aggregate']} {record['id'][:8]}"
+    return _Line(
+        f"{instant:%Y-%m-%d %H:%M:%S}",
+        screen.clean(record["by"]),
+        screen.clean(subject),
+        screen.clean(texts.event_text(record, names)),
+    )
+
+
+def _wide(lines: Iterable[_Line]) -> Table:
+    table = screen.table("When", "Who", "What about", "What happened")
+    for column in table.columns[:3]:
+        column.no_wrap = True
+    for line in lines:
+        table.add_row(line.when, Text(line.who), Text(line.subject), Text(line.what))
+    return table
+
+
+def _narrow(lines: Iterable[_Line]) -> Text:
+    paragraphs = (
+        Text.assemble((f"{line.when}  {line.who}\n", "dim"), (f"{line.subject}: ", "bold"), line.what) for line in lines
+    )
+    return Text("\n").join(paragraphs)
+
+
+@app.command()
+def export(context: typer.Context) -> None:
+    """Print the log as JSON, one event a line."""
+    for record in _records(context, None):
+        sys.stdout.write(jsonlib.dumps(record) + "\n")
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print an object.")] = False,
+) -> None:
+    """Check the stored rows, the hash chain and the vault's references against the log."""
+    from adapters import bootstrap
+
+    with bootstrap.offline(Invocation.of(context).config) as store, _progress("verifying") as progress:
+        verdict = store.audit.verify(progress)
+    if json:
+        screen.write_json({"events": verdict.events, "findings": verdict.findings})
+    else:
+        for finding in verdict.findings:
+            screen.tell(finding)
+    if verdict.findings:
+        count = len(verdict.findings)
+        raise CommandError(
+            ExitCode.FAILED,
+            f"{count} finding{'s' if count > 1 else ''} in {verdict.events} events: mailtoken audit rebuild makes rows"
+            " from the log again; a log that was changed needs a backup",
+        )
+    if not json:
+        screen.tell(f"{verdict.events} events verified: the rows, the hash chain and the vault agree with the log.")
+
+
+@app.command()
+def rebuild(context: typer.Context) -> None:
+    """Make the stored rows from the log again."""
+    from adapters import bootstrap
+
+    with bootstrap.offline(Invocation.of(context).config) as store, _progress("rebuilding") as progress:
+        events = store.audit.rebuild(progress)
+    screen.tell(f"The rows are made again, from {events} events.")
+
+
+def _records(context: typer.Context, profile: str | None) -> list[dict[str, Any]]:
+    from adapters import bootstrap
+
+    with bootstrap.offline(Invocation.of(context).config) as store:
+        return [record.as_json() for record in store.audit.records(profile)]
+
+
+@contextmanager
+def _progress(doing: str) -> Iterator[Callable[[int], None]]:
+    """Say how far it is, to a person who waits."""
+    if not screen.err().is_terminal:
+        yield lambda _: None
+        return
+    with screen.err().status(f"{doing} ...") as shown:
+        yield lambda events: shown.update(f"{doing} ... {events:,} events")
