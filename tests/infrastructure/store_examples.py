@@ -1,0 +1,147 @@
+"""What the store tests say things with: everything a store holds, and small things to put into it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from fakes import FAX, SCANNER, SCOPE, START
+
+from domain.catalogue import Protocol
+from domain.outcomes import Credential, DeviceAuthorization, Granted, Identity
+from domain.profile import Profile
+from domain.secret import Secret
+from domain.token import Token
+from infrastructure.escrow import Work
+from infrastructure.store import Store
+
+ADMIN = "administrator"
+TABLES = ("stored_events", "chain", "vault", "claim", "token", "profile", "smtp_group", "machine", "meta")
+PERSON = Identity(SCANNER, "subject-1", "contoso-tenant")
+OTHER_PERSON = Identity(FAX, "subject-2", "contoso-tenant")
+
+
+def everything(store: Store, *, but: tuple[str, ...] = ()) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table, in an order that says nothing."""
+    with store.reading() as query:
+        return {
+            table: sorted((_plain(row) for row in query.rows(f"SELECT * FROM {table}")), key=repr)
+            for table in TABLES
+            if table not in but
+        }
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: bytes(row[name]) if isinstance(row[name], memoryview) else row[name] for name in row.keys()}  # noqa: SIM118 - sqlite3.Row
+
+
+def change(store: Store, statement: str, *parameters: Any) -> int:
+    """Do what somebody with the database's password can do, behind the program's back."""
+    with store.writing() as query:
+        return query.run(statement, parameters)
+
+
+def a_token(id: UUID | None = None) -> Token:
+    return Token.create(id or uuid4(), by=ADMIN, now=START)
+
+
+def a_profile(token: Token, name: str = "office-mfp/smtp-service") -> Profile:
+    machine, _, setting = name.partition("/")
+    return Profile.create(
+        uuid4(),
+        machine_id=uuid4(),
+        machine=machine,
+        setting=setting,
+        protocol=Protocol.SMTP,
+        token_id=token.id,
+        group_id=None,
+        by=ADMIN,
+        now=START,
+    )
+
+
+def a_credential(number: int = 1) -> Credential:
+    return Credential(
+        Secret(f"access-token-in-clear-{number}"),
+        Secret(f"refresh-token-in-clear-{number}"),
+        SCOPE,
+        START,
+        START + timedelta(hours=1),
+    )
+
+
+def a_pending(number: int = 1) -> DeviceAuthorization:
+    uri = "https://login.contoso.com/device"
+    state = Secret(f"device-code-in-clear-{number}")
+    return DeviceAuthorization(f"CODE-{number}", uri, None, 5, START + timedelta(minutes=15), state)
+
+
+def ask(token: Token, attempt_id: str = "attempt-1") -> None:
+    """Begin an attempt."""
+    token.request(
+        attempt_id,
+        flow="device",
+        profile="office-mfp/smtp-service",
+        provider="contoso",
+        account=SCANNER,
+        expires_at=START + timedelta(minutes=15),
+        by=ADMIN,
+        now=START,
+    )
+
+
+def receive(token: Token, attempt_id: str = "attempt-1", number: int = 1) -> None:
+    """Begin an attempt that succeeds."""
+    ask(token, attempt_id)
+    token.retrieve(attempt_id, Granted(a_credential(number), PERSON), PERSON, by="worker", now=START)
+
+
+def some_work(token_id: UUID | None = None, kind: str = "renewal", generation: int = 1) -> Work:
+    return Work(kind, token_id or uuid4(), uuid4().hex, generation)
+
+
+def another_process(*words: object) -> subprocess.Popen[str]:
+    """Run a command of `another_process.py`; the first line it prints says that it is ready."""
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("another_process.py")), *map(str, words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def files_with(directory: Path, *patterns: bytes | str) -> list[tuple[str, str]]:
+    """Which files below a directory hold one of these bytes."""
+    wanted = [pattern.encode() if isinstance(pattern, str) else pattern for pattern in patterns]
+    return [
+        (str(path.relative_to(directory)), repr(pattern))
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+        for pattern in wanted
+        if pattern in path.read_bytes()
+    ]
+
+
+def as_text(value: Any) -> str:
+    """Anything a reader may be shown, as one text to look through."""
+    return json.dumps(value, default=repr)
+
+
+def functions_running() -> set[str]:
+    """The functions all threads are in."""
+    return {frame.name for top in sys._current_frames().values() for frame in traceback.extract_stack(top)}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for it, 20 seconds at most."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline

@@ -1,0 +1,175 @@
+"""One request for a generation leaves, over threads, processes and nodes; a wall clock that steps moves no claim."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+from freezegun import freeze_time
+from store_examples import another_process, change, everything, some_work
+
+from infrastructure.claims import STALE_AFTER_SECONDS, Claims, Holder
+from infrastructure.escrow import Work
+from infrastructure.store import Store
+
+THREADS = 16
+TOKEN = uuid4()
+
+
+@pytest.fixture
+def claims(store: Store) -> Claims:
+    return Claims(store)
+
+
+Claimant = Callable[[UUID], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def claimant(store_address: str, store: Store) -> Iterator[Claimant]:
+    """Start a process that will claim the renewal of a token's first generation once it is told to."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(token_id: UUID) -> subprocess.Popen[str]:
+        process = another_process("claim", store_address, token_id)
+        started.append(process)
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def take_together(claims: Claims, works: list[Work]) -> list[bool]:
+    together = threading.Barrier(len(works))
+
+    def take(work: Work) -> bool:
+        together.wait()
+        return claims.take(work)
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(take, works))
+
+
+def test_of_many_threads_one_gets_the_work(claims: Claims) -> None:
+    works = [some_work(TOKEN) for _ in range(THREADS)]
+    taken = take_together(claims, works)
+    assert taken.count(True) == 1
+    claims.release(works[taken.index(True)])
+    assert claims.take(works[0])
+
+
+def test_of_several_processes_one_gets_the_work(claims: Claims, claimant: Claimant) -> None:
+    processes = [claimant(TOKEN) for _ in range(4)]
+    for process in processes:
+        go(process)
+    assert sorted(answer(process) for process in processes) == ["refused"] * 3 + ["taken"]
+    assert not claims.take(some_work(TOKEN))
+
+
+def test_the_claim_of_a_process_that_was_killed_is_taken_over_and_that_of_a_living_one_is_not(
+    store: Store, claims: Claims, claimant: Claimant
+) -> None:
+    process = claimant(TOKEN)
+    go(process)
+    assert answer(process) == "taken"
+    assert not claims.take(some_work(TOKEN))
+    assert claims.clear_dead() == 0
+    process.kill()
+    process.wait()
+    works = [some_work(TOKEN) for _ in range(THREADS)]
+    taken = take_together(claims, works)
+    assert taken.count(True) == 1
+    (row,) = everything(store)["claim"]
+    assert row["attempt_id"] == works[taken.index(True)].attempt_id
+
+
+def test_the_claims_of_dead_processes_are_dropped_and_no_others(
+    store: Store, claims: Claims, claimant: Claimant
+) -> None:
+    process, mine = claimant(TOKEN), some_work()
+    go(process)
+    assert answer(process) == "taken"
+    assert claims.take(mine)
+    process.kill()
+    process.wait()
+    assert claims.clear_dead() == 1
+    assert [row["attempt_id"] for row in everything(store)["claim"]] == [mine.attempt_id]
+
+
+@pytest.mark.parametrize("instant", ["1970-01-02", "2025-01-01", "2099-12-31"])
+def test_a_wall_clock_that_steps_moves_no_claim(store: Store, claims: Claims, instant: str) -> None:
+    assert claims.take(some_work(TOKEN))
+    before = everything(store)
+    with freeze_time(instant) as frozen:
+        assert not claims.take(some_work(TOKEN))
+        frozen.tick(10 * STALE_AFTER_SECONDS)
+        assert not claims.take(some_work(TOKEN))
+        assert claims.clear_dead() == 0
+    assert everything(store) == before
+
+
+def test_a_claim_is_taken_over_when_it_is_too_old_and_not_before(store: Store, claims: Claims) -> None:
+    assert claims.take(some_work(TOKEN))
+    change(store, "UPDATE claim SET taken_at = taken_at - ?", STALE_AFTER_SECONDS - 60)
+    assert not claims.take(some_work(TOKEN))
+    change(store, "UPDATE claim SET taken_at = taken_at - 61")
+    assert take_together(claims, [some_work(TOKEN) for _ in range(THREADS)]).count(True) == 1
+    assert not claims.take(some_work(TOKEN))
+
+
+def test_nothing_is_known_of_a_process_of_another_node(store: Store, claims: Claims) -> None:
+    assert claims.take(some_work(TOKEN))
+    change(store, "UPDATE claim SET node = 'another-node', boot = 'another-boot', process = '1:1'")
+    assert not claims.take(some_work(TOKEN))
+    assert claims.clear_dead() == 0
+
+
+@pytest.mark.parametrize("change_of", [{"boot": "another-boot"}, {"process": "1:1"}, {"process": "999999999:1"}])
+def test_a_process_from_before_the_boot_or_with_a_number_that_was_used_again_is_dead(
+    claims: Claims, store: Store, change_of: dict[str, str]
+) -> None:
+    assert not Holder.this_process().is_dead()
+    assert replace(Holder.this_process(), **change_of).is_dead()
+    assert claims.take(some_work(TOKEN))
+    ((column, value),) = change_of.items()
+    change(store, f"UPDATE claim SET {column} = ?", value)
+    assert claims.take(some_work(TOKEN))
+
+
+def test_only_ones_own_claim_is_released(claims: Claims) -> None:
+    mine, other = some_work(TOKEN), some_work(TOKEN)
+    assert claims.take(mine)
+    claims.release(other)
+    assert claims.is_taken(mine)
+    assert not claims.take(other)
+    claims.release(mine)
+    claims.release(mine)
+    assert not claims.is_taken(mine)
+    assert claims.take(other)
+
+
+def test_a_claim_is_for_one_kind_of_work_on_one_generation_of_one_token(claims: Claims) -> None:
+    assert claims.take(some_work(TOKEN))
+    assert claims.take(some_work(TOKEN, "acquisition"))
+    assert claims.take(some_work(TOKEN, generation=2))
+    assert claims.take(some_work())
+    assert not claims.take(some_work(TOKEN))

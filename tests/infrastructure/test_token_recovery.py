@@ -1,0 +1,377 @@
+"""A grant or renewal loses nothing: what a crash, or a store in trouble, leaves in the escrow is read later."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from eventsourcing.persistence import PersistenceError
+from fakes import FAX, GARBAGE, SCANNER, START, Answer, FakeClock, FakeProvider, Services, error
+from store_examples import ADMIN, change, everything, functions_running, some_work, until
+
+from domain.errors import Failed
+from domain.ports import Reply
+from infrastructure.escrow import Work
+from infrastructure.store import Store
+
+SERVICE, ALERT = "office-mfp/smtp-service", "office-mfp/smtp-alert"
+
+
+@pytest.fixture
+def office(service: Services) -> Services:
+    """The services with the manual's machine, provider and account filled in."""
+    service.add_machine()
+    return service
+
+
+def token_of(service: Services) -> UUID:
+    return service.tokens.status(SERVICE).profile.token_id
+
+
+def acquisition(service: Services) -> Work:
+    """The work of the attempt that is under way."""
+    status = service.tokens.status(SERVICE)
+    attempt = status.token.attempt
+    assert attempt
+    return Work("acquisition", status.profile.token_id, attempt.id, attempt.ordinal)
+
+
+def renewal(service: Services, parent: int = 1) -> Work:
+    return Work("renewal", token_of(service), uuid4().hex, parent)
+
+
+def crash(service: Services, work: Work, answer: Answer | None, received_at: datetime = START) -> Services:
+    """What a process leaves that is killed with this answer in its hands; the next run, before it recovers."""
+    slot = service.escrow.reserve(work)
+    if answer:
+        slot.keep(Reply(answer.status, (), answer.body, received_at))
+    assert service.claims.take(work)
+    change(service.store, "UPDATE claim SET process = '999999999:1'")
+    return service.restart()
+
+
+def shown(service: Services) -> tuple[str, str | None]:
+    token = service.tokens.status(SERVICE).token
+    return token.status.value, token.reason and token.reason.value
+
+
+def events(service: Services) -> list[str]:
+    return [record.name for record in service.audit.records(SERVICE) if record.aggregate == "Token"][1:]
+
+
+def escrowed(service: Services) -> list[str]:
+    return sorted(path.suffix for path in (service.directory / "escrow").iterdir())
+
+
+def generations(service: Services) -> list[int]:
+    return [row["generation"] for row in everything(service.store)["vault"] if row["kind"] == "credential"]
+
+
+def whole(service: Services) -> None:
+    """Nothing is left to do, and the record is whole."""
+    assert escrowed(service) == []
+    assert everything(service.store)["claim"] == []
+    assert service.audit.verify().findings == ()
+
+
+# After a crash
+
+
+def test_a_sign_in_whose_reply_was_kept_is_finished(office: Services, provider: FakeProvider) -> None:
+    office.tokens.request(SERVICE, None, ADMIN)
+    after = crash(office, acquisition(office), provider.grant(SCANNER))
+    assert after.tokens.recover() == 1
+    assert shown(after) == ("Retrieved", None)
+    assert after.access_token(ALERT).account == SCANNER
+    assert provider.requests == ["device_code"]
+    whole(after)
+
+
+def test_a_reply_that_came_in_time_counts_however_late_it_is_read(
+    office: Services, provider: FakeProvider, clock: FakeClock
+) -> None:
+    office.tokens.request(SERVICE, None, ADMIN)
+    after = crash(office, acquisition(office), provider.grant(SCANNER))
+    clock.step(days=2)
+    assert shown(after)[0] == "Not Retrieved"
+    assert after.tokens.poll(token_of(after)) is None
+    assert shown(after)[0] == "Retrieved"
+    after.tokens.recover()
+    assert after.access_token(SERVICE).credential.issued_at == clock.now()
+    whole(after)
+
+
+def test_a_renewal_whose_reply_was_kept_is_finished(office: Services, provider: FakeProvider, clock: FakeClock) -> None:
+    office.get_token(SERVICE)
+    clock.step(minutes=55)
+    after = crash(office, renewal(office), provider.grant(SCANNER), clock.now())
+    assert after.tokens.recover() == 1
+    assert generations(after) == [2]
+    assert after.access_token(SERVICE).credential.issued_at == clock.now()
+    assert "refresh" not in provider.requests
+    whole(after)
+
+
+def test_recovering_again_changes_nothing(office: Services, provider: FakeProvider) -> None:
+    office.get_token(SERVICE)
+    after = crash(office, renewal(office), provider.grant(SCANNER), START + timedelta(minutes=1))
+    after.tokens.recover()
+    before = everything(after.store)
+    assert (after.tokens.recover(), after.restart().tokens.recover()) == (0, 0)
+    assert everything(after.store) == before
+
+
+def test_a_crash_between_the_transaction_and_the_escrow_is_no_second_token(
+    office: Services, provider: FakeProvider
+) -> None:
+    office.tokens.request(SERVICE, None, ADMIN)
+    work, answer = acquisition(office), provider.grant(SCANNER)
+    crash(office, work, answer).tokens.recover()
+    before = everything(office.store)
+    slot = office.escrow.reserve(work)
+    slot.keep(Reply(200, (), answer.body, START))
+    assert office.restart().tokens.recover() == 1
+    assert everything(office.store) == before
+    whole(office)
+
+
+def test_a_renewal_that_was_in_flight_is_asked_again_and_refused_by_a_strict_provider_it_is_invalid(
+    office: Services, provider: FakeProvider
+) -> None:
+    office.get_token(SERVICE)
+    after = crash(office, renewal(office), None)
+    provider.kill_grants()
+    assert after.tokens.recover() == 0
+    assert (shown(after), escrowed(after)) == (("Retrieved", None), [])
+    with pytest.raises(Failed):
+        after.tokens.renew(SERVICE, ADMIN)
+    assert shown(after) == ("Invalid", "invalid_grant")
+    assert provider.requests.count("refresh") == 1
+    whole(after)
+
+
+@pytest.mark.parametrize(
+    ("code", "label"), [("authorization_pending", "Waiting for authorisation"), ("access_denied", "Not Retrieved")]
+)
+def test_a_poll_whose_answer_was_kept_is_read(office: Services, provider: FakeProvider, code: str, label: str) -> None:
+    office.tokens.request(SERVICE, None, ADMIN)
+    after = crash(office, acquisition(office), error(code))
+    after.tokens.recover()
+    assert shown(after)[0] == label
+    whole(after)
+
+
+def test_a_kept_word_about_the_grant_is_taken(office: Services) -> None:
+    office.get_token(SERVICE)
+    after = crash(office, renewal(office), error("invalid_grant"))
+    after.tokens.recover()
+    assert shown(after) == ("Invalid", "invalid_grant")
+    whole(after)
+
+
+def test_a_kept_reply_that_makes_no_sense_is_kept_aside(office: Services, provider: FakeProvider) -> None:
+    office.get_token(SERVICE)
+    after = crash(office, renewal(office), GARBAGE)
+    after.tokens.recover()
+    assert (shown(after), escrowed(after)) == (("Retrieved", None), [".doubt"])
+    assert list(after.tokens.alarms.values()) == ["reply_in_doubt"]
+    after.tokens.renew(SERVICE, ADMIN)
+    whole(after)
+
+
+def test_the_wrong_person_in_a_kept_reply_is_refused(office: Services, provider: FakeProvider) -> None:
+    office.tokens.request(SERVICE, None, ADMIN)
+    after = crash(office, acquisition(office), provider.grant(FAX))
+    after.tokens.recover()
+    assert shown(after) == ("Not Retrieved", "wrong_account")
+    assert len(provider.revoked) == 1
+    whole(after)
+
+
+def test_a_reply_to_a_token_that_is_gone_is_wiped(office: Services, provider: FakeProvider) -> None:
+    after = crash(office, some_work(), provider.grant(SCANNER))
+    before = everything(after.store, but=("claim",))
+    assert after.tokens.recover() == 1
+    assert everything(after.store, but=("claim",)) == before
+    whole(after)
+
+
+# Late replies
+
+
+def test_a_reply_to_a_token_that_was_deleted_meanwhile_is_wiped_and_said_so(
+    office: Services, provider: FakeProvider
+) -> None:
+    office.get_token(SERVICE)
+    work = renewal(office)
+    office.tokens.delete(SERVICE, ADMIN)
+    after = crash(office, work, provider.grant(SCANNER))
+    after.tokens.recover()
+    assert shown(after) == ("Not Retrieved", None)
+    assert events(after)[-2:] == ["Deleted", "LateReplyDiscarded"]
+    assert everything(after.store)["vault"] == []
+    whole(after)
+
+
+def test_a_reply_to_an_attempt_that_was_cancelled_is_wiped_and_said_so(
+    office: Services, provider: FakeProvider
+) -> None:
+    office.tokens.request(SERVICE, None, ADMIN)
+    work = acquisition(office)
+    office.tokens.cancel(SERVICE, ADMIN)
+    after = crash(office, work, provider.grant(SCANNER))
+    after.tokens.recover()
+    assert shown(after) == ("Not Retrieved", "cancelled")
+    assert events(after)[-1] == "LateReplyDiscarded"
+    whole(after)
+
+
+@pytest.mark.parametrize(("minutes", "kept", "last_event"), [(50, [2], "LateReplyDiscarded"), (60, [3], "Renewed")])
+def test_a_late_renewal_is_adopted_if_it_is_newer_else_wiped(
+    office: Services,
+    provider: FakeProvider,
+    clock: FakeClock,
+    minutes: int,
+    kept: list[int],
+    last_event: str,
+) -> None:
+    office.get_token(SERVICE)
+    work = renewal(office)
+    clock.step(minutes=55)
+    office.access_token(SERVICE)
+    clock.step(minutes=10)
+    after = crash(office, work, provider.grant(SCANNER), START + timedelta(minutes=minutes))
+    after.tokens.recover()
+    assert (generations(after), events(after)[-1]) == (kept, last_event)
+    # The account's other grant is this one's: it is not revoked.
+    assert provider.revoked == []
+    whole(after)
+
+
+def test_a_renewal_of_an_earlier_grant_is_wiped_after_a_new_sign_in(
+    office: Services, provider: FakeProvider, clock: FakeClock
+) -> None:
+    office.get_token(SERVICE)
+    work = renewal(office)
+    office.get_token(SERVICE)
+    after = crash(office, work, provider.grant(SCANNER), clock.step(minutes=5))
+    after.tokens.recover()
+    assert (generations(after), events(after)[-1]) == ([2], "LateReplyDiscarded")
+    whole(after)
+
+
+# A store in trouble
+
+
+def test_a_sign_in_that_cant_be_stored_stays_in_the_escrow_until_it_can(
+    office: Services, provider: FakeProvider
+) -> None:
+    office.tokens.request(SERVICE, None, ADMIN)
+    provider.approve()
+    token_id = token_of(office)
+    change(office.store, "ALTER TABLE profile RENAME TO elsewhere")
+    with pytest.raises(PersistenceError):
+        office.tokens.poll(token_id)
+    assert escrowed(office) == [".reply"]
+    # Nothing gets better by trying again, and nothing is asked again.
+    assert office.tokens.recover() == 1
+    with pytest.raises(PersistenceError):
+        office.tokens.poll(token_id)
+    change(office.store, "ALTER TABLE elsewhere RENAME TO profile")
+    assert shown(office)[0] == "Waiting for authorisation"
+    assert office.tokens.recover() == 1
+    assert shown(office) == ("Retrieved", None)
+    assert provider.requests == ["device_code", "poll"]
+    whole(office)
+
+
+def test_a_renewal_that_cant_be_stored_is_read_before_anything_is_asked_again(
+    office: Services, provider: FakeProvider, clock: FakeClock
+) -> None:
+    office.get_token(SERVICE)
+    clock.step(minutes=55)
+    provider.meanwhile(lambda: change(office.store, "ALTER TABLE chain RENAME TO elsewhere"))
+    with pytest.raises(PersistenceError):
+        office.access_token(SERVICE)
+    change(office.store, "ALTER TABLE elsewhere RENAME TO chain")
+    assert escrowed(office) == [".reply"]
+    assert generations(office) == [1]
+    assert office.access_token(ALERT).credential.issued_at == clock.now()
+    assert provider.requests.count("refresh") == 1
+    whole(office)
+
+
+def test_a_database_that_is_locked_with_the_reply_in_hand_loses_nothing(
+    office: Services,
+    provider: FakeProvider,
+    clock: FakeClock,
+    open_again: Callable[[], Store],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    office.get_token(SERVICE)
+    clock.step(minutes=55)
+    monkeypatch.setattr("infrastructure.sqlite._LOCK_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr("infrastructure.postgres._LOCK_TIMEOUT_SECONDS", 1)
+    impatient = replace(office, store=open_again())
+    assert impatient.store.has_tables()
+    with ExitStack() as locked:
+        provider.meanwhile(lambda: locked.enter_context(office.store.writing(alone=True)))
+        with pytest.raises(PersistenceError, match="lock"):
+            impatient.access_token(SERVICE)
+        assert escrowed(impatient) == [".reply"]
+    assert impatient.tokens.recover() == 1
+    assert impatient.access_token(SERVICE).credential.issued_at == clock.now()
+    assert provider.requests.count("refresh") == 1
+    whole(impatient)
+
+
+def test_a_request_that_cant_be_stored_changes_nothing(office: Services, provider: FakeProvider) -> None:
+    before = everything(office.store)
+    change(office.store, "ALTER TABLE vault RENAME TO elsewhere")
+    with pytest.raises(PersistenceError):
+        office.tokens.request(SERVICE, None, ADMIN)
+    change(office.store, "ALTER TABLE elsewhere RENAME TO vault")
+    assert everything(office.store) == before
+
+
+# Together
+
+
+class PausingClock(FakeClock):
+    """Stops whoever asks it in a thread of this name, until it may go on."""
+
+    def __init__(self, thread: str) -> None:
+        super().__init__()
+        self.stopped, self.go_on = threading.Event(), threading.Event()
+        self._thread = thread
+
+    def now(self) -> datetime:
+        if threading.current_thread().name.startswith(self._thread) and not self.go_on.is_set():
+            self.stopped.set()
+            assert self.go_on.wait(20)
+        return super().now()
+
+
+def test_a_reply_that_is_being_read_is_not_asked_for_again(office: Services, provider: FakeProvider) -> None:
+    office.get_token(SERVICE)
+    clock = PausingClock("reader")
+    clock.instant = START + timedelta(minutes=55)
+    office.clock = clock
+    after = crash(office, renewal(office), provider.grant(SCANNER), clock.instant)
+    with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "server") as server:
+        recovered = reader.submit(after.tokens.recover)
+        assert clock.stopped.wait(20)
+        served = server.submit(after.access_token, SERVICE)
+        until(lambda: "_conclude_all" in functions_running())
+        clock.go_on.set()
+        assert recovered.result() == 1
+        assert served.result().credential.issued_at == clock.instant
+    assert provider.requests.count("refresh") == 0
+    assert generations(after) == [2]
+    whole(after)
