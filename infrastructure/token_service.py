@@ -133,6 +133,7 @@ class TokenService:
         self._providers = providers
         self._clock = clock
         self._to_forget = True
+        self._faults_told: dict[str, dict[str, str]] = {}
         self._reading: dict[UUID, threading.Lock] = {}
         self._slowed_down: dict[str, int] = {}
         self.patience = Patience()
@@ -164,6 +165,18 @@ class TokenService:
             NotFound: it is not in the configuration.
         """
         return self._provider(provider).flows
+
+    def client_faults(self) -> dict[str, dict[str, str]]:
+        """By provider, each client secret or certificate that it refuses while another one works, and its code."""
+        faults = {
+            name: {credential: fault.code for credential, fault in provider.client_faults.items()}
+            for name, provider in self._providers.items()
+        }
+        for name, refused in faults.items():
+            for credential in refused.keys() - self._faults_told.get(name, {}).keys():
+                log.error("client_credential_refused", provider=name, why=f"{credential}: {refused[credential]}")
+        self._faults_told = faults
+        return faults
 
     # Get Token
 

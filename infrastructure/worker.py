@@ -59,6 +59,7 @@ class Worker:
                     chores_at = time.monotonic() + _CHORES_EVERY_SECONDS
                     self._tokens.recover()
                     self._tokens.forget()
+                    self._tokens.client_faults()
             except Exception:
                 # Whatever it was, the next look may find it gone; the thread must not die of it.
                 log.exception("worker_failed")

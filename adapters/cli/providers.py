@@ -35,6 +35,9 @@ def list_all(
     screen.show(
         screen.rows(("Provider", "Kind", "Authority", "Client id"), ([one[f] for f in fields] for one in providers))
     )
+    for one in providers:
+        for credential, code in one["refused"].items():
+            screen.tell(f"{one['name']} refuses {credential} ({code}); another one works: replace it.")
 
 
 @app.command()

@@ -162,6 +162,7 @@ def _settings(service: Service) -> APIRouter:
 
     @router.get("/providers")
     def providers(_: Reader) -> list[dict[str, Any]]:
+        faults = service.tokens.client_faults()
         return [
             {
                 "name": name,
@@ -169,6 +170,7 @@ def _settings(service: Service) -> APIRouter:
                 "authority": table.issuer or table.tenant,
                 "client_id": table.client_id,
                 "flows": service.tokens.flows(name),
+                "refused": faults[name],
             }
             for name, table in sorted(service.config.providers.items())
         ]
