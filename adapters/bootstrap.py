@@ -178,6 +178,7 @@ def serve(config_path: Path) -> None:
     Raises:
         as `open_service`.
     """
+    from adapters.http.callback import listening
     from adapters.http.server import run
 
     configure_logging()
@@ -186,7 +187,8 @@ def serve(config_path: Path) -> None:
         service.renewals.start()
         service.notifier.start()
         try:
-            run(service)
+            with listening(service.config, service.tokens):
+                run(service)
         finally:
             service.notifier.stop()
             service.renewals.stop()

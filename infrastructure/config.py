@@ -31,10 +31,31 @@ class StoreTable(_Table):
     escrow: str = "escrow"
 
 
+class CallbackTable(_Table):
+    """`[server.callback]`: where browsers come back to when the service is on another machine than they are.
+
+    `url` is what is registered at the provider; the service answers there itself, over TLS, at `host` and `port`.
+    """
+
+    url: str
+    certificate_file: str
+    key_file: str
+    host: str = "0.0.0.0"  # noqa: S104 - browsers come from elsewhere; that is what it is for
+    port: Annotated[int, Field(ge=1, le=65535)] = 8443
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_https(cls, url: str) -> str:
+        if not url.startswith("https://"):
+            raise ValueError("a callback is an https:// address")
+        return url
+
+
 class ServerTable(_Table):
     """`[server]`: where the service listens."""
 
     socket: str = SOCKET_NAME
+    callback: CallbackTable | None = None
 
 
 class Grant(_Table):
@@ -208,7 +229,7 @@ def _problem(error: Any) -> str:
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     tables: dict[str, type[BaseModel]] = {
         "store": StoreTable,
-        "server": ServerTable,
+        "server": CallbackTable if "callback" in location else ServerTable,
         "socket": Grant if "grants" in location else SocketTable,
         "providers": ProviderTable,
         "mail": MailTable,
@@ -231,6 +252,13 @@ key_file = "mailtoken.key"        # without it nothing in the store opens: keep 
 
 [server]
 socket = "mailtoken.sock"
+
+# Where browsers come back to, if they are on another machine than the service.
+# [server.callback]
+# url = "https://mailtoken.contoso.com:8443/callback"       # register it at the provider
+# certificate_file = "mailtoken.crt"
+# key_file = "mailtoken.crt.key"
+# port = 8443
 
 # Root and the service's own uid may do everything over the socket; others only what is granted here.
 # [[socket.grants]]

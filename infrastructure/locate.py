@@ -37,10 +37,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: it can't be read.
-        tomllib.TOMLDecodeError: it is not TOML; says the line.
+        tomllib.TOMLDecodeError: it is not TOML; says where.
     """
     with path.open("rb") as file:
-        return tomllib.load(file)
+        try:
+            return tomllib.load(file)
+        except UnicodeDecodeError as error:
+            raise tomllib.TOMLDecodeError(f"not UTF-8 (at byte {error.start})") from None
 
 
 def socket_path(config: Path, tables: Mapping[str, Any]) -> Path:

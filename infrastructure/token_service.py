@@ -7,6 +7,7 @@ the reply there, to be read again. An error from the store does not mean that no
 
 from __future__ import annotations
 
+import hmac
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 import structlog
@@ -233,7 +235,27 @@ class TokenService:
             InvalidValue: the URL belongs to another attempt or another provider; this attempt goes on.
             Unreachable: the provider; repeat it with the same URL.
         """
-        token_id = self.status(name).profile.token_id
+        self._complete(name, self.status(name).profile.token_id, redirected_to)
+
+    def complete_by_state(self, redirected_to: str) -> str:
+        """Redeem the code in the URL a browser was sent back to, for whichever attempt its `state` is of.
+
+        Returns the profile the token was asked for.
+
+        Raises:
+            as `complete`; InvalidValue also if it is of no attempt that is under way.
+        """
+        state = _state_of(redirected_to)
+        for token_id, _ in self.waiting():
+            attempt = self._events.token(token_id).state.attempt
+            pending = self._pending(token_id, attempt) if attempt and attempt.flow == "browser" else None
+            if isinstance(pending, BrowserAuthorization) and _same(state, _state_of(pending.authorization_uri)):
+                name = next(one.profile.name for one in self.statuses() if one.profile.token_id == token_id)
+                self._complete(name, token_id, redirected_to)
+                return name
+        raise InvalidValue("redirect", "it belongs to no sign-in that is under way: get the token again")
+
+    def _complete(self, name: str, token_id: UUID, redirected_to: str) -> None:
         attempt = self._events.token(token_id).state.at(self._clock.now()).attempt
         if not attempt or attempt.flow != "browser":
             raise Refused(f"{name}: no browser sign-in is under way: get a token first (mailtoken token get)")
@@ -826,6 +848,15 @@ class TokenService:
     def _alarm(self, token_id: UUID, code: str, why: str) -> None:
         self.alarms[token_id] = code
         log.error(code, token=str(token_id), why=why)
+
+
+def _state_of(url: str) -> str:
+    """The parameter `state` of a URL (RFC 6749 section 4.1.1 and 4.1.2); empty if there is none."""
+    return parse_qs(urlsplit(url).query).get("state", [""])[0]
+
+
+def _same(one: str, other: str) -> bool:
+    return bool(one) and hmac.compare_digest(one.encode(), other.encode())
 
 
 def _same_grant(other: TokenState, token: TokenState) -> bool:

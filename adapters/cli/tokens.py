@@ -59,7 +59,7 @@ def get(
         confirm(_get_message(status, linked), "Get the token?")
     with ExitStack() as listening:
         redirects = None
-        if (flow or _default_flow(service, status["provider"])) == "browser":
+        if _comes_back_here(service, flow, status["provider"]):
             redirects = listening.enter_context(listen())
         started = service.post(
             f"{profile_path(profile)}/token",
@@ -84,9 +84,12 @@ def get(
         acquisition.show_success(ended, linked)
 
 
-def _default_flow(service: Client, provider: str | None) -> str | None:
-    known = {one["name"]: one["flows"] for one in service.get("/api/v1/providers")}
-    return known[provider][0] if provider in known else None
+def _comes_back_here(service: Client, flow: str | None, provider: str | None) -> bool:
+    """Whether a browser will come back to this command: it is to sign in, and the service has no callback itself."""
+    known = {one["name"]: one for one in service.get("/api/v1/providers")}
+    if provider not in known:
+        return False
+    return (flow or known[provider]["flows"][0]) == "browser" and not known[provider]["callback"]
 
 
 @app.command()

@@ -171,6 +171,7 @@ def _settings(service: Service) -> APIRouter:
                 "client_id": table.client_id,
                 "flows": service.tokens.flows(name),
                 "refused": faults[name],
+                "callback": service.config.server.callback and service.config.server.callback.url,
             }
             for name, table in sorted(service.config.providers.items())
         ]
@@ -211,7 +212,9 @@ def _tokens(service: Service) -> APIRouter:
 
     @router.post("/profiles/{machine}/{setting}/token", status_code=202)
     def get_token(machine: str, setting: str, body: GetToken, by: Operator) -> dict[str, Any]:
-        started = tokens.request(f"{machine}/{setting}", body.flow, by, body.redirect_uri)
+        callback = service.config.server.callback
+        redirect_uri = body.redirect_uri or (callback.url if callback else None)
+        started = tokens.request(f"{machine}/{setting}", body.flow, by, redirect_uri)
         service.worker.wake()
         return _started_json(started)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -132,7 +131,7 @@ def files_with(directory: Path, *patterns: bytes | str) -> list[tuple[str, str]]
 
 def as_text(value: Any) -> str:
     """Anything a reader may be shown, as one text to look through."""
-    return json.dumps(value, default=repr)
+    return repr(value)
 
 
 def functions_running() -> set[str]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,3 +126,34 @@ def test_checking_an_unknown_provider_names_those_there_are(office: House) -> No
         4,
         "mailtoken: no provider is called 'fabrikam'; the configuration has: contoso, robot\n",
     )
+
+
+def test_a_browser_on_another_machine_comes_back_to_the_service_itself(office: House, tmp_path: Path) -> None:
+    house = House(tmp_path / "headless", office.ca, office.provider, office.mail)
+    certificate = office.ca.issue()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"https://localhost:{port}/callback"
+    with (house.directory / "mailtoken.toml").open("a") as config:
+        config.write(
+            f'[server.callback]\nurl = "{url}"\nhost = "127.0.0.1"\nport = {port}\n'
+            f'certificate_file = "{certificate.cert_file}"\nkey_file = "{certificate.key_file}"\n'
+        )
+    house.start()
+    try:
+        smtp = house.add_printer()
+        started = json.loads(house.done("token", "get", smtp, "--yes", "--flow", "browser", "--no-wait", "--json"))
+        back = person.sign_in(started["authorization_uri"], SCAN, office.ca.ca_file)
+        assert back.startswith(url)
+        browser = requests.Session()
+        browser.trust_env, browser.verify = False, str(office.ca.ca_file)
+        foreign = browser.get(back.replace("state=", "state=x"), timeout=DEADLINE_SECONDS)
+        assert foreign.status_code == 400
+        assert "code=" not in foreign.text
+        assert browser.get(f"{url}/../api/v1/status", timeout=DEADLINE_SECONDS).status_code == 400
+        assert house.statuses()[smtp]["token"] == "Waiting for authorisation"
+        assert browser.get(back, timeout=DEADLINE_SECONDS).status_code == 200
+        assert house.statuses()[smtp]["token"] == "Retrieved"
+        assert browser.get(back, timeout=DEADLINE_SECONDS).status_code == 400
+    finally:
+        house.stop()
