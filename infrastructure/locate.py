@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 FILE_NAME = "mailtoken.toml"
 SOCKET_NAME = "mailtoken.sock"
+_LONGEST_PATH = 100
+"""sun_path has 108 bytes (unix(7))."""
 
 
 def find_config(option: str | None, environment: Mapping[str, str]) -> Path:
@@ -51,3 +54,16 @@ def socket_path(config: Path, tables: Mapping[str, Any]) -> Path:
     server = tables.get("server")
     name = server.get("socket", SOCKET_NAME) if isinstance(server, dict) else SOCKET_NAME
     return config.parent / str(name)
+
+
+@contextmanager
+def socket_name(path: Path) -> Iterator[str]:
+    """A name for the socket that fits into sun_path, however long its directory's is."""
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

@@ -10,12 +10,10 @@ from enum import IntEnum
 from pathlib import Path
 from urllib.parse import quote
 
-from infrastructure.locate import find_config, read_toml, socket_path
+from infrastructure.locate import find_config, read_toml, socket_name, socket_path
 
 PATIENCE_SECONDS = 300.0
 """A renewal waits for the provider, and perhaps for somebody else's renewal first."""
-_LONGEST_PATH = 100
-"""sun_path has 108 bytes (unix(7))."""
 
 
 class ExitCode(IntEnum):
@@ -88,7 +86,8 @@ def connect(path: Path, patience_seconds: float) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(patience_seconds)
     try:
-        _connect(connection, path)
+        with socket_name(path) as name:
+            connection.connect(name)
     except PermissionError:
         connection.close()
         raise CommandError(
@@ -101,17 +100,6 @@ def connect(path: Path, patience_seconds: float) -> socket.socket:
             f"the service is not running (no answer at {path}): start it with mailtoken serve",
         ) from None
     return connection
-
-
-def _connect(connection: socket.socket, path: Path) -> None:
-    if len(os.fsencode(path)) <= _LONGEST_PATH:
-        connection.connect(str(path))
-        return
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        connection.connect(f"/proc/self/fd/{directory}/{path.name}")
-    finally:
-        os.close(directory)
 
 
 def broken_off(why: str) -> CommandError:

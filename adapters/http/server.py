@@ -10,8 +10,6 @@ import socket
 import struct
 import sys
 from asyncio import Transport
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +22,12 @@ from adapters.http.app import create_app
 from adapters.http.callers import caller_of
 from domain.errors import InvalidValue, StoreRefused
 from infrastructure.config import SocketTable
+from infrastructure.locate import socket_name
 
 log = structlog.get_logger("mailtoken")
 
 _BACKLOG = 1024
 _UCRED = struct.Struct("3i")
-_LONGEST_PATH = 100
-"""sun_path has 108 bytes (unix(7))."""
 
 
 def run(service: Service) -> None:
@@ -81,7 +78,7 @@ def _listen(path: Path, table: SocketTable) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o117)
     try:
-        with _short_name(path) as name:
+        with socket_name(path) as name:
             listener.bind(name)
     finally:
         os.umask(before)
@@ -91,21 +88,8 @@ def _listen(path: Path, table: SocketTable) -> socket.socket:
     return listener
 
 
-@contextmanager
-def _short_name(path: Path) -> Iterator[str]:
-    """A name for the socket that fits into sun_path, however long its directory's is."""
-    if len(os.fsencode(path)) <= _LONGEST_PATH:
-        yield str(path)
-        return
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
-
-
 def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, _short_name(path) as name:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, socket_name(path) as name:
         try:
             probe.connect(name)
         except OSError:
