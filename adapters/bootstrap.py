@@ -144,7 +144,7 @@ def open_service(
             events,
             Vault(sealer, store_id),
             Escrow(config.path(config.store.escrow), sealer, store_id),
-            Claims(events.store),
+            Claims(events.store, str(config.path(config.store.escrow).resolve())),
             providers,
             clock,
         )

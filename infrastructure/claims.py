@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from infrastructure.escrow import Work
 from infrastructure.store import Query, Store, release_claim
@@ -21,20 +23,23 @@ STALE_AFTER_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that holds a claim: host, boot, and process id with its start time, which tells a reused id."""
+    """The process that holds a claim: node, boot, and process id with its start time, which tells a reused id.
+
+    A node is a host, and the place there of what only its own service can read.
+    """
 
     node: str
     boot: str
     process: str
 
     @classmethod
-    def this_process(cls) -> Holder:
+    def this_process(cls, place: str = "") -> Holder:
         """This one."""
-        return cls(socket.gethostname(), _boot_id(), _process(os.getpid()))
+        return cls(f"{socket.gethostname()}:{place}", _boot_id(), _process(os.getpid()))
 
     def is_dead(self) -> bool:
-        """Whether that process is known to be gone; a process of another node never is."""
-        if self.node != socket.gethostname():
+        """Whether that process is known to be gone; a process of another host never is."""
+        if self.node.partition(":")[0] != socket.gethostname():
             return False
         if self.boot != _boot_id():
             return True
@@ -42,11 +47,15 @@ class Holder:
 
 
 class Claims:
-    """Who works on what."""
+    """Who works on what.
 
-    def __init__(self, store: Store) -> None:
+    `place` is where this service's escrow is. A service on the same host with an escrow elsewhere is another node: the
+    reply to what it died at may be there, where only its next run can read it.
+    """
+
+    def __init__(self, store: Store, place: str = "") -> None:
         self._store = store
-        self._holder = Holder.this_process()
+        self._holder = Holder.this_process(place)
 
     def take(self, work: Work) -> bool:
         """Claim `work`; False if somebody alive is at it."""
@@ -57,6 +66,22 @@ class Claims:
             if query.run("INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", (*key, *mine)):
                 return True
             return self._take_over(query, key, mine, now)
+
+    def hold(self, work: Work) -> None:
+        """Keep the claim to `work`, of this run or an earlier one of this node, from going stale.
+
+        For as long as its reply is here and can't be read: nobody else may ask for it again. If another node has
+        taken over, this is a no-op.
+        """
+        holder = self._holder
+        with self._store.writing() as query:
+            values = (work.attempt_id, holder.node, holder.boot, holder.process, self._store.now_seconds(query))
+            query.run(
+                "INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (token_id, kind, generation) DO UPDATE "
+                "SET boot = excluded.boot, process = excluded.process, taken_at = excluded.taken_at "
+                "WHERE claim.attempt_id = excluded.attempt_id AND claim.node = excluded.node",
+                (str(work.token_id), work.kind, work.generation, *values),
+            )
 
     def release(self, work: Work) -> None:
         """Give `work` up without a result; another may take it."""
@@ -77,20 +102,25 @@ class Claims:
         """Drop the claims of processes of this node that are gone; returns how many."""
         with self._store.writing() as query:
             rows = query.rows("SELECT * FROM claim")
-            dead = [row for row in rows if Holder(row["node"], row["boot"], row["process"]).is_dead()]
+            dead = [row for row in rows if self._is_dead(row)]
             for row in dead:
                 query.run("DELETE FROM claim WHERE attempt_id = ?", (row["attempt_id"],))
             return len(dead)
 
-    @staticmethod
-    def _take_over(query: Query, key: tuple[str, str, int], mine: tuple[str, str, str, str, float], now: float) -> bool:
+    def _is_dead(self, row: Mapping[str, Any]) -> bool:
+        holder = Holder(row["node"], row["boot"], row["process"])
+        return holder.node == self._holder.node and holder.is_dead()
+
+    def _take_over(
+        self, query: Query, key: tuple[str, str, int], mine: tuple[str, str, str, str, float], now: float
+    ) -> bool:
         where = "WHERE token_id = ? AND kind = ? AND generation = ?"
         rows = query.rows(f"SELECT * FROM claim {where}", key)  # noqa: S608 - no value in it
         if not rows:
             return False
         row = rows[0]
         stale = now - row["taken_at"] > STALE_AFTER_SECONDS
-        if not stale and not Holder(row["node"], row["boot"], row["process"]).is_dead():
+        if not stale and not self._is_dead(row):
             return False
         # The attempt it had is part of the condition, so that of two that see a stale claim one gets it.
         changes = "SET attempt_id = ?, node = ?, boot = ?, process = ?, taken_at = ?"

@@ -160,6 +160,10 @@ class Escrow:
         """The tokens that have something left over."""
         return {work.token_id for path in self._waiting() if (work := _read_work(path))}
 
+    def has_reply_to(self, work: Work) -> bool:
+        """Whether something of this attempt waits here to be read."""
+        return any(self._directory.glob(f"{work.attempt_id}-*.reply"))
+
     def left_over(self, token_id: UUID | None = None) -> Iterator[Slot]:
         """The slots nobody works on, of one token or all, oldest first: of an earlier run, or left.
 

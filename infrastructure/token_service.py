@@ -259,6 +259,11 @@ class TokenService:
         attempt = self._events.token(token_id).state.at(self._clock.now()).attempt
         if not attempt or attempt.flow != "browser":
             raise Refused(f"{name}: no browser sign-in is under way: get a token first (mailtoken token get)")
+        # A code is good for once: what it brought may be here already, and not have been readable.
+        if not self._conclude_all(token_id):
+            raise Unreachable(f"{name}: the provider's reply is kept and can't be read yet: see mailtoken status")
+        if self._events.token(token_id).state.attempt != attempt:
+            return
         work = Work("acquisition", token_id, attempt.id, attempt.ordinal)
         if not self._claims.take(work):
             raise Unreachable(f"{name}: this sign-in is being completed already: see mailtoken status")
@@ -327,11 +332,8 @@ class TokenService:
         attempt = token.state.attempt
         if not attempt:
             return None
-        work = Work("acquisition", token_id, attempt.id, attempt.ordinal)
-        if not self._claims.take(work):
-            return _RETRY_SECONDS
         try:
-            return self._poll_claimed(work)
+            return self._poll_once(Work("acquisition", token_id, attempt.id, attempt.ordinal))
         except VaultDamaged as damaged:
             # Cancelled or deleted meanwhile, the row went with the attempt: that is no damage.
             if self._events.token(token_id).state.attempt != attempt:
@@ -339,13 +341,18 @@ class TokenService:
             self._quarantine(token_id, damaged)
         except (Unreachable, NotFound, Conflict) as error:
             log.error("poll_failed", token=str(token_id), error=str(error))
-        finally:
-            self._release(work)
         return _RETRY_SECONDS
 
-    def _poll_claimed(self, work: Work) -> float | None:
-        if not self._conclude_all(work.token_id):
+    def _poll_once(self, work: Work) -> float | None:
+        # A reply that was left keeps its claim until it is read, so that comes first.
+        if not self._conclude_all(work.token_id) or not self._claims.take(work):
             return _RETRY_SECONDS
+        try:
+            return self._poll_claimed(work)
+        finally:
+            self._release(work)
+
+    def _poll_claimed(self, work: Work) -> float | None:
         token = self._events.token(work.token_id)
         attempt = token.state.attempt
         if not attempt or attempt.id != work.attempt_id:
@@ -483,6 +490,9 @@ class TokenService:
         while self._claims.is_taken(work):
             if time.monotonic() > until:
                 raise Unreachable("another renewal of this token does not finish: try again")
+            # It may be over and its reply left here: then nobody else is going to read it.
+            if not self._conclude_all(work.token_id):
+                raise Unreachable("an earlier reply can't be read yet: try again")
             time.sleep(_LOOK_AGAIN_SECONDS)
         state = self._events.token(work.token_id).state
         if state.credential and state.credential.number == work.generation and not state.dead:
@@ -495,7 +505,10 @@ class TokenService:
         """Read a reply that an earlier run, or an earlier error, left in the escrow; False if it has to stay there."""
         with self._keeping(slot):
             self._read_reply(slot)
-        return not slot.path.exists()
+        if slot.path.exists():
+            return False
+        self._release(slot.work)
+        return True
 
     def _read_reply(self, slot: Slot) -> None:
         work = slot.work
@@ -529,6 +542,8 @@ class TokenService:
                         self.conclude(slot)
                     except (MailtokenError, PersistenceError) as error:
                         log.error("reply_left_in_escrow", token=str(token_id), error=str(error))
+                    if slot.path.exists():
+                        self._claims.hold(slot.work)
         self._claims.clear_dead()
         return replies
 
@@ -822,6 +837,9 @@ class TokenService:
         return self._escrow.reserve(work)
 
     def _release(self, work: Work) -> None:
+        """Give the claim up, but not while a reply waits in the escrow: another node would ask for it again."""
+        if self._escrow.has_reply_to(work):
+            return
         try:
             self._claims.release(work)
         except PersistenceError as error:
