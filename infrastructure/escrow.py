@@ -25,6 +25,7 @@ from infrastructure.clock import instant_text, read_instant
 from infrastructure.sealing import Place, Sealed, Sealer
 
 _HEADER_BYTES = 1024
+_DOUBTS_KEPT = 3
 _ROOM_BYTES = 512 * 1024
 """Room for the header and the largest reply the HTTP client accepts, sealed and in base64."""
 
@@ -151,10 +152,15 @@ class Escrow:
         self._let_go(slot.path)
 
     def set_aside(self, slot: Slot) -> None:
-        """Keep a reply that makes no sense for a person to look at, until its token is renewed or deleted."""
+        """Keep a reply that makes no sense for a person to look at, until its token is renewed or deleted.
+
+        The last few of each token are enough to look at; a provider that talks nonsense does so for long.
+        """
         with contextlib.suppress(FileNotFoundError):
             slot.path.rename(slot.path.with_suffix(".doubt"))
         self._let_go(slot.path)
+        for path in sorted(self._doubts(slot.work.token_id), key=_modified)[:-_DOUBTS_KEPT]:
+            path.unlink(missing_ok=True)
 
     def tokens(self) -> set[UUID]:
         """The tokens that have something left over."""
@@ -180,10 +186,14 @@ class Escrow:
 
     def wipe_doubts(self, token_id: UUID) -> None:
         """Forget the replies that were set aside for this token."""
+        for path in self._doubts(token_id):
+            path.unlink(missing_ok=True)
+
+    def _doubts(self, token_id: UUID) -> Iterator[Path]:
         for path in self._directory.glob("*.doubt"):
             work = _read_work(path)
             if work is None or work.token_id == token_id:
-                path.unlink(missing_ok=True)
+                yield path
 
     def _waiting(self) -> set[Path]:
         found = set(self._directory.glob("*.reply"))

@@ -470,8 +470,9 @@ class TokenService:
 
     def _refresh_patiently(self, work: Work, token: Token, by: str) -> None:
         provider = token.state.provider or ""
+        slot = self._reserve(work)
         try:
-            self._refresh(self._reserve(work), token, by)
+            self._refresh(slot, token, by)
         except Unreachable as unreachable:
             self.patience.failed(token.id, provider, self._clock.now(), unreachable.retry_after_seconds)
             raise
