@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import freezegun
 import pytest
@@ -51,10 +53,61 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def store_address(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """Where the test's store is: a file, or the address of a database."""
-    url: str | None = request.getfixturevalue("postgres_url") if engine == "postgresql" else None
-    return url or str(tmp_path / "mailtoken.db")
+def empty_store(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store that was not made yet."""
+    url = request.getfixturevalue("postgres_url") if engine == "postgresql" else None
+    store = PostgresStore(url) if url else SqliteStore(tmp_path / "empty.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def sealer() -> Sealer:
+    """The key of every store in these tests."""
+    return Sealer(bytes(range(32)))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory, sealer: Sealer) -> tuple[Path, str]:
+    """A store as `mailtoken init` leaves it, in a file to copy, and its id: making one for each test takes longer."""
+    path = tmp_path_factory.mktemp("template") / "mailtoken.db"
+    return path, _make(SqliteStore(path), sealer)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer, sealer: Sealer) -> Iterator[tuple[str, str]]:
+    """The same as a database."""
+    with postgres.new_database() as url:
+        yield urlsplit(url).path[1:], _make(PostgresStore(url), sealer)
+
+
+def _make(store: Store, sealer: Sealer) -> str:
+    with closing(store):
+        return create_store(store, sealer)
+
+
+@pytest.fixture
+def made(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """The test's own store, which nobody has used: a file or the address of a database, and the store's id."""
+    if engine == "sqlite":
+        file, store_id = request.getfixturevalue("sqlite_template")
+        yield str(shutil.copy(file, tmp_path)), store_id
+    else:
+        template, store_id = request.getfixturevalue("postgres_template")
+        with request.getfixturevalue("postgres").new_database(template) as url:
+            yield url, store_id
+
+
+@pytest.fixture
+def store_address(made: tuple[str, str]) -> str:
+    """Where the test's store is."""
+    return made[0]
+
+
+@pytest.fixture
+def store_id(made: tuple[str, str]) -> str:
+    """Who the test's store is."""
+    return made[1]
 
 
 @pytest.fixture
@@ -70,29 +123,12 @@ def open_again(engine: str, store_address: str) -> Iterator[OpenAgain]:
         yield open_one
 
 
-@pytest.fixture(scope="session")
-def sealer() -> Sealer:
-    """The key of every store in these tests."""
-    return Sealer(bytes(range(32)))
-
-
 @pytest.fixture
-def empty_store(open_again: OpenAgain) -> Store:
-    """A store without tables."""
-    return open_again()
-
-
-@pytest.fixture
-def store_id(empty_store: Store, sealer: Sealer) -> str:
-    """Make the store; who it is."""
-    return create_store(empty_store, sealer)
-
-
-@pytest.fixture
-def store(empty_store: Store, store_id: str, sealer: Sealer) -> Store:
-    """A store as `mailtoken init` leaves it, opened."""
-    assert open_store(empty_store, sealer) == store_id
-    return empty_store
+def store(open_again: OpenAgain, store_id: str, sealer: Sealer) -> Store:
+    """The test's store, opened."""
+    store = open_again()
+    assert open_store(store, sealer) == store_id
+    return store
 
 
 @pytest.fixture

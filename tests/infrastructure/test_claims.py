@@ -143,6 +143,31 @@ def test_nothing_is_known_of_a_process_of_another_node(store: Store, claims: Cla
     assert claims.clear_dead() == 0
 
 
+def test_what_a_service_with_another_escrow_died_at_is_left_to_its_next_run(store: Store) -> None:
+    """The reply may be in its escrow, where nobody else can read it."""
+    here, elsewhere = Claims(store, "/srv/one/escrow"), Claims(store, "/srv/two/escrow")
+    assert elsewhere.take(some_work(TOKEN))
+    change(store, "UPDATE claim SET process = '999999999:1'")
+    assert not here.take(some_work(TOKEN))
+    assert here.clear_dead() == 0
+    assert elsewhere.clear_dead() == 1
+    assert here.take(some_work(TOKEN))
+
+
+def test_a_claim_that_is_held_does_not_go_stale_and_one_that_was_taken_over_is_not_taken_back(
+    store: Store, claims: Claims
+) -> None:
+    mine, other = some_work(TOKEN), some_work(TOKEN)
+    claims.hold(mine)
+    change(store, "UPDATE claim SET taken_at = taken_at - ?", 2 * STALE_AFTER_SECONDS)
+    claims.hold(mine)
+    assert not claims.take(other)
+    change(store, "UPDATE claim SET taken_at = taken_at - ?", 2 * STALE_AFTER_SECONDS)
+    assert claims.take(other)
+    claims.hold(mine)
+    assert [row["attempt_id"] for row in everything(store)["claim"]] == [other.attempt_id]
+
+
 @pytest.mark.parametrize("change_of", [{"boot": "another-boot"}, {"process": "1:1"}, {"process": "999999999:1"}])
 def test_a_process_from_before_the_boot_or_with_a_number_that_was_used_again_is_dead(
     claims: Claims, store: Store, change_of: dict[str, str]

@@ -212,7 +212,7 @@ def test_a_configuration_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_the_first_place_that_has_one_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, home, system = (tmp_path / name for name in ("here", "home", "etc"))
+    here, home = tmp_path / "here", tmp_path / "home"
     option, variable = written(tmp_path / "option", ""), written(tmp_path / "variable", "")
     by_place = {"here": written(here, ""), "user": written(home / "mailtoken", "")}
     monkeypatch.chdir(here)
@@ -224,14 +224,17 @@ def test_the_first_place_that_has_one_is_used(tmp_path: Path, monkeypatch: pytes
     by_place["here"].unlink()
     assert find_config(None, environment) == by_place["user"]
     by_place["user"].unlink()
-    if not Path("/etc/mailtoken/mailtoken.toml").exists():
-        with pytest.raises(FileNotFoundError) as missing:
-            find_config(None, environment)
-        assert str(missing.value) == (
-            f"there is no mailtoken.toml in {here}, {home}/mailtoken, /etc/mailtoken: "
-            "run mailtoken init, or name it with --config"
-        )
-    assert not system.exists()
+
+
+def test_where_it_was_looked_for_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("infrastructure.locate.FILE_NAME", "nobody-calls-it-so.toml")
+    with pytest.raises(FileNotFoundError) as missing:
+        find_config(None, {"XDG_CONFIG_HOME": str(tmp_path / "home")})
+    assert str(missing.value) == (
+        f"there is no nobody-calls-it-so.toml in {tmp_path}, {tmp_path}/home/mailtoken, /etc/mailtoken: "
+        "run mailtoken init, or name it with --config"
+    )
 
 
 def test_without_xdg_the_users_directory_is_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

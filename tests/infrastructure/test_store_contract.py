@@ -290,14 +290,17 @@ def test_the_environment_of_the_process_says_nothing_about_the_store(
 # Making and opening
 
 
-def test_a_store_that_is_not_there_is_not_made_by_looking_for_it(
-    open_again: Callable[[], Store], tmp_path: Path
-) -> None:
-    store = open_again()
-    assert not store.has_tables()
+def test_a_store_that_is_not_there_is_not_made_by_looking_for_it(empty_store: Store, tmp_path: Path) -> None:
+    assert not empty_store.has_tables()
     with pytest.raises(StoreRefused, match=re.escape("there is no store here: run mailtoken init")):
-        open_store(store, Sealer(bytes(32)))
+        open_store(empty_store, Sealer(bytes(32)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_was_made_opens(empty_store: Store, sealer: Sealer) -> None:
+    store_id = create_store(empty_store, sealer)
+    assert open_store(empty_store, sealer) == store_id
+    assert everything(empty_store)["stored_events"] == []
 
 
 def test_a_store_is_made_once(store: Store, store_id: str, sealer: Sealer) -> None:
