@@ -17,7 +17,7 @@ FIGURES = (
     "reply to Retrieved, 100 linked",
 )
 TEXTS = {"name", "unit", "peer_name", "limited_by"}
-NUMBERS = {"ours", "peer", "ratio", "lowest_ratio", "highest_ratio"}
+NUMBERS = {"ours", "peer", "ratio", "lower_quartile", "upper_quartile"}
 
 
 def test_every_figure_stands_beside_its_peer_with_a_ratio_and_what_limits_it() -> None:
@@ -33,5 +33,5 @@ def test_every_figure_stands_beside_its_peer_with_a_ratio_and_what_limits_it() -
         assert figure.keys() == TEXTS | NUMBERS | {"more_is_better", "target", "reached"}
         assert all(figure[name] for name in TEXTS)
         assert all(figure[name] > 0 for name in NUMBERS)
-        assert figure["lowest_ratio"] <= figure["ratio"] <= figure["highest_ratio"]
+        assert figure["lower_quartile"] <= figure["ratio"] <= figure["upper_quartile"]
         assert (figure["reached"] is None) == (figure["target"] is None)

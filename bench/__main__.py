@@ -1,0 +1,110 @@
+"""`python -m bench`: measure everything and show it, as a table or with `--json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import structlog
+from rich.console import Console
+from rich.text import Text
+
+from adapters.cli import screen
+from bench.acquisitions import acquisitions
+from bench.commands import token_show
+from bench.reading import rebuild, status_read
+from bench.rounds import FULL, QUICK, Figure, Size
+from bench.saves import postgres_saves, sqlite_saves
+from tests.postgres import NoPostgres
+
+
+def main() -> int:
+    """Measure and show; never fails because of a number."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, for a first look")
+    parser.add_argument("--json", action="store_true", help="print an object")
+    wanted = parser.parse_args()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    size = QUICK if wanted.quick else FULL
+    left_out: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="mailtoken-bench-") as folder:
+        figures = list(_told(_figures(Path(folder), size, left_out)))
+    if wanted.json:
+        _write_json(figures, left_out, quick=wanted.quick)
+    else:
+        _show(figures, left_out)
+    return 0
+
+
+def _figures(folder: Path, size: Size, left_out: list[str]) -> Iterator[Figure]:
+    yield sqlite_saves(folder, size)
+    try:
+        yield postgres_saves(size)
+    except NoPostgres as none:
+        left_out.append(f"saves on PostgreSQL: {none}")
+    yield status_read(folder, size)
+    yield rebuild(folder, size)
+    yield token_show(size)
+    yield from acquisitions(folder / "service", size)
+
+
+def _told(figures: Iterable[Figure]) -> Iterator[Figure]:
+    """Say what is done already, to a person who waits."""
+    with Console(stderr=True).status("measuring ...") as shown:
+        for figure in figures:
+            shown.update(f"measuring ... {figure.name}: done")
+            yield figure
+
+
+def _write_json(figures: list[Figure], left_out: list[str], *, quick: bool) -> None:
+    report = {
+        "quick": quick,
+        "python": platform.python_version(),
+        "figures": [figure.as_json() for figure in figures],
+        "left_out": left_out,
+    }
+    print(json.dumps(report, indent=2))
+
+
+def _show(figures: list[Figure], left_out: list[str]) -> None:
+    table = screen.table("Figure", "Ours", "Beside it", "Ratio", "Middle half", "Target", "What it is")
+    for column in table.columns[:6]:
+        column.no_wrap = True
+    for figure in figures:
+        table.add_row(
+            Text(figure.name, "bold"),
+            f"{_number(figure.ours)} {figure.unit}",
+            f"{_number(figure.peer)} {figure.unit}",
+            f"{figure.ratio:.2f}",
+            f"{figure.lower_quartile:.2f} to {figure.upper_quartile:.2f}",
+            _target(figure),
+            Text(f"beside {figure.peer_name}; limited by {figure.limited_by}"),
+        )
+    screen.show(table)
+    for line in left_out:
+        screen.tell(f"left out: {line}")
+    screen.tell("Medians of rounds in turns; a ratio is ours to what stands beside it in the same round.")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _target(figure: Figure) -> Text:
+    if figure.target is None:
+        return Text("none", "dim")
+    said = Text(f"{'≥' if figure.more_is_better else '≤'} {figure.target:g} ")
+    return said.append("reached", "green") if figure.reached else said.append("missed", "bold red")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Tokens, credentials and machines of the size that real ones have, on a store of their own."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from domain.outcomes import Credential, Granted, Identity
+from domain.profile import Profile
+from domain.secret import Secret
+from domain.smtp_group import update_in_concert
+from domain.token import Token
+from infrastructure.clock import SystemClock
+from infrastructure.escrow import Work
+from infrastructure.log import EventLog
+from infrastructure.opening import create_store
+from infrastructure.sealing import Sealer
+from infrastructure.settings_service import SettingsService
+from infrastructure.store import Alongside, Store, VaultRow
+from infrastructure.vault import Vault
+
+NOW = datetime(2026, 3, 2, 8, tzinfo=UTC)
+ACCOUNT = "scan@contoso.com"
+_SCOPE = "https://outlook.office.com/SMTP.Send offline_access"
+_ACCESS_TOKEN_BYTES, _REFRESH_TOKEN_BYTES = 1125, 900
+"""In base64 these are 1,500 and 1,200 characters, as Entra's are."""
+_LIFE = 100
+"""Events of one token: some days of renewals."""
+
+
+@dataclass
+class Material:
+    """A store with its log and vault, and the tokens put into it."""
+
+    store: Store
+    log: EventLog
+    vault: Vault
+    tokens: list[Token] = field(default_factory=list)
+
+    @classmethod
+    def on(cls, store: Store) -> Material:
+        """On an empty store."""
+        sealer = Sealer(secrets.token_bytes(32))
+        vault = Vault(sealer, create_store(store, sealer))
+        return cls(store, EventLog(store), vault)
+
+    def add_tokens(self, count: int) -> None:
+        """Add tokens that are Retrieved."""
+        tokens = [Token.create(uuid4(), by="administrator:root", now=NOW) for _ in range(count)]
+        for token in tokens:
+            obtain(token)
+        put = [self.vault.seal_credential(token.id, 1, credential(NOW)) for token in tokens]
+        self.log.save(*tokens, beside=Alongside(put=put))
+        self.tokens += tokens
+
+    def renewals(self) -> list[tuple[Token, Alongside]]:
+        """A renewal of every token, claimed, decided and sealed, but not stored yet."""
+        renewals = [(token, self._renew(token)) for token in self.tokens]
+        claims = [
+            (str(work.token_id), work.kind, work.generation, work.attempt_id, "node", "boot", "process", 0.0)
+            for _, beside in renewals
+            for work in beside.release
+        ]
+        with self.store.writing() as query:
+            query.run_many("INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?, ?)", claims)
+        return renewals
+
+    def _renew(self, token: Token) -> Alongside:
+        held = token.state.credential
+        assert held
+        work = Work("renewal", token.id, uuid4().hex, held.number)
+        renewed = renew(token, work.attempt_id)
+        put = self.vault.seal_credential(token.id, token.state.generations, renewed)
+        return Alongside(put=[put], release=[work])
+
+    def add_machines(self, settings: int) -> None:
+        """Add machines with seven settings each, every token Retrieved, until there are that many `settings`."""
+        service, names = SettingsService(self.log, SystemClock(), ["contoso"]), list[str]()
+        while len(names) < settings:
+            names += service.add_machine(f"machine-{len(names) // 7}", "sharp-bp", "administrator:root")
+        with self.store.reading() as query:
+            rows = query.rows("SELECT id, token_id FROM profile")
+        users: dict[str, list[Profile]] = {}
+        for row in rows:
+            users.setdefault(row["token_id"], []).append(self.log.profile(UUID(row["id"])))
+        changed, put = list[Token | Profile](), list[VaultRow]()
+        for token_id, profiles in users.items():
+            token = self.log.token(UUID(token_id))
+            changed += [token, *update_in_concert(obtain(token), profiles)]
+            put.append(self.vault.seal_credential(token.id, 1, credential(NOW)))
+        self.log.save(*changed, beside=Alongside(put=put))
+
+    def add_history(self, events: int) -> None:
+        """Add tokens with a life of renewals behind them, until the log has that many more `events`."""
+        for _ in range(0, events, _LIFE):
+            token = Token.create(uuid4(), by="administrator:root", now=NOW)
+            obtain(token)
+            while token.version < _LIFE:
+                renew(token, uuid4().hex)
+            self.log.save(token)
+
+
+def credential(now: datetime) -> Credential:
+    """A credential issued at `now`, for an hour."""
+    access, refresh = secrets.token_urlsafe(_ACCESS_TOKEN_BYTES), secrets.token_urlsafe(_REFRESH_TOKEN_BYTES)
+    return Credential(Secret(access), Secret(refresh), _SCOPE, now, now + timedelta(hours=1))
+
+
+def obtain(token: Token) -> Token.Event:
+    """Let a token be requested and Retrieved; the last event of that."""
+    attempt_id, identity = uuid4().hex, Identity(ACCOUNT, str(uuid4()), str(uuid4()))
+    token.request(
+        attempt_id,
+        flow="device",
+        profile="machine-0/smtp-service",
+        provider="contoso",
+        account=ACCOUNT,
+        expires_at=NOW + timedelta(minutes=15),
+        by="operator:root",
+        now=NOW,
+    )
+    token.retrieve(attempt_id, Granted(credential(NOW), identity), identity, by="worker", now=NOW)
+    event = token.pending_events[-1]
+    assert isinstance(event, Token.Event)
+    return event
+
+
+def renew(token: Token, attempt_id: str) -> Credential:
+    """Let a token be renewed when it ends; the new credential."""
+    held = token.state.credential
+    assert held
+    renewed = credential(held.expires_at)
+    token.renew(attempt_id, held.number, Granted(renewed, None), by="worker", now=held.expires_at)
+    return renewed
