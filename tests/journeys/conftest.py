@@ -1,4 +1,4 @@
-"""A practice provider and mail server in the test's process, and the real service beside them in a process of its own."""
+"""A practice provider and mail server in the test's process, and the real service beside it in one of its own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

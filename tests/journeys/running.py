@@ -316,6 +316,15 @@ class RunningService:
             yield
             connection.rollback()
 
+    def stands_before_the_store(self) -> None:
+        """Wait until the service wants to write, where `nobody_writes`; a file does not tell, so give it some time."""
+        if self.url:
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            wait_until(lambda: self.rows(waiting), "it stands before the store")
+        else:
+            for _ in range(60):
+                self.status()
+
     @contextmanager
     def _connected(self) -> Iterator[Any]:
         if self.url:

@@ -170,20 +170,30 @@ def test_a_reply_that_was_stored_and_not_yet_wiped_is_stored_once(service: Runni
     [file] = service.escrow.glob("*.reply")
     copy = service.directory / "copy"
     shutil.copyfile(file, copy)
+
+    def put_back_and_start() -> None:
+        shutil.copyfile(copy, file)
+        service.start()
+        wait_until(lambda: not file.exists(), "it is wiped again")
+
     keys.release()
     service.wait_for(RETRIEVED)
     wait_until(lambda: not file.exists(), "the reply is wiped")
     service.kill()
-    copy.rename(file)
-    service.start()
+    put_back_and_start()
     assert_retrieved(service, attempt_id, access_token)
     assert service.events() == ["Created", "AuthorizationRequested", "Retrieved"]
-    # The same of a token that was deleted in between.
+    # It is not stored once more after the token was renewed, or deleted.
+    assert service.renew().status == 200
+    service.kill()
+    put_back_and_start()
+    assert service.access_token().body["access_token"] != access_token
     assert service.delete().status == 200
     service.kill()
-    shutil.copyfile(service.config, copy)
-    service.start()
+    put_back_and_start()
     assert assert_agree(service.statuses())["token"] == NOT_RETRIEVED
+    assert service.events() == ["Created", "AuthorizationRequested", "Retrieved", "Renewed", "Deleted"]
+    assert_whole(service)
 
 
 @both_stores
@@ -192,6 +202,7 @@ def test_killed_while_it_waits_to_store_the_reply(service: RunningService) -> No
     with service.nobody_writes():
         keys.release()
         wait_until(lambda: service.provider.requests[-1].outcome == "200", "the keys are there")
+        service.stands_before_the_store()
         service.kill()
     assert_whole(service)
     service.start()
@@ -221,15 +232,15 @@ def test_killed_in_the_middle_of_the_transaction(service: RunningService, store_
 
 @both_stores
 def test_killed_before_the_provider_gave_the_token_it_asks_again(service: RunningService) -> None:
-    _, poll = service.approved_but_unpolled()
+    poll = service.provider.misbehave("hang", grant_type=DEVICE_CODE_GRANT)
+    started = service.request()
+    poll.wait_until_met(60)
+    service.sign_in(started)
     service.kill()
-    poll.stop()
-    wait_until(lambda: service.provider.requests[-1].outcome, "the provider is done with the dead connection")
+    poll.release()
     assert_whole(service)
     service.start()
-    # The provider may have given the token to the dead connection: then its code is spent, and that is said.
-    ended = wait_until(lambda: _not_waiting(service), "the attempt is over")
-    assert (ended["token"], ended["reason"]) in {(RETRIEVED, None), (NOT_RETRIEVED, "code_rejected")}
+    assert service.wait_for(RETRIEVED)["retrieved_by"] == started["attempt_id"]
     assert_whole(service)
 
 
@@ -258,6 +269,7 @@ def test_a_request_that_never_came_to_an_end_changes_nothing(service: RunningSer
     with service.nobody_writes():
         in_background(service.request)
         wait_until(lambda: len(service.provider.issued_user_codes) == 2, "the provider gave a second code")
+        service.stands_before_the_store()
         service.kill()
     service.start()
     assert assert_agree(service.statuses())["token"] == NOT_RETRIEVED
@@ -291,15 +303,17 @@ def test_a_renewal_whose_reply_is_lost_on_its_way_is_tried_once_more(
 def test_a_renewal_that_the_provider_never_saw_is_done_again_with_the_same_refresh_token(
     service: RunningService,
 ) -> None:
-    service.get_token()
-    request = service.provider.hold(grant_type="refresh_token", before_work=True)
+    before = service.get_token()
+    request = service.provider.misbehave("hang", grant_type="refresh_token")
     in_background(service.renew)
-    request.wait_until_held(60)
+    request.wait_until_met(60)
     service.kill()
-    service.provider.close()
-    service.provider.start()
+    request.release()
+    assert_whole(service)
     service.start()
-    assert service.renew().status in {200, 500}
+    assert service.brought_by() == before["retrieved_by"]
+    assert service.renew().status == 200
+    assert service.brought_by() != before["retrieved_by"]
     assert_whole(service)
 
 
@@ -312,7 +326,7 @@ def test_a_delete_that_was_not_stored_deletes_nothing(service: RunningService) -
     access_token = service.access_token().body["access_token"]
     with service.nobody_writes():
         in_background(service.delete)
-        # It has read what it needs, and stands before the store.
+        service.stands_before_the_store()
         assert service.status()["token"] == RETRIEVED
         service.kill()
     service.start()
@@ -341,7 +355,7 @@ def test_a_delete_that_was_stored_holds_even_if_the_provider_was_never_told(serv
 def test_a_reply_to_a_token_that_was_deleted_meanwhile_is_wiped_and_recorded(
     service: RunningService, killed: bool
 ) -> None:
-    _, access_token, keys = acquisition_with_its_reply_in_the_escrow(service)
+    *_, keys = acquisition_with_its_reply_in_the_escrow(service)
     assert service.delete().status == 200
     if killed:
         service.kill()

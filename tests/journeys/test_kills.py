@@ -75,6 +75,8 @@ class Killer:
         if self._random.random() < 0.5:
             assert_whole(service)
             assert_agree(service.read_offline())
+        if self._random.random() < 0.2:
+            self._kill_as_it_starts()
         service.start()
         after = assert_agree(service.statuses())
         assert_whole(service)
@@ -139,6 +141,12 @@ class Killer:
         instant = begun_at + self._random.uniform(0, self._window_seconds[operation])
         # Nothing is ever set: an event waits more precisely than a loop.
         threading.Event().wait(max(0, instant - time.monotonic()))
+
+    def _kill_as_it_starts(self) -> None:
+        self._service.begin()
+        threading.Event().wait(self._random.uniform(0, 0.2))
+        self._service.kill()
+        self.figures["again as it started"] += 1
 
     def _acknowledgement(self) -> Answer | None:
         """What the service answered before it died; None if nothing."""

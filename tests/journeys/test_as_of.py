@@ -1,0 +1,88 @@
+"""`--as-of` says what was read live then: through the service, through the command, and without the service."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from running import (
+    DEADLINE_SECONDS,
+    INVALID,
+    NOT_RETRIEVED,
+    RETRIEVED,
+    SCAN,
+    WAITING,
+    Json,
+    RunningService,
+    plain_environment,
+)
+
+from adapters.practice.provider import PracticeProvider
+from infrastructure.clock import SystemClock, instant_text
+
+COMMAND = Path(sys.executable).with_name("mailtoken")
+# What only the running service knows, of now and not of then.
+_OF_NOW = {"attention", "forecast"}
+
+
+def by_command(service: RunningService, *arguments: str) -> list[Json]:
+    done = subprocess.run(
+        [COMMAND, "--config", service.config, "status", "--json", *arguments],
+        capture_output=True,
+        env=plain_environment(),
+        timeout=DEADLINE_SECONDS,
+        check=True,
+    )
+    statuses: list[Json] = json.loads(done.stdout)
+    return statuses
+
+
+def comparable(statuses: list[Json]) -> list[Json]:
+    return [{name: value for name, value in one.items() if name not in _OF_NOW} for one in statuses]
+
+
+def test_as_of_says_what_the_service_said_then(
+    make_service: Callable[..., RunningService], practice: PracticeProvider, store_url: str | None
+) -> None:
+    service = make_service(url=store_url)
+    live: dict[str, list[Json]] = {}
+
+    def note(label: str) -> None:
+        statuses = service.wait_for(label) and service.statuses()
+        live[instant_text(SystemClock().now())] = comparable(statuses)
+
+    service.add_printer()
+    note(NOT_RETRIEVED)
+    started = service.request()
+    note(WAITING)
+    service.decline(started)
+    note(NOT_RETRIEVED)
+    service.get_token()
+    note(RETRIEVED)
+    service.done("POST", "/api/v1/machines", {"name": "server", "catalogue": "generic"})
+    note(RETRIEVED)
+    service.done("POST", "/api/v1/groups/office-mfp/profiles", {"profiles": ["server/smtp"]})
+    note(RETRIEVED)
+    assert service.renew().status == 200
+    note(RETRIEVED)
+    practice.revoke_account(SCAN)
+    assert service.renew().status == 500
+    note(INVALID)
+    service.request()
+    note(WAITING)
+    assert service.cancel().status == 200
+    note(INVALID)
+    assert service.delete().status == 200
+    note(NOT_RETRIEVED)
+
+    assert len({json.dumps(statuses) for statuses in live.values()}) >= 10
+    for instant, statuses in live.items():
+        assert comparable(service.statuses(as_of=instant)) == statuses
+    for instant in [*live][3::4]:
+        assert comparable(by_command(service, "--as-of", instant)) == live[instant]
+    service.kill()
+    for instant in [*live][4::4]:
+        assert comparable(by_command(service, "--offline", "--as-of", instant)) == live[instant]

@@ -1,0 +1,348 @@
+"""Every secret ever issued is looked for in everything the service writes, says and keeps: it is nowhere to be seen.
+
+But for `token show` and the access-token endpoint, which are there to give an access token.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from secrets import token_urlsafe
+
+import pytest
+from canaries import sightings
+from running import (
+    DEADLINE_SECONDS,
+    FAX,
+    INVALID,
+    NOT_RETRIEVED,
+    POP,
+    RETRIEVED,
+    SCAN,
+    SMTP,
+    RunningService,
+    in_background,
+    plain_environment,
+    wait_until,
+)
+from wholeness import assert_agree
+
+from adapters.practice.mail_server import PracticeMailServer
+from adapters.practice.provider import PracticeProvider
+from infrastructure.sealing import Place
+
+MakeService = Callable[..., RunningService]
+COMMAND = Path(sys.executable).with_name("mailtoken")
+
+
+class Observer:
+    """Keeps everything that may be seen from outside, and every sealed row there ever was."""
+
+    def __init__(self, service: RunningService) -> None:
+        self.service = service
+        self.said: list[bytes] = []
+        self.printed: list[bytes] = []
+        self.sealed: set[bytes] = set()
+        service.answered = self.said.append
+
+    def note_what_is_sealed(self) -> None:
+        for wrapped, body in self.service.rows("SELECT wrapped, body FROM vault"):
+            self.sealed |= {bytes(wrapped), bytes(body)}
+        for path in self.service.escrow.glob("*.*"):
+            line = path.read_bytes()[1024:].split(b"\n", 1)[0]
+            if line.startswith(b"{"):
+                self.sealed.add(base64.b64decode(json.loads(line)["body"]))
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """A command; what it prints is kept, unless it is there to give an access token."""
+        config = str(self.service.config)
+        done = subprocess.run(
+            [COMMAND, "--config", config, *arguments],
+            capture_output=True,
+            env=plain_environment(),
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+        self.printed.append(done.stderr if "show" in arguments and done.returncode == 0 else done.stdout + done.stderr)
+        return done
+
+    def places(self) -> dict[str, bytes]:
+        service = self.service
+        places = {str(path.name): path.read_bytes() for path in service.directory.iterdir() if _is_kept(path)}
+        places |= {f"escrow/{path.name}": path.read_bytes() for path in service.escrow.iterdir()}
+        places["what the API said"] = b"\n".join(self.said)
+        places["what commands printed"] = b"\n".join(self.printed)
+        places["process arguments"] = Path(f"/proc/{service.pid}/cmdline").read_bytes()
+        places["process environment"] = Path(f"/proc/{service.pid}/environ").read_bytes()
+        if service.url:
+            places["the database"] = self._dump()
+        return places
+
+    def _dump(self) -> bytes:
+        """Every row of every table, as text and as the bytes that are in it."""
+        tables = self.service.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+        rows = [row for (table,) in tables for row in self.service.rows(f"SELECT * FROM {table}")]
+        return b"\n".join(value if isinstance(value, bytes) else str(value).encode() for row in rows for value in row)
+
+
+def _is_kept(path: Path) -> bool:
+    return path.is_file() and path.name not in {"mailtoken.key", "client-secret"}
+
+
+@pytest.mark.parametrize(("engine", "kind"), [("sqlite", "microsoft"), ("postgresql", "oidc")])
+def test_no_secret_is_seen_anywhere(
+    make_service: MakeService,
+    practice: PracticeProvider,
+    mail: PracticeMailServer,
+    store_url: str | None,
+    kind: str,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "client-secret").write_text(practice.client_secret)
+    service = make_service(
+        url=store_url,
+        kind=kind,
+        mail=mail,
+        timeout_seconds=2,
+        client_id=practice.confidential_client_id,
+        more='client_secret_file = "client-secret"',
+    )
+    seen = Observer(service)
+    everything_that_happens(seen, practice)
+    damage(seen, practice)
+    everything_that_can_be_asked(seen)
+    places = seen.places()
+    key = service.directory / "mailtoken.key"
+    secrets: list[str | bytes] = [*practice.issued_secrets, practice.client_secret, practice.mail_server_client_secret]
+    secrets += [key.read_text().strip(), base64.b64decode(key.read_text())]
+    assert len(secrets) > 25
+    assert sightings(secrets, places) == []
+    # Nothing was looked for in nothing.
+    log = places["service.log"]
+    assert all(word in log for word in (b"Traceback", b"vault_damaged", b"reply_in_doubt", b"KeyError")), log.decode()
+    assert b"Retrieved" in places["what the API said"]
+    assert b"AuthorizationRequested" in places["what commands printed"]
+    assert len(places["the database" if store_url else "mailtoken.db"]) > 10_000
+
+
+def everything_that_happens(seen: Observer, practice: PracticeProvider) -> None:
+    """Get, deny, wrong person, renew, failures of all kinds, delete, late replies, a crash and its recovery."""
+    service = seen.service
+    service.add_printer()
+    service.decline(service.request())
+    service.wait_for(NOT_RETRIEVED)
+    _, poll = service.approved_but_unpolled(account=FAX)
+    seen.note_what_is_sealed()
+    poll.release()
+    service.wait_for(NOT_RETRIEVED)
+    service.get_token()
+    service.get_token(POP)
+    shown = seen.run("token", "show", SMTP)
+    assert shown.stdout.strip().decode() == service.access_token().body["access_token"]
+    assert shown.stdout.strip().decode() in practice.issued_secrets
+    assert service.done("POST", f"/api/v1/profiles/{SMTP}/test", {"to": FAX})["ok"]
+    seen.note_what_is_sealed()
+    practice.rules.refresh = "grace"
+    assert service.renew().status == 200
+    # Providers and proxies that give back what they were sent, and half of what they should give.
+    [spent, *_] = practice.live_refresh_tokens(SCAN)
+    for mode, details in (
+        ("server_error", {}),
+        ("garbage", {"body": f"<p>You sent {spent}</p>"}),
+        ("truncated", {}),
+        ("hang", {}),
+        ("answer_lost", {}),
+        ("rate_limited", {}),
+        ("error", {"error": "never heard of " + spent, "description": f"what is {spent}?"}),
+        ("invalid_client", {"description": f"not with {spent}"}),
+    ):
+        with practice.misbehave(mode, grant_type="refresh_token", **details):
+            assert service.renew().status == 503, mode
+        seen.note_what_is_sealed()
+    practice.misbehave("invalid_grant", grant_type="refresh_token", description=f"AADSTS700082: {spent}")
+    assert service.renew().status == 500
+    service.wait_for(INVALID)
+    assert service.renew().status == 200
+    # A crash with the reply in the escrow.
+    service.kill()
+    service.start()
+    keys = practice.hold(endpoint="jwks")
+    in_background(service.renew)
+    keys.wait_until_held(60)
+    seen.note_what_is_sealed()
+    service.kill()
+    keys.release()
+    service.start()
+    service.wait_for(RETRIEVED)
+    # A reply that comes to a token that is gone.
+    seen.note_what_is_sealed()
+    late = practice.hold(grant_type="refresh_token")
+    renewal = in_background(service.renew)
+    late.wait_until_held(60)
+    assert service.delete().status == 200
+    late.release()
+    renewal.result(60)
+    service.get_token()
+
+
+def damage(seen: Observer, practice: PracticeProvider) -> None:
+    """A vault row that does not open, one that opens and makes no sense, and what the service says to it."""
+    service = seen.service
+    [(token_id, generation)] = service.rows(
+        "SELECT token_id, generation FROM vault JOIN profile USING (token_id) "
+        f"WHERE kind = 'credential' AND profile.name = '{POP}'"
+    )
+    place = Place(service.store_id, token_id, "credential", generation)
+    access_token = practice.live_access_tokens(SCAN)[-1]
+    nonsense = service.sealer.seal(json.dumps({"access_token": access_token}).encode(), place)
+    for wrapped, body in ((nonsense.wrapped, nonsense.body[:-1] + b"\0"), (nonsense.wrapped, nonsense.body)):
+        _overwrite(service, token_id, wrapped, body)
+        assert service.access_token(POP).status == 500
+        assert service.renew(POP).status == 500
+        assert service.call("POST", f"/api/v1/profiles/{POP}/test", {}).status == 500
+        assert seen.run("--debug", "token", "show", POP).returncode == 1
+    assert service.status(POP)["attention"] == "vault_damaged"
+    assert service.access_token(SMTP).status == 200
+
+
+def everything_that_can_be_asked(seen: Observer) -> None:
+    service = seen.service
+    service.statuses()
+    service.statuses(as_of=service.status()["since"])
+    service.history()
+    for target in ("profiles", "groups", "machines", "providers", "openapi.json", "nothing/of/the/kind"):
+        service.call("GET", f"/api/v1/{target}")
+    service.call("GET", f"/api/v1/profiles/{SMTP}/access-token?min_ttl=99999999")
+    for arguments in (
+        ("status", "--json"),
+        ("status", "--offline"),
+        ("status", "--as-of", service.status()["since"], "--json"),
+        ("audit", "log"),
+        ("audit", "log", POP, "--json"),
+        ("audit", "export"),
+        ("--debug", "audit", "verify"),
+        ("profile", "show", SMTP),
+        ("--debug", "token", "renew", POP),
+    ):
+        seen.run(*arguments)
+
+
+def _overwrite(service: RunningService, token_id: str, wrapped: bytes, body: bytes) -> None:
+    mark = "%s" if service.url else "?"
+    with service._connected() as connection:
+        connection.execute(
+            f"UPDATE vault SET wrapped = {mark}, body = {mark} WHERE kind = 'credential' AND token_id = {mark}",
+            (wrapped, body, token_id),
+        )
+        connection.commit()
+
+
+# What is deleted is gone
+
+
+@pytest.fixture
+def engine() -> str:
+    return "sqlite"
+
+
+@pytest.mark.parametrize("reader", [False, True], ids=["", "with-a-reader-in-the-way"])
+@pytest.mark.parametrize("killed", [False, True], ids=["", "and-killed-right-after"])
+def test_after_delete_not_even_what_was_sealed_is_in_any_file(
+    make_service: MakeService, practice: PracticeProvider, reader: bool, killed: bool
+) -> None:
+    practice.rules.refresh = "grace"
+    service = make_service()
+    seen = Observer(service)
+    service.add_printer()
+    _, poll = service.approved_but_unpolled()
+    seen.note_what_is_sealed()
+    poll.release()
+    service.wait_for(RETRIEVED)
+    for mode in ("garbage", "truncated"):
+        seen.note_what_is_sealed()
+        practice.misbehave(mode, grant_type="refresh_token")
+        assert service.renew().status == 503
+        seen.note_what_is_sealed()
+        assert service.renew().status == 200
+    seen.note_what_is_sealed()
+    assert service.request()  # a device code for a re-authorization is there as well
+    seen.note_what_is_sealed()
+    assert len(seen.sealed) > 10
+    assert _kept(seen), "before the deletion they are there"
+
+    with closing(sqlite3.connect(f"file:{service.database}?mode=ro", uri=True, isolation_level=None)) as other:
+        if reader:
+            other.execute("BEGIN")
+            other.execute("SELECT count(*) FROM vault").fetchone()
+        revocation = practice.hold(endpoint="revocation")
+        deletion = in_background(service.delete)
+        revocation.wait_until_held(60)
+        if reader:
+            assert _kept(seen), "a reader that began before still sees them"
+        if killed:
+            service.kill()
+        revocation.release()
+        if not killed:
+            assert deletion.result(60).status == 200
+    if killed:
+        service.start()
+    if reader or killed:
+        wait_until(lambda: not _kept(seen), "they are gone once readers allow")
+    assert not _kept(seen)
+    assert assert_agree(service.statuses())["token"] == NOT_RETRIEVED
+    assert [path.name for path in service.escrow.iterdir()] == ["lock"]
+    assert service.findings() == ()
+
+
+def _kept(seen: Observer) -> list[str]:
+    """Which files still have sealed bytes of before."""
+    files = [path for path in seen.service.directory.rglob("*") if path.is_file()]
+    haystacks = {path.name: _read(path) for path in files}
+    needles = [sealed[:24] for sealed in seen.sealed] + [base64.b64encode(sealed[:24]) for sealed in seen.sealed]
+    return [name for name, haystack in haystacks.items() if any(needle in haystack for needle in needles)]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+# The test can fail
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        lambda secret: secret,
+        lambda secret: secret[:32],
+        lambda secret: secret[-25:],
+        lambda secret: secret.encode().hex(),
+        lambda secret: base64.b64encode(f"user=scan@contoso.com\1auth=Bearer {secret}\1\1".encode()).decode(),
+        lambda secret: base64.urlsafe_b64encode(b"x" + secret.encode()).decode(),
+        lambda secret: "".join(f"%{ord(character):02X}" for character in secret),
+    ],
+    ids=["whole", "its beginning", "its end", "hexadecimal", "SASL", "base64url", "URL-encoded"],
+)
+def test_a_planted_secret_is_found_wherever_it_is(leak: Callable[[str], str]) -> None:
+    secret = token_urlsafe(48)
+    for place in ("mailtoken.db-wal", "service.log", "escrow/x.doubt"):
+        planted = {"mailtoken.db-wal": b"\0" * 64, "service.log": b"{}", "escrow/x.doubt": b"\0" * 2048}
+        assert sightings([secret], planted) == []
+        planted[place] += b"... " + leak(secret).encode() + b" ..."
+        [sighting, *_] = sightings([secret], planted)
+        assert sighting.endswith(f"is in {place}")
+        assert secret not in sighting
+
+
+def test_an_id_token_is_found_too() -> None:
+    token = b"eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJpc3MiOiJodHRwczovL2xvY2FsaG9zdCJ9.c2lnbmF0dXJl"
+    assert sightings([], {"service.log": b"reply: " + token}) == ["an ID token is in service.log"]
