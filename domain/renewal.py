@@ -58,10 +58,14 @@ def margin_seconds(credential: Generation, min_ttl_seconds: int | None) -> float
 def is_due(credential: Generation, now: datetime, min_ttl_seconds: int | None = None) -> bool:
     """Whether to renew before serving.
 
+    A token from the future was issued while the clock was ahead: what is left of it can't be known, so it is due.
+
     Raises:
         InvalidValue: see `margin_seconds`.
     """
-    return remaining_seconds(credential, now) < margin_seconds(credential, min_ttl_seconds)
+    margin = margin_seconds(credential, min_ttl_seconds)
+    ahead = (credential.issued_at - now).total_seconds()
+    return remaining_seconds(credential, now) < margin or ahead > SERVING_MARGIN_SECONDS
 
 
 def emergency_at(credential: Generation) -> datetime:

@@ -134,7 +134,8 @@ def _boot_id() -> str:
 def _process(pid: int) -> str:
     try:
         # proc(5): the fields behind the command, which is in parentheses and may hold anything; 22 is the start time.
-        start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return f"{pid}:gone"
-    return f"{pid}:{start}"
+    # A zombie does nothing any more, even if its parent never asks how it ended.
+    return f"{pid}:gone" if fields[0] in {"Z", "X"} else f"{pid}:{fields[19]}"

@@ -98,3 +98,8 @@ def test_a_fresh_access_token_is_never_due_and_one_that_is_due_stays_due(life: i
     assert not is_due(credential, ISSUED)
     if is_due(credential, after(seconds)):
         assert is_due(credential, after(seconds + 1))
+
+
+@pytest.mark.parametrize(("ahead", "due"), [(0, False), (600, False), (601, True), (365 * 86_400, True)])
+def test_a_token_issued_while_the_clock_was_far_ahead_is_due_once_the_clock_is_right(ahead: int, due: bool) -> None:
+    assert is_due(lasting(3600), after(-ahead)) is due

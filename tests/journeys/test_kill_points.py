@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -431,14 +432,15 @@ def test_an_attempt_runs_out_at_its_deadline_even_if_nobody_polls(service: Runni
     wait_until(lambda: service.events()[-1] == "AuthorizationEnded", "the worker records it")
     over = [event for event in service.history(SMTP) if event["event"] == "AuthorizationEnded"]
     assert over[0]["at"] > started["expires_at"], "it was recorded later than it happened"
-    for statuses in (service.statuses(), service.read_offline(), service.statuses(as_of=_after(started))):
+    for statuses in (service.statuses(), service.read_offline(), service.statuses(as_of=started["expires_at"])):
         shown = assert_agree(statuses)
         assert (shown["token"], shown["since"], shown["reason"]) == (
             NOT_RETRIEVED,
             started["expires_at"],
             "expired_token",
         )
-    assert assert_agree(service.statuses(as_of=_before(started)))["token"] == WAITING
+    before = read_instant(started["expires_at"]) - timedelta(microseconds=1)
+    assert assert_agree(service.statuses(as_of=instant_text(before)))["token"] == WAITING
     wait_until(lambda: service.rows("SELECT * FROM vault") == [], "the device codes are gone")
     assert_whole(service)
 
@@ -446,12 +448,3 @@ def test_an_attempt_runs_out_at_its_deadline_even_if_nobody_polls(service: Runni
 def _not_waiting(service: RunningService) -> dict[str, Any] | None:
     shown = assert_agree(service.statuses())
     return shown if shown["token"] != WAITING else None
-
-
-def _after(started: dict[str, Any]) -> str:
-    return instant_text(read_instant(started["expires_at"]))
-
-
-def _before(started: dict[str, Any]) -> str:
-    deadline = read_instant(started["expires_at"])
-    return instant_text(deadline.replace(microsecond=0) if deadline.microsecond else deadline)

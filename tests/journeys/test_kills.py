@@ -6,6 +6,7 @@ After each restart the store is whole, what had been acknowledged holds, and a r
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ from wholeness import assert_agree, assert_whole
 
 from adapters.practice.ca import PracticeCA
 from adapters.practice.provider import DEVICE_CODE_GRANT, PracticeProvider
+from infrastructure.claims import Holder, _process
 
 _POSSIBLE = {
     NOT_RETRIEVED: ["request", "acquire"],
@@ -195,6 +198,15 @@ def test_killed_five_times_at_random(tmp_path: Path, ca: PracticeCA, store_url: 
         for _ in range(5):
             one.kill_once()
         assert one.figures["kills"] == 5
+
+
+def test_a_process_that_was_killed_is_dead_even_if_its_parent_has_not_noticed() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        held = replace(Holder.this_process(), process=_process(process.pid))
+        assert not held.is_dead()
+        process.kill()
+        wait_until(held.is_dead, "the kernel has ended it")
+        assert process.returncode is None, "nobody has waited for it"
 
 
 @pytest.mark.torture

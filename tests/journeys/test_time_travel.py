@@ -244,7 +244,8 @@ def test_a_clock_that_steps_back_breaks_nothing(
     now.move_to(START - step)
     # Nothing is early: neither the attempt nor the token is over.
     assert (shown(service)[0], shown(service, POP)[0]) == (RETRIEVED, WAITING)
-    assert service.access_token(ALERT).credential.expires_at >= held.expires_at - step
+    # What is left of a token from the future can't be known, so it is renewed before it is served.
+    assert service.access_token(ALERT).credential.expires_at == held.expires_at - step
     provider.approve()
     assert service.tokens.poll(token_id(service, POP)) is None
     assert shown(service, POP)[0] == RETRIEVED
@@ -252,7 +253,7 @@ def test_a_clock_that_steps_back_breaks_nothing(
     assert service.access_token(SMTP).credential.expires_at == START - step + HOUR
     service.tokens.delete(POP, "operator")
     # What happened stays in the order in which it happened.
-    assert events(service) == ["Created", "AuthorizationRequested", "Retrieved", "Renewed"]
+    assert events(service) == ["Created", "AuthorizationRequested", "Retrieved", "Renewed", "Renewed"]
     assert events(service, POP) == ["Created", "AuthorizationRequested", "Retrieved", "Deleted"]
     positions = [record.position for record in service.audit.records()]
     assert positions == sorted(positions)

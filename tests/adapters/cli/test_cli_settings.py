@@ -118,6 +118,9 @@ def test_the_providers_of_the_configuration_are_listed(house: House) -> None:
         "kind": "oidc",
         "authority": house.provider.issuer,
         "client_id": house.provider.client_id,
+        "flows": ["device", "browser"],
+        "refused": {},
+        "callback": None,
     }
     assert house.provider.issuer in house.done("provider", "list")
 
