@@ -72,13 +72,12 @@ class Slot:
             "received_at": instant_text(reply.received_at),
         }
         sealed = self._sealer.seal(json.dumps(value).encode(), self._place)
-        text = {**asdict(sealed), "wrapped": _text(sealed.wrapped), "body": _text(sealed.body)}
         # Known before it is written: a reply that may be on the disk is not wiped as none, whatever goes wrong now.
         self._reply = reply
         try:
             with self.path.open("r+b") as file:
                 file.seek(_HEADER_BYTES)
-                file.write(json.dumps(text).encode() + b"\n")
+                file.write(sealed.as_text().encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             _sync_directory(self.path.parent)
@@ -94,8 +93,7 @@ class Slot:
             return
         # A torn write is not JSON or does not open: then the reply never was here.
         with contextlib.suppress(ValueError, KeyError, VaultDamaged):
-            text = json.loads(line)
-            sealed = Sealed(text["algorithm"], text["key_id"], _bytes(text["wrapped"]), _bytes(text["body"]))
+            sealed = Sealed.of_text(line)
             value = json.loads(self._sealer.open(sealed, self._place))
             self._reply = Reply(
                 value["status"],
@@ -233,11 +231,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _text(value: bytes) -> str:
-    return base64.b64encode(value).decode()
-
-
-def _bytes(value: str) -> bytes:
-    return base64.b64decode(value, validate=True)

@@ -133,11 +133,6 @@ class EventLog:
         except IntegrityError:
             raise Conflict("somebody else changed this at the same moment: look again and repeat it") from None
 
-    def history(self, ids: Iterable[UUID]) -> list[LoggedEvent]:
-        """Every event of these aggregates, in log order."""
-        with self.store.reading() as query:
-            return [self.decode(position, stored) for position, stored in query.events_of(list(ids))]
-
     def read(self, query: Query, after: int = 0) -> Iterator[LoggedEvent]:
         """The log in its order as `query` sees it, from the position behind `after`."""
         for position, stored in self.read_stored(query, after):

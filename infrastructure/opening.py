@@ -5,9 +5,6 @@ A store says who it is in the table `meta`: its id, the version of its tables, a
 
 from __future__ import annotations
 
-import base64
-import json
-from dataclasses import asdict
 from uuid import uuid4
 
 from domain.errors import StoreRefused, VaultDamaged
@@ -37,13 +34,12 @@ def create_store(store: Store, sealer: Sealer) -> str:
     store.create_tables()
     store_id = str(uuid4())
     sealed = sealer.seal(_CANARY, _canary_place(store_id))
-    canary = {**asdict(sealed), "wrapped": _text(sealed.wrapped), "body": _text(sealed.body)}
     with store.writing() as query:
         for name, value in (
             ("store_id", store_id),
             ("schema_version", str(SCHEMA_VERSION)),
             ("projection_version", str(PROJECTION_VERSION)),
-            ("canary", json.dumps(canary)),
+            ("canary", sealed.as_text()),
         ):
             query.run("INSERT INTO meta VALUES (?, ?)", (name, value))
     return store_id
@@ -65,8 +61,7 @@ def open_store(store: Store, sealer: Sealer) -> str:
             f"this store has version {version} and this program knows versions up to {SCHEMA_VERSION}: "
             "use the program that wrote it, or a newer one"
         )
-    canary = json.loads(meta["canary"])
-    sealed = Sealed(canary["algorithm"], canary["key_id"], _bytes(canary["wrapped"]), _bytes(canary["body"]))
+    sealed = Sealed.of_text(meta["canary"])
     try:
         sealer.open(sealed, _canary_place(meta["store_id"]))
     except VaultDamaged:
@@ -83,11 +78,3 @@ def read_meta(query: Query) -> dict[str, str]:
 
 def _canary_place(store_id: str) -> Place:
     return Place(store_id, "canary", "canary", 0)
-
-
-def _text(value: bytes) -> str:
-    return base64.b64encode(value).decode()
-
-
-def _bytes(value: str) -> bytes:
-    return base64.b64decode(value)

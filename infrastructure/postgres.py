@@ -40,10 +40,6 @@ class _PostgresQuery:
         statement = "SELECT * FROM stored_events WHERE notification_id > ? ORDER BY notification_id LIMIT ?"
         return [_stored(row) for row in self.rows(statement, (after, limit))]
 
-    def events_of(self, ids: Sequence[UUID]) -> list[tuple[int, StoredEvent]]:
-        statement = "SELECT * FROM stored_events WHERE originator_id = ANY(?) ORDER BY notification_id"
-        return [_stored(row) for row in self.rows(statement, (list(ids),))]
-
     def version_of(self, id: UUID) -> int | None:
         statement = "SELECT max(originator_version) AS version FROM stored_events WHERE originator_id = ?"
         version: int | None = self.rows(statement, (id,))[0]["version"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import secrets
 import stat
@@ -43,6 +44,22 @@ class Sealed:
     key_id: str
     wrapped: bytes
     body: bytes
+
+    def as_text(self) -> str:
+        """One line of JSON, for a file or a text column."""
+        wrapped, body = (base64.b64encode(part).decode() for part in (self.wrapped, self.body))
+        return json.dumps({"algorithm": self.algorithm, "key_id": self.key_id, "wrapped": wrapped, "body": body})
+
+    @classmethod
+    def of_text(cls, text: str | bytes) -> Sealed:
+        """What `as_text` wrote.
+
+        Raises:
+            ValueError, KeyError: it is not that, or not all of it.
+        """
+        value = json.loads(text)
+        wrapped, body = (base64.b64decode(value[part], validate=True) for part in ("wrapped", "body"))
+        return cls(value["algorithm"], value["key_id"], wrapped, body)
 
 
 @dataclass(frozen=True)

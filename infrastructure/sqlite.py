@@ -92,11 +92,6 @@ class _SqliteQuery:
         statement = "SELECT rowid AS position, * FROM stored_events WHERE rowid > ? ORDER BY rowid LIMIT ?"
         return [_stored(row) for row in self._cursor.execute(statement, (after, limit))]
 
-    def events_of(self, ids: Sequence[UUID]) -> list[tuple[int, StoredEvent]]:
-        marks = ", ".join("?" * len(ids))
-        statement = f"SELECT rowid AS position, * FROM stored_events WHERE originator_id IN ({marks}) ORDER BY rowid"  # noqa: S608
-        return [_stored(row) for row in self._cursor.execute(statement, [id.hex for id in ids])]
-
     def version_of(self, id: UUID) -> int | None:
         statement = "SELECT max(originator_version) FROM stored_events WHERE originator_id = ?"
         version: int | None = self._cursor.execute(statement, (id.hex,)).fetchone()[0]

@@ -66,10 +66,6 @@ class Query(Protocol):
         """The next events of the log behind position `after`, with their positions."""
         ...
 
-    def events_of(self, ids: Sequence[UUID]) -> list[tuple[int, StoredEvent]]:
-        """Every event of these aggregates in log order, with their positions."""
-        ...
-
     def version_of(self, id: UUID) -> int | None:
         """How many events the log has of this aggregate."""
         ...

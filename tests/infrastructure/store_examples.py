@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from domain.profile import Profile
 from domain.secret import Secret
 from domain.token import Token
 from infrastructure.escrow import Work
+from infrastructure.log import EventLog, LoggedEvent
 from infrastructure.store import Store
 
 ADMIN = "administrator"
@@ -144,3 +145,9 @@ def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline
+
+
+def history(event_log: EventLog, ids: Sequence[UUID]) -> list[LoggedEvent]:
+    """Every event of these aggregates, in log order."""
+    with event_log.store.reading() as query:
+        return [logged for logged in event_log.read(query) if logged.event.originator_id in ids]

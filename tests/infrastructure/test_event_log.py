@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 from fakes import START, FakeClock, FakeProvider, Services
-from store_examples import ADMIN, a_credential, a_pending, a_profile, a_token, ask, everything, receive
+from store_examples import ADMIN, a_credential, a_pending, a_profile, a_token, ask, everything, history, receive
 
 from domain.outcomes import Reason
 from domain.token import Token, TokenState
@@ -86,7 +86,7 @@ def test_a_history_is_of_the_aggregates_asked_for_in_the_order_of_the_log(event_
     event_log.save(token, other, profile)
     token.discard("late", by=ADMIN, now=START)
     event_log.save(token)
-    names = [type(logged.event).__qualname__ for logged in event_log.history([profile.id, token.id])]
+    names = [type(logged.event).__qualname__ for logged in history(event_log, [profile.id, token.id])]
     assert names == ["Token.Created", "Profile.Created", "Token.LateReplyDiscarded"]
 
 

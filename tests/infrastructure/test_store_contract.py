@@ -25,6 +25,7 @@ from store_examples import (
     ask,
     change,
     everything,
+    history,
     some_work,
 )
 
@@ -169,7 +170,7 @@ def test_of_two_that_change_the_same_version_the_second_must_look_again(event_lo
     event_log.save(first)
     with pytest.raises(Conflict):
         event_log.save(second)
-    assert [logged.event.by for logged in event_log.history([token.id])][2:] == ["first"]
+    assert [logged.event.by for logged in history(event_log, [token.id])][2:] == ["first"]
 
 
 def test_a_decision_holds_only_if_what_it_was_made_on_is_as_it_was(event_log: EventLog, token: Token) -> None:
@@ -219,9 +220,9 @@ def _check_order(event_log: EventLog, token: Token, times: int) -> None:
     positions = [one.position for one in logged]
     assert positions == sorted(set(positions))
     assert len(logged) == 1 + 2 * times
-    history = event_log.history([token.id])
-    assert [one.event.originator_version for one in history] == list(range(1, times + 2))
-    names = [one.event.attempt_id for one in history if isinstance(one.event, Token.LateReplyDiscarded)]
+    events = history(event_log, [token.id])
+    assert [one.event.originator_version for one in events] == list(range(1, times + 2))
+    names = [one.event.attempt_id for one in events if isinstance(one.event, Token.LateReplyDiscarded)]
     for writer in {name.partition("-")[0] for name in names}:
         assert [name for name in names if name.startswith(f"{writer}-")] == [f"{writer}-{n}" for n in range(TIMES)]
     assert Audit(event_log).verify().findings == ()
@@ -260,7 +261,7 @@ def test_an_aggregate_is_the_same_after_it_was_stored(event_log: EventLog, token
     event_log.save(token, beside=Alongside(put=[row]))
     again = event_log.token(token.id)
     assert (again.state, again.version) == (token.state, token.version)
-    assert event_log.history([]) == []
+    assert history(event_log, []) == []
 
 
 def test_a_frozen_clock_changes_nothing_about_what_is_stored(event_log: EventLog) -> None:
@@ -268,7 +269,7 @@ def test_a_frozen_clock_changes_nothing_about_what_is_stored(event_log: EventLog
         now = SystemClock().now()
         machine = Machine.add(uuid4(), "office-mfp", "sharp-bp", by=ADMIN, now=now)
         event_log.save(machine)
-    (logged,) = event_log.history([machine.id])
+    (logged,) = history(event_log, [machine.id])
     assert logged.event.timestamp.isoformat() == "2026-03-29T00:59:59.123456+00:00"
     assert type(logged.event.timestamp) is type(START)
 
