@@ -25,6 +25,10 @@ _REASONS: Mapping[str, str] = MappingProxyType(
             " (tenant or issuer, client_id, scopes), then get the token again."
         ),
         Reason.INVALID_GRANT: "The provider does not accept this authorization any more: get the token again.",
+        Reason.REPLY_LOST: (
+            "The provider's reply with the next authorization was lost in a crash, and it does not accept the one"
+            " before any more: get the token again."
+        ),
         Reason.SIGN_IN_FREQUENCY: (
             "A policy of the provider asks for a new sign-in after some time: get the token again,"
             " or have the account exempted from it."
@@ -62,6 +66,10 @@ _ALARMS: Mapping[str, str] = MappingProxyType(
         "grant_ends": (
             "The authorization is about to end and could not be renewed: see that the provider can be reached,"
             " renew the token, or get it again."
+        ),
+        "sign_in_due": (
+            "A policy of the provider will soon ask for a new sign-in, as it did before at this age: get the token"
+            " again, or have the account exempted from it."
         ),
         "client_secret_expires": (
             "The provider's client secret is about to expire: make a new one, put it into client_secret_file and"
@@ -116,7 +124,7 @@ def why(status: Mapping[str, Any]) -> str | None:
             f"{status['signed_in_as']} signed in where {status.get('account') or 'another account'} was asked for:"
             " get the token again and sign in as that, or correct account first."
         )
-    said = status.get("code")
+    said = status.get("code") if code == status.get("reason") else None
     return f"{sentence(code)} ({said})" if said and said not in _ALARMS and said != code else sentence(code)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from domain.renewal import GrantLimits, grant_ends_at
-from domain.token import TokenState
+from domain.renewal import GrantLimits
+from domain.token import Generation, TokenState
 
 # A month, or the last fifth of what there was if that is less: a grant of thirty minutes is not about to end all day.
 _SOON, _LAST_PART = timedelta(days=30), 0.2
@@ -18,6 +18,7 @@ class Cause(StrEnum):
     """What ends a token that works today."""
 
     GRANT_ENDS = "grant_ends"
+    SIGN_IN_DUE = "sign_in_due"
     CLIENT_SECRET_EXPIRES = "client_secret_expires"  # noqa: S105 - a cause, not a password
 
 
@@ -40,13 +41,20 @@ def forecast(state: TokenState, limits: GrantLimits, client_secret_expires_at: d
     credential = state.credential
     if credential is None or state.dead:
         return None
-    endings = list(_client_secret(client_secret_expires_at))
-    ends = grant_ends_at(credential, limits) if credential.renewable else credential.expires_at
-    if ends:
-        endings.append(Ending(Cause.GRANT_ENDS, ends, credential.issued_at))
+    endings = list(_grant(credential, limits, state.sign_in_seconds))
+    if client_secret_expires_at:
+        endings.append(Ending(Cause.CLIENT_SECRET_EXPIRES, client_secret_expires_at))
     return min(endings, key=lambda ending: ending.at, default=None)
 
 
-def _client_secret(expires_at: datetime | None) -> Iterable[Ending]:
-    if expires_at:
-        yield Ending(Cause.CLIENT_SECRET_EXPIRES, expires_at)
+def _grant(credential: Generation, limits: GrantLimits, sign_in_seconds: int | None) -> Iterator[Ending]:
+    if not credential.renewable:
+        yield Ending(Cause.GRANT_ENDS, credential.expires_at, credential.issued_at)
+    elif credential.flow != "app":
+        if credential.grant_expires_at:
+            yield Ending(Cause.GRANT_ENDS, credential.grant_expires_at, credential.end_set_at)
+        if limits.inactivity:
+            yield Ending(Cause.GRANT_ENDS, credential.issued_at + limits.inactivity, credential.issued_at)
+        if sign_in_seconds is not None:
+            due_at = credential.granted_at + timedelta(seconds=sign_in_seconds)
+            yield Ending(Cause.SIGN_IN_DUE, due_at, credential.granted_at)

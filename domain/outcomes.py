@@ -26,6 +26,7 @@ class Reason(StrEnum):
     CONFIGURATION = "configuration"
     # The provider's definite word about a grant.
     INVALID_GRANT = "invalid_grant"
+    REPLY_LOST = "reply_lost"
     SIGN_IN_FREQUENCY = "sign_in_frequency"
     INTERACTION_REQUIRED = "interaction_required"
     ACCOUNT_NOT_AVAILABLE = "account_not_available"

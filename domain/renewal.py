@@ -73,9 +73,16 @@ def emergency_at(credential: Generation) -> datetime:
     return credential.expires_at - timedelta(seconds=margin_seconds(credential, None))
 
 
-def grant_ends_at(credential: Generation, limits: GrantLimits) -> datetime | None:
-    """When the grant ends if it is not used again: as the provider said, or after its inactivity limit."""
-    ends = [credential.grant_expires_at] if credential.grant_expires_at else []
+def unused_until(credential: Generation, limits: GrantLimits) -> datetime | None:
+    """When the grant ends if it is not used again and using it helps; None is never.
+
+    An end that a renewal has left where it was is not moved by the next one either. The application's own credentials
+    are no grant that could end so.
+    """
+    if credential.flow == "app":
+        return None
+    moves = credential.grant_expires_at and credential.end_set_at == credential.issued_at
+    ends = [credential.grant_expires_at] if credential.grant_expires_at and moves else []
     if limits.inactivity:
         ends.append(credential.issued_at + limits.inactivity)
     return min(ends, default=None)
@@ -92,7 +99,7 @@ def next_renewal_at(
         return None
     begin, jitter = credential.issued_at, _jitter(token_id, credential.number)
     instants = []
-    ends = grant_ends_at(credential, limits)
+    ends = unused_until(credential, limits)
     if ends:
         instants.append(begin + (ends - begin) * (_IDLE_RATIO + _SPREAD * jitter))
     if last_served_at and now - last_served_at < credential.expires_at - begin:
@@ -107,8 +114,7 @@ def idle_since(inactivity: timedelta, now: datetime) -> datetime:
 
 def next_revival_at(state: TokenState, tried_at: datetime | None) -> datetime | None:
     """When to try a dead token again: rarely, and only if its account was not available, as that may pass."""
-    revivable = state.dead and state.reason is Reason.ACCOUNT_NOT_AVAILABLE
-    if not revivable or not state.credential or not state.credential.renewable:
+    if state.dead is not Reason.ACCOUNT_NOT_AVAILABLE or not state.credential or not state.credential.renewable:
         return None
     return (tried_at or state.since) + REVIVAL_EVERY
 

@@ -8,7 +8,7 @@ An event says who did it (`by`), carries reason codes and references by generati
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -37,9 +37,10 @@ class Generation:
     """What may be known of a credential: everything but its secrets.
 
     `number` counts the credentials of the token and is never used again; `grant` is the number of the acquisition
-    this one descends from, `flow` how that was made and `granted_by` its attempt; `attempt_id` is the acquisition or
-    renewal that brought this generation.
-    `grant_expires_at` is when the provider said the grant itself ends, if it did.
+    this one descends from, `flow` how that was made, `granted_by` its attempt and `granted_at` its instant;
+    `attempt_id` is the acquisition or renewal that brought this generation.
+    `grant_expires_at` is when the provider said the grant itself ends, if it did, and `end_set_at` since when it has
+    said so: the issue of the generation whose renewal moved that end last.
     """
 
     number: int
@@ -51,16 +52,25 @@ class Generation:
     renewable: bool
     flow: str
     granted_by: str
+    granted_at: datetime
     grant_expires_at: datetime | None
+    end_set_at: datetime
 
 
 # A reply comes again when it is read from the escrow after a crash: soon, or never.
 _REPLIES_REMEMBERED = 32
+# Providers say in whole seconds from now when a grant ends, so the same end is never said twice to the second.
+_SAME_END = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenState:
-    """What the events of a token add up to."""
+    """What the events of a token add up to.
+
+    `reason` says why the last attempt or token ended; `dead` why the credential that is held does not work, whatever
+    attempt has ended since. `sign_in_seconds` is the age at which the provider last wanted a new sign-in of this
+    account, as its policy has it.
+    """
 
     status: TokenStatus
     since: datetime
@@ -69,7 +79,7 @@ class TokenState:
     subject: str | None = None
     tenant: str | None = None
     credential: Generation | None = None
-    dead: bool = False
+    dead: Reason | None = None
     attempt: Attempt | None = None
     reason: Reason | None = None
     code: str | None = None
@@ -77,6 +87,7 @@ class TokenState:
     generations: int = 0
     attempts: int = 0
     replies: tuple[str, ...] = ()
+    sign_in_seconds: int | None = None
     retired: bool = False
 
     @property
@@ -127,7 +138,36 @@ class TokenState:
         status = self.next_status("find_dead")
         # A reply that is looked at late may bring an access token whose time is over: it was never seen before.
         since = max(when, self.since) if status is not self.status else self.since
-        return replace(self, status=status, since=since, dead=True, reason=reason, code=code, signed_in_as=None)
+        return replace(
+            self,
+            status=status,
+            since=since,
+            dead=reason,
+            reason=reason,
+            code=code,
+            signed_in_as=None,
+            sign_in_seconds=self._sign_in_age(when) if reason is Reason.SIGN_IN_FREQUENCY else self.sign_in_seconds,
+        )
+
+    def _sign_in_age(self, when: datetime) -> int | None:
+        return int((when - self.credential.granted_at).total_seconds()) if self.credential else None
+
+    def holding(self, credential: Generation) -> TokenState:
+        """Alive with this credential, which its own attempt brought."""
+        age = (credential.issued_at - credential.granted_at).total_seconds()
+        # A grant that has outlived the age shows that the policy has changed.
+        outlived = self.sign_in_seconds is not None and age > self.sign_in_seconds
+        return replace(
+            self,
+            generations=credential.number,
+            replies=self.replies_and(credential.attempt_id),
+            credential=credential,
+            dead=None,
+            reason=None,
+            code=None,
+            signed_in_as=None,
+            sign_in_seconds=None if outlived else self.sign_in_seconds,
+        )
 
     def replies_and(self, attempt_id: str) -> tuple[str, ...]:
         """The attempt ids of the last replies that were adopted or discarded, this one included."""
@@ -250,8 +290,22 @@ class Token(Aggregate):
 
         def evolve(self, state: TokenState) -> TokenState:
             """Retrieved, with the account's ids pinned."""
+            credential = Generation(
+                self.generation,
+                self.generation,
+                self.attempt_id,
+                self.scope,
+                self.issued_at,
+                self.expires_at,
+                self.renewable,
+                self.flow,
+                self.attempt_id,
+                self.issued_at,
+                self.grant_expires_at,
+                self.issued_at,
+            )
             return replace(
-                state,
+                state.holding(credential),
                 status=state.next_status("retrieve"),
                 since=self.timestamp,
                 provider=self.provider,
@@ -259,24 +313,6 @@ class Token(Aggregate):
                 subject=self.subject,
                 tenant=self.tenant,
                 attempt=None,
-                generations=self.generation,
-                replies=state.replies_and(self.attempt_id),
-                credential=Generation(
-                    self.generation,
-                    self.generation,
-                    self.attempt_id,
-                    self.scope,
-                    self.issued_at,
-                    self.expires_at,
-                    self.renewable,
-                    self.flow,
-                    self.attempt_id,
-                    self.grant_expires_at,
-                ),
-                dead=False,
-                reason=None,
-                code=None,
-                signed_in_as=None,
             )
 
     class Renewed(Event):
@@ -295,30 +331,25 @@ class Token(Aggregate):
             """Retrieved, or still Waiting with a fresh credential held."""
             status = state.next_status("renew")
             assert state.credential is not None
-            credential = Generation(
-                self.generation,
-                state.credential.grant,
-                self.attempt_id,
-                self.scope,
-                self.issued_at,
-                self.expires_at,
-                self.renewable,
-                state.credential.flow,
-                state.credential.granted_by,
-                self.grant_expires_at,
-            )
             since = self.timestamp if status is not state.status else state.since
+            return replace(state.holding(self._next(state.credential)), status=status, since=since)
+
+        def _next(self, held: Generation) -> Generation:
+            # An end that is not said again still stands, unless the grant has outlived it.
+            ends_at = self.grant_expires_at or held.grant_expires_at
+            if ends_at and ends_at <= self.issued_at:
+                ends_at = None
+            stands = ends_at and held.grant_expires_at and ends_at - held.grant_expires_at < _SAME_END
             return replace(
-                state,
-                status=status,
-                since=since,
-                credential=credential,
-                generations=self.generation,
-                replies=state.replies_and(self.attempt_id),
-                dead=False,
-                reason=None,
-                code=None,
-                signed_in_as=None,
+                held,
+                number=self.generation,
+                attempt_id=self.attempt_id,
+                scope=self.scope,
+                issued_at=self.issued_at,
+                expires_at=self.expires_at,
+                renewable=self.renewable,
+                grant_expires_at=ends_at,
+                end_set_at=held.end_set_at if stands else self.issued_at,
             )
 
     class GrantFoundDead(Event):

@@ -113,12 +113,18 @@ class Audit:
                 events += 1
                 if progress and events % _PROGRESS_EVERY == 0:
                     progress(events)
-            for table in VIEWS:
-                query.run(f"DELETE FROM {table}")  # noqa: S608 - our own table names
+            self._make_tables_anew(query)
             for statement, parameters in write_statements(view for view in fold.views() if view.row):
                 query.run_many(statement, parameters)
             query.run("UPDATE meta SET value = ? WHERE name = 'projection_version'", (str(PROJECTION_VERSION),))
         return events
+
+    def _make_tables_anew(self, query: Query) -> None:
+        # An earlier version of the projection may have had other columns.
+        for table in VIEWS:
+            query.run(f"DROP TABLE IF EXISTS {table}")
+        for statement in self._log.store.create_statements():
+            query.run(statement)
 
     def _fold(self, query: Query, findings: list[str], progress: Progress | None) -> tuple[Fold, int]:
         fold, events, previous = Fold(), 0, GENESIS

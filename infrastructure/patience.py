@@ -15,6 +15,8 @@ from uuid import UUID
 _FIRST_WAIT_SECONDS = 15.0
 _FAILURES_TO_OPEN = 5
 """So many failures of one provider in a row, of whatever tokens, and it is asked by one request at a time."""
+_IN_NEED = timedelta(seconds=5)
+"""How long whoever has nothing left to serve waits after a failure, if the provider did not say how long."""
 _ABSURD = timedelta(hours=2)
 """Nobody waits so long, and no provider is believed that asks for it: the clock has stepped back."""
 
@@ -26,11 +28,18 @@ class _Wait:
     longest_seconds: ClassVar[float]
     failures: int = 0
     until: datetime | None = None
+    in_need_until: datetime | None = None
 
     def fail(self, now: datetime, retry_after_seconds: int | None) -> None:
         """Count a failure and wait."""
-        self.failures += 1
+        self.count(now, retry_after_seconds)
         self.begin(now, retry_after_seconds or 0)
+
+    def count(self, now: datetime, retry_after_seconds: int | None) -> None:
+        """Count a failure. Whoever is in need waits a little, and as long as the provider asks for."""
+        self.failures += 1
+        until = now + max(_IN_NEED, timedelta(seconds=retry_after_seconds or 0))
+        self.in_need_until = until if self.is_over(now, in_need=True) else max(until, self.in_need_until or until)
 
     def begin(self, now: datetime, least_seconds: float = 0) -> None:
         """Wait for as long as the failures so far ask for; a wait that is under way is never shortened."""
@@ -39,9 +48,10 @@ class _Wait:
         until = now + timedelta(seconds=max(seconds, least_seconds))
         self.until = until if self.until is None or self.is_over(now) else max(until, self.until)
 
-    def is_over(self, now: datetime) -> bool:
+    def is_over(self, now: datetime, *, in_need: bool = False) -> bool:
         """Whether to try."""
-        return self.until is None or now >= self.until or self.until - now > _ABSURD
+        until = self.in_need_until if in_need else self.until
+        return until is None or now >= until or until - now > _ABSURD
 
 
 @dataclass
@@ -59,7 +69,7 @@ class _Circuit(_Wait):
 
     def fail(self, now: datetime, retry_after_seconds: int | None) -> None:
         """Count a failure; requests that were under way together may count several."""
-        self.failures += 1
+        self.count(now, retry_after_seconds)
         if self.failures >= _FAILURES_TO_OPEN or retry_after_seconds:
             self.is_open = True
             self.begin(now, retry_after_seconds or 0)
@@ -73,13 +83,16 @@ class Patience:
     _circuits: dict[str, _Circuit] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def may_try(self, token_id: UUID, provider: str, now: datetime) -> bool:
+    def may_try(self, token_id: UUID, provider: str, now: datetime, *, in_need: bool = False) -> bool:
         """Whether a renewal of this token has a chance now: ask only if it is then tried.
 
-        Of a provider whose circuit is open, one asker in each wait hears yes.
+        Of a provider whose circuit is open, one asker in each wait hears yes. Whoever is `in_need`, with nothing left
+        to serve, waits only seconds after a failure, or as long as the provider asked for.
         """
         with self._lock:
             token, circuit = self._tokens.get(token_id), self._circuits.get(provider)
+            if in_need:
+                return all(wait is None or wait.is_over(now, in_need=True) for wait in (token, circuit))
             if token and not token.is_over(now):
                 return False
             if circuit is None or not circuit.is_open:

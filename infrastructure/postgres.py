@@ -14,7 +14,6 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow
 
 from domain.errors import StoreRefused
-from infrastructure.rows import create_statements
 from infrastructure.store import Alongside, Query, Store, store_alongside
 
 _LOCK_TIMEOUT_SECONDS = 30
@@ -62,7 +61,7 @@ def _translate(statement: str) -> bytes:
 class _Recorder(PostgresApplicationRecorder):
     def _create_table(self, curs: Cursor[DictRow]) -> None:
         super()._create_table(curs)
-        for statement in create_statements(bytes_type="bytea", integer_type="bigint"):
+        for statement in PostgresStore.create_statements():
             curs.execute(statement.encode())
 
     def lock(self, curs: Cursor[DictRow]) -> None:
@@ -93,6 +92,8 @@ class PostgresStore(Store):
     """
 
     shared_by_nodes = True
+    bytes_type = "bytea"
+    integer_type = "bigint"
 
     def __init__(self, url: str, password: str | None = None) -> None:
         try:

@@ -94,16 +94,16 @@ class RenewalWorker:
 
     def _candidates(self, query: Query, now: datetime) -> Iterator[Mapping[str, Any]]:
         """Every row that may be due, and few others: a store has thousands that are neither in use nor near an end."""
-        wanted = ["dead = 1 AND reason = ?", "dead = 0 AND grant_expires_at IS NOT NULL"]
+        wanted = ["dead = ?", "dead IS NULL AND grant_expires_at IS NOT NULL"]
         parameters = [Reason.ACCOUNT_NOT_AVAILABLE.value]
         for provider, limits in self._limits.items():
             if limits.inactivity:
-                wanted.append("dead = 0 AND provider = ? AND issued_at <= ?")
+                wanted.append("dead IS NULL AND provider = ? AND issued_at <= ?")
                 parameters += [provider, instant_text(idle_since(limits.inactivity, now))]
         yield from query.rows(f"{_RENEWABLE} AND (({') OR ('.join(wanted)}))", parameters)
         in_use = [str(id) for id, at in dict(self._tokens.served_at).items() if now - at < LONGEST_USE]
         for ids in (in_use[at : at + _IDS] for at in range(0, len(in_use), _IDS)):
-            yield from query.rows(f"{_RENEWABLE} AND dead = 0 AND id IN ({', '.join('?' * len(ids))})", ids)
+            yield from query.rows(f"{_RENEWABLE} AND dead IS NULL AND id IN ({', '.join('?' * len(ids))})", ids)
 
     def _due(self, row: Mapping[str, Any], now: datetime) -> Due | None:
         id, state = UUID(row["id"]), token_state(row)

@@ -26,7 +26,7 @@ State = TokenState | ProfileState | SmtpGroupState | MachineState
 Row = dict[str, Any]
 
 SCHEMA_VERSION = 1
-PROJECTION_VERSION = 1
+PROJECTION_VERSION = 2
 
 # {bytes} and {integer} are the engine's own types. Instants are text in UTC, ids are text.
 _TABLES = """
@@ -45,9 +45,10 @@ CREATE TABLE IF NOT EXISTS token (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, status TEXT NOT NULL, since TEXT NOT NULL,
     provider TEXT, account TEXT, subject TEXT, tenant TEXT,
     generation {integer}, granted {integer}, brought_by TEXT, scope TEXT, issued_at TEXT, expires_at TEXT,
-    renewable {integer}, credential_flow TEXT, granted_by TEXT, grant_expires_at TEXT, dead {integer} NOT NULL,
+    renewable {integer}, credential_flow TEXT, granted_by TEXT, granted_at TEXT, grant_expires_at TEXT,
+    end_set_at TEXT, dead TEXT,
     attempt_id TEXT, ordinal {integer}, flow TEXT, attempt_provider TEXT, attempt_account TEXT,
-    attempt_expires_at TEXT, reason TEXT, code TEXT, signed_in_as TEXT,
+    attempt_expires_at TEXT, reason TEXT, code TEXT, signed_in_as TEXT, sign_in_seconds {integer},
     generations {integer} NOT NULL, attempts {integer} NOT NULL, replies TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS token_attempt ON token (attempt_id);
 CREATE TABLE IF NOT EXISTS profile (
@@ -114,8 +115,10 @@ def _token_row(id: UUID, version: int, state: TokenState) -> Row:
         "renewable": credential and int(credential.renewable),
         "credential_flow": credential and credential.flow,
         "granted_by": credential and credential.granted_by,
+        "granted_at": credential and instant_text(credential.granted_at),
         "grant_expires_at": credential and credential.grant_expires_at and instant_text(credential.grant_expires_at),
-        "dead": int(state.dead),
+        "end_set_at": credential and instant_text(credential.end_set_at),
+        "dead": state.dead and state.dead.value,
         "attempt_id": attempt and attempt.id,
         "ordinal": attempt and attempt.ordinal,
         "flow": attempt and attempt.flow,
@@ -125,6 +128,7 @@ def _token_row(id: UUID, version: int, state: TokenState) -> Row:
         "reason": state.reason and state.reason.value,
         "code": state.code,
         "signed_in_as": state.signed_in_as,
+        "sign_in_seconds": state.sign_in_seconds,
         "generations": state.generations,
         "attempts": state.attempts,
         "replies": " ".join(state.replies),
@@ -143,7 +147,9 @@ def token_state(row: Mapping[str, Any]) -> TokenState:
         bool(row["renewable"]),
         row["credential_flow"],
         row["granted_by"],
+        read_instant(row["granted_at"]),
         read_instant(row["grant_expires_at"]) if row["grant_expires_at"] else None,
+        read_instant(row["end_set_at"]),
     )
     attempt = row["attempt_id"] is not None and Attempt(
         row["attempt_id"],
@@ -161,7 +167,7 @@ def token_state(row: Mapping[str, Any]) -> TokenState:
         row["subject"],
         row["tenant"],
         credential or None,
-        bool(row["dead"]),
+        Reason(row["dead"]) if row["dead"] else None,
         attempt or None,
         Reason(row["reason"]) if row["reason"] else None,
         row["code"],
@@ -169,6 +175,7 @@ def token_state(row: Mapping[str, Any]) -> TokenState:
         row["generations"],
         row["attempts"],
         tuple(row["replies"].split()),
+        row["sign_in_seconds"],
     )
 
 

@@ -22,7 +22,6 @@ from eventsourcing.sqlite import (
     SQLiteTransaction,
 )
 
-from infrastructure.rows import create_statements
 from infrastructure.store import Alongside, Query, Store, store_alongside
 
 _LOCK_TIMEOUT_SECONDS = 30
@@ -106,7 +105,7 @@ def _stored(row: sqlite3.Row) -> tuple[int, StoredEvent]:
 class _Recorder(SQLiteApplicationRecorder):
     def _create_table(self, c: SQLiteCursor) -> None:
         super()._create_table(c)
-        for statement in create_statements(bytes_type="BLOB", integer_type="INTEGER"):
+        for statement in SqliteStore.create_statements():
             c.execute(statement)
 
     def _insert_events(
@@ -122,6 +121,8 @@ class SqliteStore(Store):
     """A store in the file `path`."""
 
     shared_by_nodes = False
+    bytes_type = "BLOB"
+    integer_type = "INTEGER"
 
     def __init__(self, path: Path) -> None:
         self.path = path

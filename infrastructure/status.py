@@ -51,7 +51,7 @@ class SettingStatus:
     @property
     def attention(self) -> Reason | None:
         """Why a person is needed, or None."""
-        return self.token.reason if self.token.status is TokenStatus.INVALID else None
+        return self.token.dead if self.token.status is TokenStatus.INVALID else None
 
     @property
     def _retrieved_by(self) -> str | None:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, StoredEvent
 
 from infrastructure.escrow import Work
-from infrastructure.rows import View, write_statements
+from infrastructure.rows import View, create_statements, write_statements
 from infrastructure.sealing import Sealed
 
 GENESIS = b"\0" * 32
@@ -76,10 +76,17 @@ class Store(ABC):
 
     recorder: ApplicationRecorder
     shared_by_nodes: bool
+    bytes_type: ClassVar[str]
+    integer_type: ClassVar[str]
 
     @abstractmethod
     def create_tables(self) -> None:
         """Make what is missing."""
+
+    @classmethod
+    def create_statements(cls) -> Iterator[str]:
+        """The statements that make the tables which are missing, but for the log's own."""
+        return create_statements(bytes_type=cls.bytes_type, integer_type=cls.integer_type)
 
     @abstractmethod
     def has_tables(self) -> bool:

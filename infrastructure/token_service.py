@@ -94,6 +94,7 @@ class HandOut:
     credential: Credential
     account: str
     mailbox: str
+    generation: int
 
 
 @dataclass(frozen=True)
@@ -423,7 +424,8 @@ class TokenService:
         if not is_due(current, now, min_ttl_seconds) or not current.renewable:
             return False
         in_need = remaining_seconds(current, now) <= (min_ttl_seconds or 0)
-        return in_need or self.patience.may_try(status.profile.token_id, status.token.provider or "", now)
+        provider = status.token.provider or ""
+        return self.patience.may_try(status.profile.token_id, provider, now, in_need=in_need)
 
     def _hand_out(self, name: str, min_ttl_seconds: int | None) -> HandOut:
         now = self._clock.now()
@@ -442,7 +444,7 @@ class TokenService:
             raise Unreachable(f"{name}: the access token {state} and could not be renewed: try again")
         self.served_at[status.profile.token_id] = now
         account = status.token.account or ""
-        return HandOut(credential, account, status.profile.mailbox or account)
+        return HandOut(credential, account, status.profile.mailbox or account, current.number)
 
     def _renew(self, token_id: UUID, parent: int, by: str) -> None:
         """Renew generation `parent`, or let whoever is at it finish: one request leaves.
@@ -799,7 +801,7 @@ class TokenService:
         """Tell the provider to forget a grant, unless another live credential of ours could die with it."""
         with self._events.store.reading() as query:
             others = query.rows(
-                "SELECT account FROM token WHERE provider = ? AND generation IS NOT NULL AND dead = 0", (provider,)
+                "SELECT account FROM token WHERE provider = ? AND generation IS NOT NULL AND dead IS NULL", (provider,)
             )
         if provider not in self._providers or any(row["account"].casefold() == account.casefold() for row in others):
             return False

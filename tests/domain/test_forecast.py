@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from domain.forecast import Cause, Ending, forecast
 from domain.lifecycle import TokenStatus
-from domain.renewal import GrantLimits, next_renewal_at
+from domain.outcomes import Reason
+from domain.renewal import GrantLimits, next_renewal_at, unused_until
 from domain.token import Generation, TokenState
 
 ISSUED = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
-CREDENTIAL = Generation(1, 1, "a1", "SMTP.Send", ISSUED, ISSUED + HOUR, True, "device", "a1", None)
+CREDENTIAL = Generation(1, 1, "a1", "SMTP.Send", ISSUED, ISSUED + HOUR, True, "device", "a1", ISSUED, None, ISSUED)
 STATE = TokenState(TokenStatus.RETRIEVED, since=ISSUED, credential=CREDENTIAL)
 NINETY_DAYS = GrantLimits(90 * DAY)
 
@@ -44,7 +45,7 @@ def test_a_token_that_can_not_be_renewed_ends_with_its_access_token() -> None:
     assert forecast(state, NINETY_DAYS, None) == Ending(Cause.GRANT_ENDS, ISSUED + HOUR, ISSUED)
 
 
-@pytest.mark.parametrize("state", [replace(STATE, dead=True), replace(STATE, credential=None)])
+@pytest.mark.parametrize("state", [replace(STATE, dead=Reason.INVALID_GRANT), replace(STATE, credential=None)])
 def test_a_token_that_is_dead_or_not_held_has_no_end_to_come(state: TokenState) -> None:
     assert forecast(state, NINETY_DAYS, ISSUED + DAY) is None
 
@@ -73,6 +74,34 @@ def test_a_client_secret_s_end_is_near_a_month_before() -> None:
     assert not ending.is_near(ISSUED - 31 * DAY)
     assert ending.is_near(ISSUED - 29 * DAY)
     assert ending.is_near(ISSUED + DAY)
+
+
+def test_a_fixed_end_is_near_in_the_last_fifth_since_it_was_set_however_often_the_token_was_renewed() -> None:
+    ends_at = ISSUED + 7 * DAY
+    renewed = replace(
+        CREDENTIAL, number=150, issued_at=ISSUED + 6 * DAY, expires_at=ISSUED + 6 * DAY + HOUR, grant_expires_at=ends_at
+    )
+    ending = forecast(replace(STATE, credential=renewed), NINETY_DAYS, None)
+    assert ending == Ending(Cause.GRANT_ENDS, ends_at, ISSUED)
+    assert not ending.is_near(ISSUED + 5.5 * DAY)
+    assert ending.is_near(ISSUED + 5.7 * DAY)
+
+
+def test_a_fixed_end_is_no_reason_to_renew() -> None:
+    fixed = replace(CREDENTIAL, issued_at=ISSUED + DAY, grant_expires_at=ISSUED + 7 * DAY)
+    assert unused_until(fixed, GrantLimits()) is None
+    assert unused_until(replace(fixed, end_set_at=fixed.issued_at), GrantLimits()) == ISSUED + 7 * DAY
+
+
+def test_the_age_at_which_a_policy_wanted_a_new_sign_in_is_expected_again() -> None:
+    state = replace(STATE, sign_in_seconds=30 * 24 * 3600)
+    assert forecast(state, NINETY_DAYS, None) == Ending(Cause.SIGN_IN_DUE, ISSUED + 30 * DAY, ISSUED)
+
+
+def test_the_application_s_own_credentials_are_no_grant_that_ends() -> None:
+    application = replace(CREDENTIAL, flow="app")
+    assert forecast(replace(STATE, credential=application, sign_in_seconds=60), NINETY_DAYS, None) is None
+    assert unused_until(application, NINETY_DAYS) is None
 
 
 @settings(deadline=None)

@@ -27,7 +27,9 @@ def lasting(seconds: int) -> Generation:
         renewable=True,
         flow="device",
         granted_by="a1",
+        granted_at=ISSUED,
         grant_expires_at=None,
+        end_set_at=ISSUED,
     )
 
 

@@ -18,11 +18,11 @@ from domain.renewal import (
     REVIVAL_EVERY,
     GrantLimits,
     emergency_at,
-    grant_ends_at,
     idle_since,
     is_due,
     next_renewal_at,
     next_revival_at,
+    unused_until,
 )
 from domain.token import Generation, TokenState
 
@@ -51,7 +51,9 @@ def lasting(seconds: int = HOUR, **changes: object) -> Generation:
             renewable=True,
             flow="device",
             granted_by="a1",
+            granted_at=ISSUED,
             grant_expires_at=None,
+            end_set_at=ISSUED,
         ),
         **changes,
     )
@@ -63,7 +65,7 @@ def after(seconds: float) -> datetime:
 
 def dead(reason: Reason = Reason.ACCOUNT_NOT_AVAILABLE, credential: Generation | None = None) -> TokenState:
     held = credential or lasting()
-    return TokenState(TokenStatus.INVALID, since=ISSUED, credential=held, dead=True, reason=reason)
+    return TokenState(TokenStatus.INVALID, since=ISSUED, credential=held, dead=reason, reason=reason)
 
 
 # In use
@@ -149,9 +151,9 @@ def test_an_idle_renewal_leaves_a_fifth_of_the_inactivity_limit(
 def test_the_provider_s_own_word_about_the_end_of_a_grant_counts_if_it_is_earlier() -> None:
     in_a_week = ISSUED + timedelta(days=7)
     credential = lasting(grant_expires_at=in_a_week)
-    assert grant_ends_at(credential, NINETY_DAYS) == in_a_week
-    assert grant_ends_at(credential, GrantLimits(timedelta(days=1))) == ISSUED + timedelta(days=1)
-    assert grant_ends_at(lasting(), NO_LIMITS) is None
+    assert unused_until(credential, NINETY_DAYS) == in_a_week
+    assert unused_until(credential, GrantLimits(timedelta(days=1))) == ISSUED + timedelta(days=1)
+    assert unused_until(lasting(), NO_LIMITS) is None
     at = next_renewal_at(TOKEN, credential, NINETY_DAYS, None, ISSUED)
     assert at is not None
     assert ISSUED + timedelta(days=4.2) <= at <= ISSUED + timedelta(days=4.9)
@@ -180,6 +182,6 @@ def test_a_token_that_is_dead_for_any_other_reason_is_left_to_a_person(reason: R
 
 
 def test_a_token_that_is_alive_or_has_nothing_to_renew_with_is_not_revived() -> None:
-    assert next_revival_at(replace(dead(), dead=False), None) is None
+    assert next_revival_at(replace(dead(), dead=None), None) is None
     assert next_revival_at(dead(credential=lasting(renewable=False)), None) is None
     assert next_revival_at(replace(dead(), credential=None), None) is None

@@ -420,7 +420,18 @@ def test_a_token_that_was_obtained_pins_the_accounts_ids_and_knows_its_generatio
     assert (state.status, state.since, state.attempt, state.reason) == (TokenStatus.RETRIEVED, at(2), None, None)
     assert (state.provider, state.account, state.subject, state.tenant) == ("contoso", ACCOUNT, SUBJECT, TENANT)
     assert state.credential == Generation(
-        1, 1, "a1", SCOPE, at(2), at(62), renewable=True, flow="device", granted_by="a1", grant_expires_at=None
+        1,
+        1,
+        "a1",
+        SCOPE,
+        at(2),
+        at(62),
+        renewable=True,
+        flow="device",
+        granted_by="a1",
+        granted_at=at(2),
+        grant_expires_at=None,
+        end_set_at=at(2),
     )
 
 
@@ -790,3 +801,56 @@ def test_an_event_that_did_hold_a_secret_could_not_be_stored() -> None:
     )
     with pytest.raises(TypeError, match="not serializable"):
         mapper().to_stored_event(event)
+
+
+# ------------------------------------------------------------------------------------------- what is known of its end
+
+
+def held(*happenings: Callable[[int], Token.Event]) -> Generation:
+    credential = given(requested(), *happenings).state.credential
+    assert credential is not None
+    return credential
+
+
+def test_renewals_descend_from_the_sign_in_that_was_granted_then() -> None:
+    credential = held(retrieved(when=at(2)), renewed(when=at(30)), renewed("r2", 3, when=at(60)))
+    assert (credential.granted_at, credential.issued_at) == (at(2), at(60))
+
+
+@pytest.mark.parametrize("again", [at(10_000), at(10_000, 20), at(10_000, -20), None])
+def test_an_end_that_a_renewal_leaves_where_it_was_stands_since_it_was_set(again: datetime | None) -> None:
+    credential = held(retrieved(when=at(2), grant_until=at(10_000)), renewed(when=at(30), grant_until=again))
+    assert credential.end_set_at == at(2)
+    assert credential.grant_expires_at == (again or at(10_000))
+
+
+def test_an_end_that_a_renewal_moves_is_set_anew() -> None:
+    credential = held(retrieved(when=at(2), grant_until=at(10_000)), renewed(when=at(30), grant_until=at(10_028)))
+    assert (credential.grant_expires_at, credential.end_set_at) == (at(10_028), at(30))
+
+
+def test_an_end_that_the_grant_has_outlived_was_none() -> None:
+    credential = held(retrieved(when=at(2), grant_until=at(100)), renewed(when=at(120)))
+    assert (credential.grant_expires_at, credential.end_set_at) == (None, at(120))
+
+
+def test_the_age_at_which_a_policy_wanted_a_new_sign_in_is_remembered_until_a_grant_outlives_it() -> None:
+    frequency = found_dead(reason=Reason.SIGN_IN_FREQUENCY, when=at(62))
+    token = given(requested(), retrieved(when=at(2)), frequency, requested("a2", 2, when=at(70)))
+    assert token.state.sign_in_seconds == 3600
+    again = (requested(), retrieved(when=at(2)), frequency, requested("a2", 2, when=at(70)))
+    signed_in = retrieved("a2", 2, when=at(72))
+    assert given(*again, signed_in, renewed("r1", 3, when=at(131))).state.sign_in_seconds == 3600
+    assert given(*again, signed_in, renewed("r1", 3, when=at(133))).state.sign_in_seconds is None
+    assert given(*again, signed_in, deleted(when=at(100))).state.sign_in_seconds is None
+
+
+def test_an_attempt_that_ends_takes_nothing_from_why_the_token_does_not_work() -> None:
+    token = given(
+        requested(),
+        retrieved(),
+        found_dead(reason=Reason.ACCOUNT_NOT_AVAILABLE),
+        requested("a2", 2, when=at(30)),
+        ended("a2", Reason.CANCELLED, when=at(31)),
+    )
+    assert (token.state.dead, token.state.reason) == (Reason.ACCOUNT_NOT_AVAILABLE, Reason.CANCELLED)

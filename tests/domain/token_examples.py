@@ -101,6 +101,7 @@ def retrieved(
     until: datetime | None = None,
     renewable: bool = True,
     subject: str = SUBJECT,
+    grant_until: datetime | None = None,
     by: str = WORKER,
 ) -> Happening:
     """The token was obtained; its access token lasts an hour unless `until` says otherwise."""
@@ -119,7 +120,7 @@ def retrieved(
         issued_at=when,
         expires_at=until or when + timedelta(minutes=60),
         renewable=renewable,
-        grant_expires_at=None,
+        grant_expires_at=grant_until,
         by=by,
     )
 
@@ -132,6 +133,7 @@ def renewed(
     issued_at: datetime | None = None,
     until: datetime | None = None,
     renewable: bool = True,
+    grant_until: datetime | None = None,
     by: str = WORKER,
 ) -> Happening:
     when = when or at(30)
@@ -145,7 +147,7 @@ def renewed(
         issued_at=issued_at,
         expires_at=until or issued_at + timedelta(minutes=60),
         renewable=renewable,
-        grant_expires_at=None,
+        grant_expires_at=grant_until,
         by=by,
     )
 

@@ -228,7 +228,7 @@ def test_a_status_column_that_was_changed_is_found_whichever_it_is(record: Recor
     assert record.findings() == ()
 
 
-_INTEGERS = {"generation", "granted", "renewable", "ordinal"}
+_INTEGERS = {"generation", "granted", "renewable", "ordinal", "sign_in_seconds"}
 
 
 @pytest.mark.parametrize("table", VIEWS)

@@ -66,6 +66,29 @@ def test_a_save_without_events_stores_nothing(store: Store, event_log: EventLog)
     assert everything(store) == before
 
 
+def test_a_token_is_loaded_from_its_row_however_long_its_history_is(
+    service: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = service.add_machine()[0]
+    service.get_token(name)
+    for _ in range(100):
+        clock.step(minutes=55)
+        service.access_token(name)
+    token_id = service.tokens.status(name).profile.token_id
+    with service.store.reading() as query:
+        events = [one.event for one in service.events.read(query) if one.event.originator_id == token_id]
+    assert len(events) == 103
+    fold = Fold()
+    for event in events:
+        fold.apply(event)
+    monkeypatch.setattr("infrastructure.log._project", None)
+    token = service.events.token(token_id)
+    assert (token.state, token.version) == (fold.states[token_id], 103)
+    token.delete(by=ADMIN, now=clock.now())
+    service.events.save(token)
+    assert service.label(name) == "Not Retrieved"
+
+
 def test_the_log_is_read_in_order_page_by_page_and_from_anywhere(
     store: Store, event_log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

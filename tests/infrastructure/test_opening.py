@@ -160,7 +160,8 @@ def test_a_projection_of_an_older_version_is_rebuilt_before_it_is_believed(tmp_p
     with open_service(load_config(made.config)) as service:
         names = service.settings.add_machine("office-mfp", "sharp-bp", "administrator")
         change(service.events.store, "UPDATE meta SET value = '0' WHERE name = 'projection_version'")
-        change(service.events.store, "DELETE FROM profile")
+        for statement in ("DROP TABLE profile", "CREATE TABLE profile (id TEXT PRIMARY KEY, name TEXT NOT NULL)"):
+            change(service.events.store, statement)
     with open_service(load_config(made.config)) as service:
         assert [state.name for state in service.settings.profiles()] == sorted(names)
         assert service.audit.verify().findings == ()

@@ -286,7 +286,7 @@ def test_a_token_whose_account_was_not_available_is_tried_once_a_day_until_it_is
     clock.step(minutes=46)
     service.access_token(name)
     finish(worker)
-    change(service.store, "UPDATE token SET reason = ?", Reason.ACCOUNT_NOT_AVAILABLE.value)
+    change(service.store, "UPDATE token SET dead = ?", Reason.ACCOUNT_NOT_AVAILABLE.value)
     assert service.label(name) == "Invalid"
     tries = 0
     provider.answers(NOTHING, NOTHING)

@@ -197,7 +197,7 @@ def test_half_an_hour_of_it_costs_no_token_and_what_is_in_hand_is_served_until_i
         while house.clock.instant < ends_at:
             house.step()
             assert house.labels() == {RETRIEVED}
-            # Once its token has expired, each client's request is tried: here they ask every two minutes from then on.
+            # Once its token has expired, clients' requests are tried: here they ask every two minutes from then on.
             expired = house.clock.instant >= min(one[1] for one in in_hand if one)
             if expired and (house.clock.instant - ends_at) % timedelta(minutes=2):
                 continue
@@ -221,8 +221,35 @@ def test_a_client_that_asks_when_it_is_over_does_not_wait_for_the_worker(house: 
         for _ in range(30):
             house.step(timedelta(minutes=1))
     assert house.labels() == {RETRIEVED}
+    # Not sooner than the provider asked for, if it did.
+    house.clock.step(minutes=2)
     assert all(house.serve())
     assert 1 not in house.generations()
+
+
+def test_clients_whose_token_has_expired_do_not_hammer_a_provider_that_fails(house: House) -> None:
+    house.clock.step(minutes=30)
+    before = house.renewal_requests()
+    with house.practice.misbehave("server_error", times=None):
+        for _ in range(600):
+            assert house.serve() == [None, None, None]
+            house.clock.step(seconds=0.1)
+    # One try in five seconds, whichever of the three tokens it is for.
+    assert 10 <= house.renewal_requests() - before <= 13
+    house.clock.step(seconds=5)
+    assert all(house.serve())
+
+
+def test_retry_after_is_honoured_even_if_nothing_is_left_to_serve(house: House) -> None:
+    house.clock.step(minutes=30)
+    before = house.renewal_requests()
+    with house.practice.misbehave("temporarily_unavailable", times=None, retry_after=120):
+        for _ in range(118):
+            assert house.serve() == [None, None, None]
+            house.clock.step(seconds=1)
+    assert house.renewal_requests() - before == 1
+    house.clock.step(seconds=5)
+    assert all(house.serve())
 
 
 @pytest.mark.parametrize("mode", ["server_error", "temporarily_unavailable", "garbage"])
