@@ -26,8 +26,8 @@ _REASONS: Mapping[str, str] = MappingProxyType(
         ),
         Reason.INVALID_GRANT: "The provider does not accept this authorization any more: get the token again.",
         Reason.REPLY_LOST: (
-            "The provider's reply with the next authorization was lost in a crash, and it does not accept the one"
-            " before any more: get the token again."
+            "A reply of the provider was lost in a crash, and what it replaced is not accepted any more:"
+            " sign in again (get the token again)."
         ),
         Reason.SIGN_IN_FREQUENCY: (
             "A policy of the provider asks for a new sign-in after some time: get the token again,"
@@ -62,6 +62,10 @@ _ALARMS: Mapping[str, str] = MappingProxyType(
         "reply_in_doubt": (
             "A reply of the provider made no sense; it is kept and the token is unchanged: look at the service's log,"
             " then renew the token."
+        ),
+        "unknown_error": (
+            "The provider answers with an error that is not known here; the token is unchanged: look at the service's"
+            " log, and say in the provider's errors = { ... } of the configuration what it means."
         ),
         "grant_ends": (
             "The authorization is about to end and could not be renewed: see that the provider can be reached,"
@@ -116,7 +120,9 @@ def sentence(code: str) -> str:
 
 def why(status: Mapping[str, Any]) -> str | None:
     """Why a person is needed, or why the last attempt or token ended; from a setting's status in JSON."""
-    code = status.get("attention") or status.get("reason")
+    attention, reason = status.get("attention"), status.get("reason")
+    # Of an Invalid token the last sign-in that failed says more than the authorization that ended before.
+    code = reason if attention in _REASONS and reason else attention or reason
     if not code:
         return None
     if code == Reason.WRONG_ACCOUNT and status.get("signed_in_as"):

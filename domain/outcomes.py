@@ -123,10 +123,14 @@ class GrantDead:
 
 @dataclass(frozen=True)
 class Transient:
-    """Nothing is known about the token: try again, not before `retry_after_seconds` if the provider said so."""
+    """Nothing is known about the token: try again, not before `retry_after_seconds` if the provider said so.
+
+    `is_known` is whether the provider's answer is one of those there are; a person has to look at any other.
+    """
 
     why: str
     retry_after_seconds: int | None = None
+    is_known: bool = True
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ class Clock(Protocol):
         """This instant, aware, in UTC."""
         ...
 
+    def elapsed(self) -> float:
+        """Seconds since some instant, whatever steps the wall clock takes."""
+        ...
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -133,6 +137,10 @@ class Provider(Protocol):
 
         Keeps the old refresh token if the reply has none.
         """
+        ...
+
+    def read_grant(self, reply: Reply) -> Credential | None:
+        """What a token endpoint granted in a reply that nobody waits for any more; None if nothing."""
         ...
 
     def revoke(self, credential: Credential) -> bool:

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ class Holder:
         return _process(int(self.process.split(":")[0])) != self.process
 
 
+class Taking(IntEnum):
+    """What became of an attempt to claim: true if it is claimed now."""
+
+    REFUSED = 0
+    FREE = 1
+    TAKEN_OVER = 2
+
+
 class Claims:
     """Who works on what.
 
@@ -57,14 +66,14 @@ class Claims:
         self._store = store
         self._holder = Holder.this_process(place)
 
-    def take(self, work: Work) -> bool:
-        """Claim `work`; False if somebody alive is at it."""
+    def take(self, work: Work) -> Taking:
+        """Claim `work`, unless somebody alive is at it; from somebody dead or gone it is taken over."""
         key = (str(work.token_id), work.kind, work.generation)
         with self._store.writing() as query:
             now = self._store.now_seconds(query)
             mine = (work.attempt_id, self._holder.node, self._holder.boot, self._holder.process, now)
             if query.run("INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", (*key, *mine)):
-                return True
+                return Taking.FREE
             return self._take_over(query, key, mine, now)
 
     def hold(self, work: Work) -> None:
@@ -113,18 +122,19 @@ class Claims:
 
     def _take_over(
         self, query: Query, key: tuple[str, str, int], mine: tuple[str, str, str, str, float], now: float
-    ) -> bool:
+    ) -> Taking:
         where = "WHERE token_id = ? AND kind = ? AND generation = ?"
         rows = query.rows(f"SELECT * FROM claim {where}", key)  # noqa: S608 - no value in it
         if not rows:
-            return False
+            return Taking.REFUSED
         row = rows[0]
         stale = now - row["taken_at"] > STALE_AFTER_SECONDS
         if not stale and not self._is_dead(row):
-            return False
+            return Taking.REFUSED
         # The attempt it had is part of the condition, so that of two that see a stale claim one gets it.
         changes = "SET attempt_id = ?, node = ?, boot = ?, process = ?, taken_at = ?"
-        return query.run(f"UPDATE claim {changes} {where} AND attempt_id = ?", (*mine, *key, row["attempt_id"])) == 1
+        taken = query.run(f"UPDATE claim {changes} {where} AND attempt_id = ?", (*mine, *key, row["attempt_id"]))
+        return Taking.TAKEN_OVER if taken else Taking.REFUSED
 
 
 def _boot_id() -> str:

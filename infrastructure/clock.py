@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 
@@ -11,6 +12,10 @@ class SystemClock:
     def now(self) -> datetime:
         """This instant."""
         return datetime.now(UTC)
+
+    def elapsed(self) -> float:
+        """Seconds since some instant, whatever steps the wall clock takes."""
+        return time.monotonic()
 
 
 def instant_text(instant: datetime) -> str:

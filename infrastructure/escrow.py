@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -35,13 +35,16 @@ class Work:
     """One request to a token endpoint, known by its attempt id.
 
     `kind` is "acquisition" or "renewal". `generation` is the attempt's ordinal for the one, the parent generation for
-    the other; with the kind it names the claim.
+    the other; with the kind it names the claim. `provider` and `account` are whom it asks for whom, if that is known:
+    sealed with the reply, as the token may be deleted when it is read.
     """
 
     kind: str
     token_id: UUID
     attempt_id: str
     generation: int
+    provider: str | None = None
+    account: str | None = None
 
 
 class Slot:
@@ -70,6 +73,8 @@ class Slot:
             "headers": reply.headers,
             "body": base64.b64encode(reply.body).decode(),
             "received_at": instant_text(reply.received_at),
+            "provider": self.work.provider,
+            "account": self.work.account,
         }
         sealed = self._sealer.seal(json.dumps(value).encode(), self._place)
         # Known before it is written: a reply that may be on the disk is not wiped as none, whatever goes wrong now.
@@ -101,6 +106,7 @@ class Slot:
                 base64.b64decode(value["body"]),
                 read_instant(value["received_at"]),
             )
+            self.work = replace(self.work, provider=value.get("provider"), account=value.get("account"))
 
 
 class Escrow:
@@ -122,14 +128,13 @@ class Escrow:
         """
         # A name that is used once: an earlier reply to the same attempt may still be here to be read.
         path = self._directory / f"{work.attempt_id}-{secrets.token_hex(4)}.reply"
-        header = json.dumps({**asdict(work), "token_id": str(work.token_id)}).encode()
         # Before the file is there: nobody may take it for one that was left over.
         self._take(path)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, _ROOM_BYTES)
-                os.pwrite(descriptor, header.ljust(_HEADER_BYTES), 0)
+                os.pwrite(descriptor, _header(work), 0)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -157,8 +162,28 @@ class Escrow:
         with contextlib.suppress(FileNotFoundError):
             slot.path.rename(slot.path.with_suffix(".doubt"))
         self._let_go(slot.path)
-        for path in sorted(self._doubts(slot.work.token_id), key=_modified)[:-_DOUBTS_KEPT]:
+        for path in sorted(self._of(slot.work.token_id, "*.doubt"), key=_modified)[:-_DOUBTS_KEPT]:
             path.unlink(missing_ok=True)
+
+    def note_lost(self, work: Work) -> None:
+        """Remember that a request for this generation was under way when its process died: its reply may be lost."""
+        if not self.was_lost(work):
+            (self._directory / f"{work.attempt_id}.lost").write_bytes(_header(work))
+
+    def was_lost(self, work: Work) -> bool:
+        """Whether a reply to an earlier request for the same generation may be lost."""
+        return any(self._lost(work))
+
+    def wipe_lost(self, work: Work) -> None:
+        """Forget that."""
+        for path in self._lost(work):
+            path.unlink(missing_ok=True)
+
+    def _lost(self, work: Work) -> Iterator[Path]:
+        for path in self._directory.glob("*.lost"):
+            lost = _read_work(path)
+            if lost and (lost.kind, lost.token_id, lost.generation) == (work.kind, work.token_id, work.generation):
+                yield path
 
     def tokens(self) -> set[UUID]:
         """The tokens that have something left over."""
@@ -182,13 +207,13 @@ class Escrow:
                 slot.load()
                 yield slot
 
-    def wipe_doubts(self, token_id: UUID) -> None:
-        """Forget the replies that were set aside for this token."""
-        for path in self._doubts(token_id):
+    def wipe_traces(self, token_id: UUID) -> None:
+        """Forget the replies that were set aside for this token, and those that may be lost."""
+        for path in (*self._of(token_id, "*.doubt"), *self._of(token_id, "*.lost")):
             path.unlink(missing_ok=True)
 
-    def _doubts(self, token_id: UUID) -> Iterator[Path]:
-        for path in self._directory.glob("*.doubt"):
+    def _of(self, token_id: UUID, pattern: str) -> Iterator[Path]:
+        for path in self._directory.glob(pattern):
             work = _read_work(path)
             if work is None or work.token_id == token_id:
                 yield path
@@ -214,6 +239,16 @@ def _modified(path: Path) -> int:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
+
+
+def _header(work: Work) -> bytes:
+    header = {
+        "kind": work.kind,
+        "token_id": str(work.token_id),
+        "attempt_id": work.attempt_id,
+        "generation": work.generation,
+    }
+    return json.dumps(header).encode().ljust(_HEADER_BYTES)
 
 
 def _read_work(path: Path) -> Work | None:

@@ -20,6 +20,7 @@ from domain.errors import MailtokenError
 from domain.outcomes import Reason
 from domain.ports import Clock
 from domain.renewal import LONGEST_USE, GrantLimits, idle_since, next_renewal_at, next_revival_at
+from domain.token import Generation, TokenState
 from infrastructure.clock import instant_text
 from infrastructure.log import EventLog
 from infrastructure.rows import token_state
@@ -102,6 +103,7 @@ class RenewalWorker:
                 parameters += [provider, instant_text(idle_since(limits.inactivity, now))]
         yield from query.rows(f"{_RENEWABLE} AND (({') OR ('.join(wanted)}))", parameters)
         in_use = [str(id) for id, at in dict(self._tokens.served_at).items() if now - at < LONGEST_USE]
+        in_use += map(str, tuple(self._tokens.unproven))
         for ids in (in_use[at : at + _IDS] for at in range(0, len(in_use), _IDS)):
             yield from query.rows(f"{_RENEWABLE} AND dead IS NULL AND id IN ({', '.join('?' * len(ids))})", ids)
 
@@ -109,12 +111,16 @@ class RenewalWorker:
         id, state = UUID(row["id"]), token_state(row)
         assert state.credential is not None
         provider = state.provider or ""
-        if state.dead:
-            at = next_revival_at(state, self._tried_at.get(id))
-        else:
-            limits, served_at = self._limits.get(provider, GrantLimits()), self._tokens.served_at.get(id)
-            at = next_renewal_at(id, state.credential, limits, served_at, now)
+        at = self._when(id, state, state.credential, now)
         return Due(at, id, provider, state.credential.number) if at and at <= now else None
+
+    def _when(self, id: UUID, state: TokenState, credential: Generation, now: datetime) -> datetime | None:
+        if state.dead:
+            return next_revival_at(state, self._tried_at.get(id))
+        if id in self._tokens.unproven:
+            return credential.issued_at
+        limits = self._limits.get(state.provider or "", GrantLimits())
+        return next_renewal_at(id, credential, limits, self._tokens.served_at.get(id), now)
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -1,25 +1,20 @@
 """What is done with tokens: get, poll, renew, hand out, cancel, delete, recover. Load, decide, save once.
 
-A grant or renewal loses nothing: the claim first, then room in the escrow, then the request; the reply is in the
-escrow before anything parses it, and leaves it only after the transaction that stores it. Any error in between leaves
-the reply there, to be read again. An error from the store does not mean that nothing was stored: load and decide again.
+What is asked of a token endpoint, and what its replies do, is in `exchanges`.
 """
 
 from __future__ import annotations
 
 import hmac
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_never
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 import structlog
-from eventsourcing.persistence import PersistenceError
 
 from domain.errors import (
     Conflict,
@@ -28,33 +23,22 @@ from domain.errors import (
     MailtokenError,
     NotFound,
     Refused,
-    StorageFull,
     Unreachable,
     VaultDamaged,
     about,
 )
 from domain.outcomes import (
-    AcquisitionOutcome,
-    AttemptOver,
     BrowserAuthorization,
-    ClientFault,
     Credential,
     DeviceAuthorization,
-    GrantDead,
-    Granted,
-    InDoubt,
-    Pending,
-    Reason,
-    RenewalOutcome,
-    Transient,
 )
 from domain.ports import Clock, Provider
 from domain.profile import Profile, ProfileState
 from domain.renewal import is_due, remaining_seconds
-from domain.smtp_group import update_in_concert
-from domain.token import Attempt, Generation, Reception, Token, TokenState, is_expected, served
+from domain.token import Attempt, Generation, Token, TokenState, served
 from infrastructure.claims import Claims
-from infrastructure.escrow import Escrow, Slot, Work
+from infrastructure.escrow import Escrow, Work
+from infrastructure.exchanges import RETRY_SECONDS, WORKER, Exchanges
 from infrastructure.log import EventLog
 from infrastructure.patience import Patience
 from infrastructure.status import SettingStatus, read_status, read_statuses
@@ -63,12 +47,11 @@ from infrastructure.vault import Vault
 
 log = structlog.get_logger("mailtoken")
 
-WORKER = "worker"
 _CONFLICTS = 20
 """How often to decide again; each time somebody else got something done."""
 _WAIT_FOR_OTHER_SECONDS = 90.0
 _LOOK_AGAIN_SECONDS = 0.05
-_RETRY_SECONDS = 10.0
+_NO_JUMP_SECONDS = 1.0
 _APP_ATTEMPT = timedelta(minutes=5)
 """How long an attempt with the application's own credentials may take, trying again included."""
 
@@ -131,19 +114,18 @@ class TokenService:
     ) -> None:
         self._events = events
         self._vault = vault
-        self._escrow = escrow
         self._claims = claims
         self._providers = providers
         self._clock = clock
+        self._exchanges = Exchanges(events, vault, escrow, claims, providers, clock)
         self._to_forget = True
         self._faults_told: dict[str, dict[str, str]] = {}
-        self._reading: dict[UUID, threading.Lock] = {}
-        self._slowed_down: dict[str, int] = {}
+        self._deadlines: dict[str, float] = {}
         self.patience = Patience()
         self.served_at: dict[UUID, datetime] = {}
         """When each token was handed out last, by this run."""
-        self.alarms: dict[UUID, str] = {}
-        """Tokens a person should look at for a reason the log does not tell, by a code."""
+        self.alarms = self._exchanges.alarms
+        self.unproven = self._exchanges.unproven
 
     # Reading
 
@@ -167,7 +149,7 @@ class TokenService:
         Raises:
             NotFound: it is not in the configuration.
         """
-        return self._provider(provider).flows
+        return self._exchanges.provider(provider).flows
 
     def client_faults(self) -> dict[str, dict[str, str]]:
         """By provider, each client secret or certificate that it refuses while another one works, and its code."""
@@ -202,7 +184,7 @@ class TokenService:
         if flow not in provider.flows:
             known = ", ".join(provider.flows)
             raise InvalidValue("flow", f"{flow!r} is not a flow of provider {provider.name}; it has: {known}")
-        self._conclude_all(profile.state.token_id)
+        self._exchanges.conclude(profile.state.token_id)
         token = self._events.token(profile.state.token_id)
         with about(name):
             token.check_request(self._clock.now())
@@ -249,7 +231,7 @@ class TokenService:
         state = _state_of(redirected_to)
         for token_id, _ in self.waiting():
             attempt = self._events.token(token_id).state.attempt
-            pending = self._pending(token_id, attempt) if attempt and attempt.flow == "browser" else None
+            pending = self._exchanges.pending(token_id, attempt) if attempt and attempt.flow == "browser" else None
             if isinstance(pending, BrowserAuthorization) and _same(state, _state_of(pending.authorization_uri)):
                 name = next(one.profile.name for one in self.statuses() if one.profile.token_id == token_id)
                 self._complete(name, token_id, redirected_to)
@@ -261,17 +243,17 @@ class TokenService:
         if not attempt or attempt.flow != "browser":
             raise Refused(f"{name}: no browser sign-in is under way: get a token first (mailtoken token get)")
         # A code is good for once: what it brought may be here already, and not have been readable.
-        if not self._conclude_all(token_id):
+        if not self._exchanges.conclude(token_id):
             raise Unreachable(f"{name}: the provider's reply is kept and can't be read yet: see mailtoken status")
         if self._events.token(token_id).state.attempt != attempt:
             return
-        work = Work("acquisition", token_id, attempt.id, attempt.ordinal)
-        if not self._claims.take(work):
+        work = _work_of(token_id, attempt)
+        if not self._exchanges.claim(work):
             raise Unreachable(f"{name}: this sign-in is being completed already: see mailtoken status")
         try:
-            wait = self._redeem(self._reserve(work), attempt, redirected_to)
+            wait = self._exchanges.redeem(self._exchanges.reserve(work), attempt, redirected_to)
         finally:
-            self._release(work)
+            self._exchanges.release(work)
         if wait is not None:
             raise Unreachable(f"{name}: the provider can't be reached now: repeat it")
 
@@ -286,7 +268,7 @@ class TokenService:
         attempt = status.token.attempt
         if not attempt:
             raise Refused(f"{name}: the token is {status.token.status}: no sign-in is under way")
-        return _started(name, attempt, self._pending(status.profile.token_id, attempt))
+        return _started(name, attempt, self._exchanges.pending(status.profile.token_id, attempt))
 
     def _begin(
         self, provider: Provider, flow: str, profile: ProfileState, account: str, redirect_uri: str | None
@@ -305,18 +287,10 @@ class TokenService:
             return self._vault.seal_device_code(token.id, token.state.attempts, pending)
         return self._vault.seal_code_verifier(token.id, token.state.attempts, pending)
 
-    def _pending(self, token_id: UUID, attempt: Attempt) -> DeviceAuthorization | BrowserAuthorization | None:
-        with self._events.store.reading() as query:
-            if attempt.flow == "device":
-                return self._vault.device_code(query, token_id, attempt.ordinal)
-            if attempt.flow == "browser":
-                return self._vault.code_verifier(query, token_id, attempt.ordinal)
-        return None
-
     def cancel(self, name: str, by: str) -> None:
         """End the attempt under way; with none, nothing changes."""
         token_id = self.status(name).profile.token_id
-        self._decide(token_id, lambda token: token.cancel(by=by, now=self._clock.now()))
+        self._exchanges.decide(token_id, lambda token: token.cancel(by=by, now=self._clock.now()))
 
     def waiting(self) -> list[tuple[UUID, str]]:
         """The tokens with an attempt under way, and its id."""
@@ -334,7 +308,7 @@ class TokenService:
         if not attempt:
             return None
         try:
-            return self._poll_once(Work("acquisition", token_id, attempt.id, attempt.ordinal))
+            return self._poll_once(_work_of(token_id, attempt))
         except VaultDamaged as damaged:
             # Cancelled or deleted meanwhile, the row went with the attempt: that is no damage.
             if self._events.token(token_id).state.attempt != attempt:
@@ -342,29 +316,36 @@ class TokenService:
             self._quarantine(token_id, damaged)
         except (Unreachable, NotFound, Conflict) as error:
             log.error("poll_failed", token=str(token_id), error=str(error))
-        return _RETRY_SECONDS
+        return RETRY_SECONDS
 
     def _poll_once(self, work: Work) -> float | None:
         # A reply that was left keeps its claim until it is read, so that comes first.
-        if not self._conclude_all(work.token_id) or not self._claims.take(work):
-            return _RETRY_SECONDS
+        if not self._exchanges.conclude(work.token_id) or not self._exchanges.claim(work):
+            return RETRY_SECONDS
         try:
             return self._poll_claimed(work)
         finally:
-            self._release(work)
+            self._exchanges.release(work)
 
     def _poll_claimed(self, work: Work) -> float | None:
         token = self._events.token(work.token_id)
         attempt = token.state.attempt
         if not attempt or attempt.id != work.attempt_id:
             return None
-        if token.state.at(self._clock.now()).attempt is None:
-            self._decide(work.token_id, lambda token: token.settle(self._clock.now()))
+        if self._has_run_out(attempt) and token.state.at(self._clock.now()).attempt is None:
+            self._exchanges.decide(work.token_id, lambda token: token.settle(self._clock.now()))
             return None
         if attempt.flow == "browser":
             # The browser brings what there is to redeem; until then there is only the deadline to watch.
-            return min((attempt.expires_at - self._clock.now()).total_seconds(), _RETRY_SECONDS)
-        return self._redeem(self._reserve(work), attempt)
+            left = (attempt.expires_at - self._clock.now()).total_seconds()
+            return left if 0 < left < RETRY_SECONDS else RETRY_SECONDS
+        return self._exchanges.redeem(self._exchanges.reserve(work), attempt)
+
+    def _has_run_out(self, attempt: Attempt) -> bool:
+        """Whether the time for an attempt is over by a clock that does not jump, since this run has seen it first."""
+        elapsed = self._clock.elapsed()
+        left = (attempt.expires_at - self._clock.now()).total_seconds()
+        return elapsed + _NO_JUMP_SECONDS >= self._deadlines.setdefault(attempt.id, elapsed + left)
 
     # Hand out and renew
 
@@ -452,11 +433,12 @@ class TokenService:
         Raises:
             Unreachable: the provider, or room, or whoever is at it does not finish.
         """
-        work = Work("renewal", token_id, uuid4().hex, parent)
+        state = self._events.token(token_id).state
+        work = Work("renewal", token_id, uuid4().hex, parent, state.provider, state.account)
         if not self._claim_or_wait(work):
             return
         try:
-            if not self._conclude_all(token_id):
+            if not self._exchanges.conclude(token_id):
                 raise Unreachable("an earlier reply can't be read yet: try again")
             token = self._events.token(token_id)
             if token.state.credential and token.state.credential.number == parent:
@@ -468,13 +450,13 @@ class TokenService:
                 self._quarantine(token_id, damaged)
                 raise
         finally:
-            self._release(work)
+            self._exchanges.release(work)
 
     def _refresh_patiently(self, work: Work, token: Token, by: str) -> None:
         provider = token.state.provider or ""
-        slot = self._reserve(work)
+        slot = self._exchanges.reserve(work)
         try:
-            self._refresh(slot, token, by)
+            self._exchanges.refresh(slot, token, by)
         except Unreachable as unreachable:
             self.patience.failed(token.id, provider, self._clock.now(), unreachable.retry_after_seconds)
             raise
@@ -486,7 +468,7 @@ class TokenService:
         Raises:
             Unreachable: the other one failed or does not finish; asking the provider again at once would not help.
         """
-        if self._claims.take(work):
+        if self._exchanges.claim(work):
             return True
         # Real time, not the clock's: how long a thread waits has nothing to do with what time it is.
         until = time.monotonic() + _WAIT_FOR_OTHER_SECONDS
@@ -494,7 +476,7 @@ class TokenService:
             if time.monotonic() > until:
                 raise Unreachable("another renewal of this token does not finish: try again")
             # It may be over and its reply left here: then nobody else is going to read it.
-            if not self._conclude_all(work.token_id):
+            if not self._exchanges.conclude(work.token_id):
                 raise Unreachable("an earlier reply can't be read yet: try again")
             time.sleep(_LOOK_AGAIN_SECONDS)
         state = self._events.token(work.token_id).state
@@ -502,234 +484,9 @@ class TokenService:
             raise Unreachable("another renewal of this token has just failed: try again")
         return False
 
-    # Replies
-
-    def conclude(self, slot: Slot) -> bool:
-        """Read a reply that an earlier run, or an earlier error, left in the escrow; False if it has to stay there."""
-        with self._keeping(slot):
-            self._read_reply(slot)
-        if slot.path.exists():
-            return False
-        self._release(slot.work)
-        return True
-
-    def _read_reply(self, slot: Slot) -> None:
-        work = slot.work
-        try:
-            token = self._events.token(work.token_id)
-        except NotFound:
-            self._escrow.clear(slot)
-            return
-        attempt = token.state.attempt
-        if slot.reply is None or work.attempt_id in token.state.replies:
-            self._escrow.clear(slot)
-        elif work.kind == "acquisition" and attempt and attempt.id == work.attempt_id:
-            self._redeem(slot, attempt)
-        elif work.kind == "renewal" and token.state.credential:
-            self._refresh(slot, token, WORKER)
-        else:
-            self._decide(work.token_id, lambda token: token.discard(work.attempt_id, by=WORKER, now=self._clock.now()))
-            self._escrow.clear(slot)
-
     def recover(self) -> int:
-        """Read what earlier runs left in the escrow, then drop the claims of dead processes.
-
-        Returns how many replies there were.
-        """
-        replies = 0
-        for token_id in self._escrow.tokens():
-            with self._reading_of(token_id):
-                for slot in self._escrow.left_over(token_id):
-                    replies += slot.reply is not None
-                    try:
-                        self.conclude(slot)
-                    except (MailtokenError, PersistenceError) as error:
-                        log.error("reply_left_in_escrow", token=str(token_id), error=str(error))
-                    if slot.path.exists():
-                        self._claims.hold(slot.work)
-        self._claims.clear_dead()
-        return replies
-
-    def _conclude_all(self, token_id: UUID) -> bool:
-        with self._reading_of(token_id):
-            concluded = [self.conclude(slot) for slot in self._escrow.left_over(token_id)]
-        return all(concluded)
-
-    def _reading_of(self, token_id: UUID) -> threading.Lock:
-        """One at a time reads what was left over: the next would find nothing, and ask for what is being read."""
-        return self._reading.setdefault(token_id, threading.Lock())
-
-    def _redeem(self, slot: Slot, attempt: Attempt, redirected_to: str | None = None) -> float | None:
-        interval = self._slowed_down.get(attempt.id, _RETRY_SECONDS)
-        with self._keeping(slot):
-            provider, now = self._provider(attempt.provider), self._clock.now()
-            pending = self._pending(slot.work.token_id, attempt)
-            outcome: AcquisitionOutcome | RenewalOutcome
-            match pending:
-                case DeviceAuthorization():
-                    # What slow_down added stays added (RFC 8628 section 3.5).
-                    interval = self._slowed_down.get(attempt.id, pending.interval_seconds)
-                    pending = replace(pending, interval_seconds=int(interval))
-                    outcome = provider.redeem_device_code(pending, slot, now)
-                case BrowserAuthorization():
-                    outcome = provider.redeem_code(pending, redirected_to, slot, now)
-                case None:
-                    scopes = self._app_scopes(provider, slot.work.token_id)
-                    outcome = provider.request_app_token(scopes, attempt.account, slot, now)
-            return self._take_acquisition(slot, outcome, attempt, int(interval))
-
-    def _app_scopes(self, provider: Provider, token_id: UUID) -> Sequence[str]:
-        with self._events.store.reading() as query:
-            rows = query.rows("SELECT DISTINCT protocol FROM profile WHERE token_id = ?", (str(token_id),))
-        return provider.scopes(rows[0]["protocol"], "app")
-
-    def _refresh(self, slot: Slot, token: Token, by: str) -> None:
-        assert token.state.credential is not None
-        with self._keeping(slot):
-            with self._events.store.reading() as query:
-                held = self._vault.credential(query, token.id, token.state.credential.number)
-            provider, now = self._provider(token.state.provider), self._clock.now()
-            if token.state.credential.flow == "app":
-                scopes = self._app_scopes(provider, token.id)
-                outcome = provider.request_app_token(scopes, token.state.account or "", slot, now)
-            else:
-                outcome = provider.refresh(held, slot, now)
-            self._take_renewal(slot, outcome, token.state, by)
-
-    @contextmanager
-    def _keeping(self, slot: Slot) -> Iterator[None]:
-        """Whatever goes wrong before a reply is stored, it stays in the escrow."""
-        try:
-            yield
-        except BaseException:
-            self._leave(slot)
-            raise
-
-    def _take_acquisition(
-        self, slot: Slot, outcome: AcquisitionOutcome | RenewalOutcome, attempt: Attempt, interval_seconds: int
-    ) -> float | None:
-        match outcome:
-            case Pending():
-                self._escrow.clear(slot)
-                if outcome.interval_seconds > interval_seconds:
-                    self._slowed_down[attempt.id] = outcome.interval_seconds
-                return outcome.interval_seconds
-            case Granted():
-                self._acquire(slot, outcome, attempt)
-                return None
-            case AttemptOver() | GrantDead():
-                self._end_attempt(slot, outcome.reason, outcome.code, None)
-                return None
-            case ClientFault():
-                self._alarm(slot.work.token_id, "client_registration", outcome.code)
-                self._escrow.clear(slot)
-                return max(interval_seconds, _RETRY_SECONDS)
-            case InDoubt():
-                self._alarm(slot.work.token_id, "reply_in_doubt", outcome.why)
-                self._escrow.set_aside(slot)
-                return interval_seconds
-            case Transient():
-                self._put_off(slot, outcome)
-                return max(interval_seconds, outcome.retry_after_seconds or 0)
-            case _:
-                assert_never(outcome)
-
-    def _acquire(self, slot: Slot, grant: Granted, attempt: Attempt) -> None:
-        identity = grant.identity
-        assert identity is not None
-        for _ in range(_CONFLICTS):
-            token = self._events.token(slot.work.token_id)
-            if not is_expected(identity, attempt.account, token.state):
-                self._end_attempt(slot, Reason.WRONG_ACCOUNT, None, identity.account)
-                self._revoke(attempt.provider, identity.account, grant.credential)
-                return
-            reception = token.retrieve(attempt.id, grant, identity, by=WORKER, now=self._clock.now())
-            if self._store_grant(slot, token, reception, grant.credential):
-                if reception is Reception.LATE:
-                    self._revoke(attempt.provider, identity.account, grant.credential)
-                return
-        raise Conflict("the token changes faster than its reply can be stored")
-
-    def _take_renewal(self, slot: Slot, outcome: RenewalOutcome, before: TokenState, by: str) -> None:
-        work = slot.work
-        match outcome:
-            case Granted():
-                self._adopt_renewal(slot, outcome, before, by)
-            case GrantDead():
-                self._decide(
-                    work.token_id,
-                    lambda token: token.find_dead(work.generation, outcome, by=by, now=self._clock.now()),
-                )
-                self._escrow.clear(slot)
-            case ClientFault():
-                self._alarm(work.token_id, "client_registration", outcome.code)
-                self._escrow.clear(slot)
-                raise Unreachable(
-                    f"the provider refuses our client registration ({outcome.code}): "
-                    f"correct {outcome.setting or 'client_id or client_secret_file'}; the token is unchanged"
-                )
-            case InDoubt():
-                self._alarm(work.token_id, "reply_in_doubt", outcome.why)
-                self._escrow.set_aside(slot)
-                raise Unreachable(f"the provider's reply makes no sense ({outcome.why}); it is kept, try again")
-            case Transient():
-                self._put_off(slot, outcome)
-                raise Unreachable(
-                    f"the provider can't renew it now ({outcome.why}): try again", outcome.retry_after_seconds
-                )
-            case _:
-                assert_never(outcome)
-
-    def _adopt_renewal(self, slot: Slot, grant: Granted, before: TokenState, by: str) -> None:
-        work = slot.work
-        for _ in range(_CONFLICTS):
-            token = self._events.token(work.token_id)
-            reception = token.renew(work.attempt_id, work.generation, grant, by=by, now=self._clock.now())
-            if self._store_grant(slot, token, reception, grant.credential):
-                if reception is Reception.LATE and before.provider and before.account:
-                    self._revoke(before.provider, before.account, grant.credential)
-                return
-        raise Conflict("the token changes faster than its reply can be stored")
-
-    def _store_grant(self, slot: Slot, token: Token, reception: Reception, credential: Credential) -> bool:
-        """Store what the domain decided about a grant, then wipe the escrow; False if it has to decide again."""
-        put: list[VaultRow] = []
-        linked: list[Profile] = []
-        expects: dict[UUID, int] = {}
-        if reception is Reception.ADOPTED:
-            put = [self._vault.seal_credential(token.id, token.state.generations, credential)]
-            linked, expects = self._linked(token)
-        try:
-            if token.pending_events:
-                self._events.save(token, *linked, beside=Alongside(put=put, release=[slot.work], expects=expects))
-        except Conflict:
-            return False
-        self._escrow.clear(slot)
-        self._escrow.wipe_doubts(token.id)
-        self.alarms.pop(token.id, None)
-        return True
-
-    def _linked(self, token: Token) -> tuple[list[Profile], dict[UUID, int]]:
-        """The profiles that the token's last event changes, and the group that must still be as it was read."""
-        event = token.pending_events[-1]
-        assert isinstance(event, Token.Event)
-        if not isinstance(event, Token.Retrieved | Token.Deleted):
-            return [], {}
-        with self._events.store.reading() as query:
-            ids = query.rows("SELECT id FROM profile WHERE token_id = ?", (str(token.id),))
-            groups = query.rows("SELECT id, version FROM smtp_group WHERE token_id = ?", (str(token.id),))
-        linked = [self._events.profile(UUID(row["id"])) for row in ids]
-        return list(update_in_concert(event, linked)), {UUID(row["id"]): row["version"] for row in groups}
-
-    def _end_attempt(self, slot: Slot, reason: Reason, code: str | None, signed_in_as: str | None) -> None:
-        work = slot.work
-        self._decide(
-            work.token_id,
-            lambda token: token.end_attempt(
-                work.attempt_id, reason, code, signed_in_as, by=WORKER, now=self._clock.now()
-            ),
-        )
-        self._escrow.clear(slot)
+        """Read what earlier runs left in the escrow; returns how many replies there were."""
+        return self._exchanges.recover()
 
     # Delete
 
@@ -743,19 +500,21 @@ class TokenService:
         token_id = self.status(name).profile.token_id
         # A grant whose reply is still in the escrow is the one to revoke; what can't be read now is wiped below.
         with suppress(MailtokenError):
-            self._conclude_all(token_id)
+            self._exchanges.conclude(token_id)
         for _ in range(_CONFLICTS):
             token = self._events.token(self.status(name).profile.token_id)
             provider, account, credential = token.state.provider, token.state.account, self._try_open(token)
             with about(name):
                 token.delete(by=by, now=self._clock.now())
-            linked, expects = self._linked(token)
+            linked, expects = self._exchanges.linked(token)
             try:
                 self._events.save(token, *linked, beside=Alongside(expects=expects))
             except Conflict:
                 continue
             self._wipe(token.id)
-            revoked = bool(credential and provider and account and self._revoke(provider, account, credential))
+            revoked = bool(
+                credential and provider and account and self._exchanges.revoke(provider, account, credential)
+            )
             return Deletion(tuple(sorted(profile.state.name for profile in linked)), revoked)
         raise Conflict(f"{name}: the token changes faster than it can be deleted: try again")
 
@@ -782,9 +541,7 @@ class TokenService:
             self._to_forget = not self._events.store.forget()
 
     def _wipe(self, token_id: UUID) -> None:
-        self._conclude_all(token_id)
-        self._escrow.wipe_doubts(token_id)
-        self.alarms.pop(token_id, None)
+        self._exchanges.forget(token_id)
         self._to_forget = True
         self.forget()
 
@@ -797,63 +554,7 @@ class TokenService:
         except VaultDamaged:
             return None
 
-    def _revoke(self, provider: str, account: str, credential: Credential) -> bool:
-        """Tell the provider to forget a grant, unless another live credential of ours could die with it."""
-        with self._events.store.reading() as query:
-            others = query.rows(
-                "SELECT account FROM token WHERE provider = ? AND generation IS NOT NULL AND dead IS NULL", (provider,)
-            )
-        if provider not in self._providers or any(row["account"].casefold() == account.casefold() for row in others):
-            return False
-        return self._providers[provider].revoke(credential)
-
     # Shared
-
-    def _decide(self, token_id: UUID, decide: Callable[[Token], object]) -> None:
-        """Load, decide and save, again and again while somebody else was first."""
-        for _ in range(_CONFLICTS):
-            token = self._events.token(token_id)
-            decide(token)
-            if not token.pending_events:
-                return
-            try:
-                self._events.save(token)
-            except Conflict:
-                continue
-            return
-        raise Conflict("the token changes faster than anything can be decided: try again")
-
-    def _put_off(self, slot: Slot, outcome: Transient) -> None:
-        """A reply that is a grant stays in the escrow until it can be understood; any other says nothing."""
-        log.warning("provider_transient", token=str(slot.work.token_id), why=outcome.why)
-        self._leave(slot)
-
-    def _leave(self, slot: Slot) -> None:
-        if slot.reply is None or slot.reply.status != 200:
-            self._escrow.clear(slot)
-        else:
-            self._escrow.leave(slot)
-
-    def _reserve(self, work: Work) -> Slot:
-        if not self._events.store.has_room():
-            raise StorageFull("no space to store a new token: free space where the store is")
-        return self._escrow.reserve(work)
-
-    def _release(self, work: Work) -> None:
-        """Give the claim up, but not while a reply waits in the escrow: another node would ask for it again."""
-        if self._escrow.has_reply_to(work):
-            return
-        try:
-            self._claims.release(work)
-        except PersistenceError as error:
-            # It goes stale by itself; what matters is in the log or in the escrow.
-            log.error("claim_not_released", token=str(work.token_id), error=str(error))
-
-    def _provider(self, name: str | None) -> Provider:
-        if name is None or name not in self._providers:
-            known = ", ".join(self._providers) or "none"
-            raise NotFound(f"provider: {name!r} is not in the configuration; it has: {known}")
-        return self._providers[name]
 
     def _provider_of(self, profile: Profile) -> tuple[Provider, str]:
         settings, name = profile.state.settings, profile.state.name
@@ -861,14 +562,14 @@ class TokenService:
         if not settings.provider or not settings.account:
             words = " ".join(f"{field}=..." for field in missing)
             raise Refused(f"{name}: {' and '.join(missing)} not filled in: mailtoken profile set {name} {words}")
-        return self._provider(settings.provider), settings.account
+        return self._exchanges.provider(settings.provider), settings.account
 
     def _quarantine(self, token_id: UUID, damaged: VaultDamaged) -> None:
-        self._alarm(token_id, "vault_damaged", str(damaged))
+        self._exchanges.alarm(token_id, "vault_damaged", str(damaged))
 
-    def _alarm(self, token_id: UUID, code: str, why: str) -> None:
-        self.alarms[token_id] = code
-        log.error(code, token=str(token_id), why=why)
+
+def _work_of(token_id: UUID, attempt: Attempt) -> Work:
+    return Work("acquisition", token_id, attempt.id, attempt.ordinal, attempt.provider, attempt.account)
 
 
 def _state_of(url: str) -> str:

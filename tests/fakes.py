@@ -53,14 +53,23 @@ class FakeClock:
 
     def __init__(self, instant: datetime = START) -> None:
         self.instant = instant
+        self._elapsed = 0.0
 
     def now(self) -> datetime:
         return self.instant
 
     def step(self, **span: float) -> datetime:
         """Go on by this `timedelta`."""
+        self._elapsed += timedelta(**span).total_seconds()
+        return self.jump(**span)
+
+    def jump(self, **span: float) -> datetime:
+        """Show another time by this `timedelta`, which has not passed."""
         self.instant += timedelta(**span)
         return self.instant
+
+    def elapsed(self) -> float:
+        return self._elapsed
 
 
 @dataclass(frozen=True)
@@ -180,6 +189,10 @@ class FakeProvider:
         reply = self._exchange("refresh", exchange, now, lambda: self._refresh(credential))
         return _renewal(reply, credential.refresh_token)
 
+    def read_grant(self, reply: Reply) -> Credential | None:
+        grant = _read(reply)
+        return _credential(grant, reply, None) if isinstance(grant, dict) else None
+
     def revoke(self, credential: Credential) -> bool:
         self.requests.append("revoke")
         if not self.reachable or credential.refresh_token is None:
@@ -270,6 +283,8 @@ def _renewal(reply: Reply | None, old: Secret | None) -> RenewalOutcome:
             return Granted(_credential(grant, reply, old), None)
         case "invalid_client" as code:
             return ClientFault(code, "client_id")
+        case "unheard_of" as code:
+            return Transient(code, is_known=False)
         case str() as code:
             return GrantDead(Reason.INVALID_GRANT, code)
         case other:

@@ -244,7 +244,8 @@ def renewal_outcome(error: OAuthError, retry_after_seconds: int | None) -> Grant
 
 
 def _transient(error: OAuthError, retry_after_seconds: int | None) -> Transient:
-    return Transient(error.code, retry_after_seconds or error.rule.wait_seconds)
+    is_known = error.rule.verdict is not Verdict.UNKNOWN
+    return Transient(error.code, retry_after_seconds or error.rule.wait_seconds, is_known)
 
 
 def _numbers(value: object) -> list[int]:

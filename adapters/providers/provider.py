@@ -23,6 +23,7 @@ from adapters.providers.registration import Registration
 from adapters.providers.replies import (
     read_app_grant,
     read_device_authorization,
+    read_grant,
     read_poll,
     read_redemption,
     read_renewal,
@@ -230,6 +231,10 @@ class OpenIDProvider:
             return Transient(str(trouble))
         except WrongAuthority as wrong:
             return ClientFault(wrong.code, wrong.setting)
+
+    def read_grant(self, reply: Reply) -> Credential | None:
+        """What a reply that nobody waits for any more granted; None if nothing."""
+        return read_grant(reply)
 
     def revoke(self, credential: Credential) -> bool:
         """Tell the provider to forget the grant (RFC 7009); False if it has no such endpoint or did not agree."""

@@ -151,6 +151,15 @@ def read_renewal(
         return Granted(credential, None, warning)
 
 
+def read_grant(reply: Reply) -> Credential | None:
+    """What a reply grants, whoever asked for it and whatever for; None if nothing."""
+    match _read(reply, NO_OVERRIDES):
+        case OAuthError() | Transient() | InDoubt():
+            return None
+        case document:
+            return _credential(reply, document, "", None)[0]
+
+
 def read_device_authorization(
     provider: str, reply: Reply, scope: str, overrides: Overrides = NO_OVERRIDES
 ) -> DeviceAuthorization:

@@ -63,7 +63,7 @@ def take_together(claims: Claims, works: list[Work]) -> list[bool]:
 
     def take(work: Work) -> bool:
         together.wait()
-        return claims.take(work)
+        return bool(claims.take(work))
 
     with ThreadPoolExecutor(len(works)) as pool:
         return list(pool.map(take, works))

@@ -293,7 +293,7 @@ def test_a_reply_that_makes_no_sense_is_set_aside_until_its_token_has_another(
         one.keep(REPLY)
         escrow.set_aside(one)
     assert replies(escrow) == replies(reopen()) == []
-    escrow.wipe_doubts(slot.work.token_id)
+    escrow.wipe_traces(slot.work.token_id)
     (left,) = folder.iterdir()
     assert left.name.startswith(other.work.attempt_id)
     assert left.suffix == ".doubt"

@@ -12,12 +12,13 @@ from uuid import UUID, uuid4
 
 import pytest
 from eventsourcing.persistence import PersistenceError
-from fakes import FAX, GARBAGE, SCANNER, START, Answer, FakeClock, FakeProvider, Services, error
+from fakes import FAX, GARBAGE, SCANNER, SERVER_ERROR, START, Answer, FakeClock, FakeProvider, Services, error
 from store_examples import ADMIN, change, everything, functions_running, some_work, until
 
-from domain.errors import Failed
+from domain.errors import Failed, Unreachable
 from domain.ports import Reply
 from infrastructure.escrow import Work
+from infrastructure.renewals import RenewalWorker
 from infrastructure.store import Store
 
 SERVICE, ALERT = "office-mfp/smtp-service", "office-mfp/smtp-alert"
@@ -39,11 +40,11 @@ def acquisition(service: Services) -> Work:
     status = service.tokens.status(SERVICE)
     attempt = status.token.attempt
     assert attempt
-    return Work("acquisition", status.profile.token_id, attempt.id, attempt.ordinal)
+    return Work("acquisition", status.profile.token_id, attempt.id, attempt.ordinal, attempt.provider, attempt.account)
 
 
 def renewal(service: Services, parent: int = 1) -> Work:
-    return Work("renewal", token_of(service), uuid4().hex, parent)
+    return Work("renewal", token_of(service), uuid4().hex, parent, "contoso", SCANNER)
 
 
 def crash(service: Services, work: Work, answer: Answer | None, received_at: datetime = START) -> Services:
@@ -148,11 +149,76 @@ def test_a_renewal_that_was_in_flight_is_asked_again_and_refused_by_a_strict_pro
     after = crash(office, renewal(office), None)
     provider.kill_grants()
     assert after.tokens.recover() == 0
+    assert (shown(after), escrowed(after)) == (("Retrieved", None), [".lost"])
+    # Not even the next crash, or a provider in trouble, makes it forget why.
+    again = after.restart()
+    provider.answers(SERVER_ERROR)
+    with pytest.raises(Unreachable):
+        again.tokens.renew(SERVICE, ADMIN)
+    with pytest.raises(Failed, match="invalid_grant"):
+        again.tokens.renew(SERVICE, ADMIN)
+    assert shown(again) == ("Invalid", "reply_lost")
+    assert provider.requests.count("refresh") == 2
+    again.get_token(SERVICE)
+    assert (shown(again), escrowed(again)) == (("Retrieved", None), [])
+    whole(again)
+
+
+def test_a_renewal_that_was_in_flight_and_lost_nothing_says_nothing(office: Services, provider: FakeProvider) -> None:
+    office.get_token(SERVICE)
+    after = crash(office, renewal(office), None)
+    after.tokens.recover()
+    after.tokens.renew(SERVICE, ADMIN)
     assert (shown(after), escrowed(after)) == (("Retrieved", None), [])
+    provider.kill_grants()
     with pytest.raises(Failed):
         after.tokens.renew(SERVICE, ADMIN)
     assert shown(after) == ("Invalid", "invalid_grant")
-    assert provider.requests.count("refresh") == 1
+
+
+def test_a_code_that_was_redeemed_in_a_crash_says_that_its_reply_was_lost(
+    office: Services, provider: FakeProvider
+) -> None:
+    office.tokens.request(SERVICE, None, ADMIN)
+    after = crash(office, acquisition(office), None)
+    after.tokens.recover()
+    provider.answers(error("invalid_grant"))
+    after.tokens.poll(token_of(after))
+    assert shown(after) == ("Not Retrieved", "reply_lost")
+    whole(after)
+
+
+def test_a_node_that_takes_over_from_one_that_is_gone_says_what_may_be_lost_with_it(
+    office: Services, provider: FakeProvider
+) -> None:
+    office.get_token(SERVICE)
+    assert office.claims.take(renewal(office))
+    change(office.store, "UPDATE claim SET node = 'another.example.com:/escrow', taken_at = 0")
+    provider.kill_grants()
+    with pytest.raises(Failed):
+        office.tokens.renew(SERVICE, ADMIN)
+    assert shown(office) == ("Invalid", "reply_lost")
+
+
+def test_a_renewal_that_comes_back_after_its_grant_was_found_dead_is_kept_and_tried(
+    office: Services, provider: FakeProvider, clock: FakeClock
+) -> None:
+    office.get_token(SERVICE)
+    work = renewal(office)
+    grant = provider.grant(SCANNER)
+    clock.step(minutes=20)
+    provider.answers(error("invalid_grant"))
+    with pytest.raises(Failed):
+        office.tokens.renew(SERVICE, ADMIN)
+    after = crash(office, work, grant, START + timedelta(minutes=5))
+    after.tokens.recover()
+    assert (shown(after), after.tokens.unproven) == (("Retrieved", None), {token_of(after)})
+    worker = RenewalWorker(after.events, after.tokens, clock, {})
+    for begun in worker.renew_what_is_due():
+        begun.result()
+    assert (shown(after), generations(after), after.tokens.unproven) == (("Retrieved", None), [3], set())
+    assert worker.due() == []
+    worker.stop()
     whole(after)
 
 
@@ -214,6 +280,7 @@ def test_a_reply_to_a_token_that_was_deleted_meanwhile_is_wiped_and_said_so(
     after = crash(office, work, provider.grant(SCANNER))
     after.tokens.recover()
     assert shown(after) == ("Not Retrieved", None)
+    assert len(provider.revoked) == 2, "the grant that was deleted, and the one that came after"
     assert events(after)[-2:] == ["Deleted", "LateReplyDiscarded"]
     assert everything(after.store)["vault"] == []
     whole(after)
@@ -228,6 +295,7 @@ def test_a_reply_to_an_attempt_that_was_cancelled_is_wiped_and_said_so(
     after = crash(office, work, provider.grant(SCANNER))
     after.tokens.recover()
     assert shown(after) == ("Not Retrieved", "cancelled")
+    assert len(provider.revoked) == 1
     assert events(after)[-1] == "LateReplyDiscarded"
     whole(after)
 
@@ -368,7 +436,7 @@ def test_a_reply_that_is_being_read_is_not_asked_for_again(office: Services, pro
         recovered = reader.submit(after.tokens.recover)
         assert clock.stopped.wait(20)
         served = server.submit(after.access_token, SERVICE)
-        until(lambda: "_conclude_all" in functions_running())
+        until(lambda: "conclude" in functions_running())
         clock.go_on.set()
         assert recovered.result() == 1
         assert served.result().credential.issued_at == clock.instant

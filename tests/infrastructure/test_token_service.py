@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from fakes import FAX, GARBAGE, NOTHING, SCANNER, SERVER_ERROR, START, FakeClock, FakeProvider, Services, error
+from fakes import FAX, GARBAGE, NOTHING, SCANNER, SERVER_ERROR, START, Answer, FakeClock, FakeProvider, Services, error
 from store_examples import ADMIN, change, everything, functions_running, some_work, until
 
 from domain.errors import Failed, InvalidValue, NotFound, Refused, Unreachable, VaultDamaged
@@ -328,6 +328,39 @@ def test_a_provider_that_left_the_configuration_while_waiting_leaves_nothing_beh
     assert escrowed(office) == []
     office.providers = providers
     assert poll(office.restart()) == 5
+
+
+@pytest.mark.parametrize("flow", ["device", "browser"])
+def test_a_clock_that_jumps_past_the_deadline_ends_no_attempt(
+    office: Services, provider: FakeProvider, clock: FakeClock, flow: str
+) -> None:
+    office.tokens.request(SERVICE, flow, ADMIN, "http://127.0.0.1:50000/")
+    token_id = office.tokens.status(SERVICE).profile.token_id
+    office.tokens.poll(token_id)
+    clock.jump(hours=1)
+    assert office.tokens.poll(token_id)
+    clock.jump(hours=-1)
+    assert office.label(SERVICE) == "Waiting for authorisation"
+    clock.step(minutes=14)
+    clock.jump(hours=1)
+    assert office.tokens.poll(token_id)
+    clock.step(minutes=1)
+    assert office.tokens.poll(token_id) is None
+    assert office.tokens.waiting() == []
+    assert [one.name for one in office.audit.records()][-1] == "AuthorizationEnded"
+
+
+def test_an_error_that_nobody_knows_keeps_the_token_and_wants_a_person(
+    office: Services, provider: FakeProvider
+) -> None:
+    office.get_token(SERVICE)
+    token_id = office.tokens.status(SERVICE).profile.token_id
+    provider.answers(Answer(400, b'{"error": "unheard_of"}'))
+    with pytest.raises(Unreachable, match="unheard_of"):
+        office.tokens.renew(SERVICE, ADMIN)
+    assert (office.label(SERVICE), office.tokens.alarms) == ("Retrieved", {token_id: "unknown_error"})
+    office.tokens.renew(SERVICE, ADMIN)
+    assert office.tokens.alarms == {}
 
 
 def test_of_many_that_poll_at_once_one_asks(office: Services, provider: FakeProvider) -> None:

@@ -25,6 +25,9 @@ class AheadClock(SystemClock):
     def now(self) -> datetime:
         return super().now() + self.ahead
 
+    def elapsed(self) -> float:
+        return super().elapsed() + self.ahead.total_seconds()
+
 
 @dataclass(frozen=True)
 class Wave:

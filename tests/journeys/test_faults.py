@@ -17,6 +17,7 @@ from infrastructure import token_service
 from infrastructure.claims import STALE_AFTER_SECONDS
 from infrastructure.log import EventLog
 from infrastructure.store import Alongside, Store
+from infrastructure.token_service import TokenService
 
 ADMIN = "administrator"
 SERVICE, FAXES = "office-mfp/smtp-service", "office-mfp/pop-internet-fax"
@@ -86,7 +87,9 @@ def test_fault_6_a_store_that_fails_after_it_has_stored_is_believed_by_what_it_h
     clock.step(minutes=55)
     troubled = office.restart()
     log = ForgettingLog(office.store)
-    troubled.tokens._events = log
+    troubled.tokens = TokenService(
+        log, troubled.vault, troubled.escrow, troubled.claims, troubled.providers, troubled.clock
+    )
     with pytest.raises(PersistenceError):
         troubled.tokens.renew(SERVICE, ADMIN)
     assert in_escrow(troubled) == [".reply"]
@@ -114,6 +117,8 @@ def test_fault_6_a_reply_that_did_not_get_to_the_disk_whole_holds_nothing_up(
     assert office.tokens.recover() == 0
     assert branch.access_token(SERVICE).credential.issued_at == clock.now()
     assert provider.requests.count("refresh") == 2
+    assert in_escrow(office) == [".lost"]
+    office.tokens.renew(SERVICE, ADMIN)
     whole(office, branch)
 
 

@@ -153,12 +153,12 @@ class Story:
             if cell.behaviour == "rotate":
                 assert live == [seen.refresh_token], "the vault has the only one"
         elif outcome == LOST_INVALID:
-            assert (seen.label, seen.reason) == (INVALID, "invalid_grant")
+            assert (seen.label, seen.reason) == (INVALID, "reply_lost")
             assert seen.said
             assert "obtain it again" in seen.said
             assert (live, practice.live_access_tokens(SCAN)) == ([], []), "the provider has ended all of it"
         else:
-            assert (seen.label, seen.reason) == (NOT_RETRIEVED, "code_rejected")
+            assert (seen.label, seen.reason) == (NOT_RETRIEVED, "reply_lost")
         if outcome in {KEPT_ESCROW, KEPT_STORED}:
             assert seen.recovered == seen.generation, "it was there before anybody asked"
             assert seen.said is None

@@ -312,7 +312,7 @@ def test_while_the_provider_asks_for_patience_the_token_in_hand_is_served(
         ("redirect", {"location": "https://localhost/elsewhere"}, None),
         ("hang", {}, None),
         ("answer_lost", {}, None),
-        ("error", {"error": "never_heard_of"}, None),
+        ("error", {"error": "never_heard_of"}, "unknown_error"),
         ("error", {"error": "invalid_grant", "error_codes": (50196,)}, None),
         ("invalid_client", {}, "client_registration"),
         ("error", {"error": "invalid_client", "error_codes": (7000222,)}, "client_registration"),

@@ -23,6 +23,9 @@ class HeldClock:
     def now(self) -> datetime:
         return self.instant
 
+    def elapsed(self) -> float:
+        return (self.instant - NOON).total_seconds()
+
     def forward(self, **span: float) -> None:
         self.instant += timedelta(**span)
 

@@ -247,8 +247,8 @@ def test_the_whole_address_or_its_path_is_accepted_with_blanks_around_it(at: Sig
         ("unsupported_response_type", AttemptOver(Reason.CONFIGURATION, "unsupported_response_type")),
         ("server_error", Transient("server_error")),
         ("temporarily_unavailable", Transient("temporarily_unavailable")),
-        ("something_new", Transient("something_new")),
-        ("<script>", Transient("unknown_error")),
+        ("something_new", Transient("something_new", is_known=False)),
+        ("<script>", Transient("unknown_error", is_known=False)),
     ],
 )
 def test_an_error_in_the_redirect_goes_by_the_table(
@@ -323,7 +323,7 @@ MISBEHAVIOURS: list[tuple[dict[str, Any], AcquisitionOutcome]] = [
     ({"mode": "answer_lost"}, Transient("the connection failed")),
     ({"mode": "authorization_pending"}, Transient("authorization_pending")),
     ({"mode": "slow_down"}, Transient("slow_down")),
-    ({"mode": "error", "error": "something_new"}, Transient("something_new")),
+    ({"mode": "error", "error": "something_new"}, Transient("something_new", is_known=False)),
     ({"mode": "error", "error": "something_new", "status": 200}, InDoubt("an error with HTTP 200: something_new")),
     ({"mode": "invalid_client", "status": 401}, ClientFault("invalid_client", "client_id or client_secret_file")),
 ]

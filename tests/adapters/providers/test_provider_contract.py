@@ -396,7 +396,7 @@ MISBEHAVIOURS = [
     ({"mode": "no_access_token"}, InDoubt("a reply without an access token")),
     ({"mode": "hang", "seconds": 0}, Transient("the connection failed")),
     ({"mode": "answer_lost"}, Transient("the connection failed")),
-    ({"mode": "error", "error": "something_new"}, Transient("something_new")),
+    ({"mode": "error", "error": "something_new"}, Transient("something_new", is_known=False)),
     ({"mode": "invalid_client", "status": 401}, ClientFault("invalid_client", "client_id or client_secret_file")),
 ]
 

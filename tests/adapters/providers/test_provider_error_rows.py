@@ -24,8 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:response_mode='form_post' is rec
 SECRET = "client_secret_file"
 
 
-def transient(code: str, seconds: int | None = None) -> tuple[object, object, object]:
-    return Transient(code, seconds), Transient(code, seconds), Transient(code, seconds)
+def transient(code: str, seconds: int | None = None, *, is_known: bool = True) -> tuple[object, object, object]:
+    return (Transient(code, seconds, is_known),) * 3
 
 
 def over(code: str, reason: Reason) -> tuple[object, object, object]:
@@ -86,9 +86,9 @@ row(
     "temporarily_unavailable",
     *entra("invalid_grant", 50033, 50087, 90006, 90012, 90024, 90033, 90055, 90090),
     ("invalid_grant", 54005),
-    "something_new",
 )
-ROWS.append(({"error": "something_new", "error_codes": (12345,)}, transient("something_new")))
+ROWS.append(({"error": "something_new"}, transient("something_new", is_known=False)))
+ROWS.append(({"error": "something_new", "error_codes": (12345,)}, transient("something_new", is_known=False)))
 for trouble in (408, 429, 500, 503):
     ROWS.append(({"error": "invalid_grant", "status": trouble}, transient(f"HTTP {trouble}")))
 row(transient, ("invalid_grant", 50196), seconds=LOOP_SECONDS)

@@ -92,16 +92,21 @@ TRANSIENT = [
     ("temporarily_unavailable", ()),
     ("server_error", ()),
     *[("invalid_grant", (number,)) for number in (50033, 50087, 90006, 90012, 90024, 90033, 90055, 90090, 54005)],
-    ("something_new", ()),
-    ("something_new", (12345,)),
 ]
 
 
 @pytest.mark.parametrize(("error", "numbers"), TRANSIENT)
-def test_trouble_of_the_moment_and_unknown_codes_keep_the_token(error: str, numbers: tuple[int, ...]) -> None:
+def test_trouble_of_the_moment_keeps_the_token(error: str, numbers: tuple[int, ...]) -> None:
     found = error_of(error, *numbers)
     assert poll_outcome(found, 5, 40) == Transient(found.code, 40)
     assert renewal_outcome(found, 40) == Transient(found.code, 40)
+
+
+@pytest.mark.parametrize("numbers", [(), (12345,)])
+def test_an_unknown_code_keeps_the_token_and_is_not_passed_over(numbers: tuple[int, ...]) -> None:
+    found = error_of("something_new", *numbers)
+    assert poll_outcome(found, 5, 40) == Transient(found.code, 40, is_known=False)
+    assert renewal_outcome(found, 40) == Transient(found.code, 40, is_known=False)
 
 
 def test_an_unknown_number_leaves_the_decision_to_the_error() -> None:
@@ -161,7 +166,7 @@ def test_a_wrong_configuration_ends_an_attempt_and_spares_a_grant(error: str, nu
 
 def test_the_description_never_decides() -> None:
     found = error_of("something_new", error_description="AADSTS50173: invalid_grant: the grant was revoked")
-    assert renewal_outcome(found, None) == Transient("something_new")
+    assert renewal_outcome(found, None) == Transient("something_new", is_known=False)
 
 
 @pytest.mark.parametrize(
