@@ -79,7 +79,13 @@ class Exchanges:
     # Before a request
 
     def claim(self, work: Work) -> bool:
-        """Claim `work`; False if somebody alive is at it."""
+        """Claim `work`; False if somebody alive is at it.
+
+        Raises:
+            StorageFull: there is no room for what it would bring.
+        """
+        if not self._events.store.has_room():
+            raise StorageFull("no space to store a new token: free space where the store is")
         taking = self._claims.take(work)
         if taking is Taking.TAKEN_OVER:
             # Whoever was at it may have had a reply, which only they could read.
@@ -100,10 +106,8 @@ class Exchanges:
         """Take room for the reply to `work`.
 
         Raises:
-            StorageFull: there is none, here or in the store; don't ask.
+            StorageFull: there is none; don't ask.
         """
-        if not self._events.store.has_room():
-            raise StorageFull("no space to store a new token: free space where the store is")
         return self._escrow.reserve(work)
 
     def provider(self, name: str | None) -> Provider:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 import structlog
+from eventsourcing.persistence import PersistenceError
 
 from domain.errors import (
     Conflict,
@@ -364,8 +365,8 @@ class TokenService:
         if self._should_renew(status, current, min_ttl_seconds):
             try:
                 self._renew(status.profile.token_id, current.number, by)
-            except Unreachable as unreachable:
-                log.warning("renewal_failed", profile=name, error=str(unreachable))
+            except (Unreachable, PersistenceError) as error:
+                log.warning("renewal_failed", profile=name, error=str(error))
         return self._hand_out(name, min_ttl_seconds)
 
     def renew(self, name: str, by: str) -> SettingStatus:

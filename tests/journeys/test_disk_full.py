@@ -196,6 +196,21 @@ def test_before_a_renewal_nothing_is_asked(
     whole(office)
 
 
+def test_with_the_whole_disk_full_the_token_in_hand_is_served(
+    office: Services, provider: FakeProvider, clock: FakeClock, disk: Disk, small_escrow: Callable[[], None]
+) -> None:
+    disk.fill()
+    small_escrow()
+    with pytest.raises((StorageFull, PersistenceError), match="full|no space"):
+        office.tokens.renew(SERVICE, ADMIN)
+    assert office.access_token(ALERT).credential.issued_at < clock.now()
+    assert (provider.requests, office.label(SERVICE)) == ([], "Retrieved")
+    disk.make_room()
+    small_escrow()
+    assert office.access_token(ALERT).credential.issued_at == clock.now()
+    whole(office)
+
+
 def test_before_a_poll_nothing_is_asked_and_the_attempt_goes_on(
     office: Services, provider: FakeProvider, clock: FakeClock, small_escrow: Callable[[], None]
 ) -> None:
@@ -226,7 +241,7 @@ def test_after_the_reply_it_stays_in_the_escrow_and_is_stored_when_there_is_room
     provider.answers(a_long_grant(provider))
     provider.meanwhile(lambda: (disk.fill(), small_escrow()))
     with pytest.raises(PersistenceError, match=r"full|disk I/O"):
-        office.access_token(SERVICE)
+        office.tokens.renew(SERVICE, ADMIN)
     # The transaction was rolled back as a whole, and the reply is where it was.
     assert everything(store) == before
     assert in_escrow(office) == [".reply"]
@@ -234,7 +249,9 @@ def test_after_the_reply_it_stays_in_the_escrow_and_is_stored_when_there_is_room
     # As long as there is no room it stays there, and the provider is not asked again.
     assert office.tokens.recover() == 1
     with pytest.raises(PersistenceError, match=r"full|disk I/O"):
-        office.access_token(ALERT)
+        office.tokens.renew(ALERT, ADMIN)
+    # The one in hand is served, as it has some life left.
+    assert office.access_token(ALERT).credential.issued_at < clock.now()
     assert in_escrow(office) == [".reply"]
     assert provider.requests == ["refresh"]
     disk.make_room()
