@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,6 +85,10 @@ class Seen:
     refresh_token: str | None
 
 
+_ASKING = threading.Lock()
+"""Starting a process asks how all others ended, and two threads that ask at once take the answer from each other."""
+
+
 class Process:
     """A process that runs one of the drivers' functions, and says things through its pipe."""
 
@@ -103,20 +107,23 @@ class Process:
 
     def kill(self) -> None:
         """End it at once."""
-        self._process.kill()
+        with _ASKING:
+            self._process.kill()
 
     def ended(self) -> int | None:
         """Wait for its end; the exit status, negative for a signal."""
-        self._process.join(DEADLINE_SECONDS)
-        return self._process.exitcode
+        wait([self._process.sentinel], DEADLINE_SECONDS)
+        with _ASKING:
+            return self._process.exitcode
 
     def __enter__(self) -> Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.join(DEADLINE_SECONDS)
-        self._process.close()
+        self.kill()
+        self.ended()
+        with _ASKING:
+            self._process.close()
         self.pipe.close()
 
     def _said(self) -> str:
@@ -129,7 +136,8 @@ def start(work: Callable[..., None], log: Path, *arguments: Any) -> Process:
     context.set_forkserver_preload(list(_PRELOADED))
     ours, theirs = context.Pipe()
     process = context.Process(target=_begin, args=(work, log, *arguments, theirs), daemon=True)
-    process.start()
+    with _ASKING:
+        process.start()
     theirs.close()
     return Process(process, ours, log)
 

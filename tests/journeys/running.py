@@ -80,6 +80,9 @@ def in_background(work: Callable[[], T]) -> Future[T]:
     return future
 
 
+_HAND_OUTS = ("/access-token", "/relay/admissions", "/relay/renewals")
+
+
 class Answer(NamedTuple):
     """What the service answered."""
 
@@ -207,7 +210,7 @@ class RunningService:
             connection.request(method, target, given, headers)
             reply = connection.getresponse()
             raw = reply.read()
-        if not target.partition("?")[0].endswith("/access-token") or reply.status != 200:
+        if not target.partition("?")[0].endswith(_HAND_OUTS) or reply.status != 200:
             self.answered(raw)
         return Answer(reply.status, json.loads(raw) if raw else None, raw)
 

@@ -116,12 +116,13 @@ def test_no_secret_is_seen_anywhere(
     )
     seen = Observer(service)
     everything_that_happens(seen, practice)
+    relay_passwords = everything_a_relay_does(seen)
     damage(seen, practice)
     everything_that_can_be_asked(seen)
     places = seen.places()
     key = service.directory / "mailtoken.key"
     secrets: list[str | bytes] = [*practice.issued_secrets, practice.client_secret, practice.mail_server_client_secret]
-    secrets += [key.read_text().strip(), base64.b64decode(key.read_text())]
+    secrets += [key.read_text().strip(), base64.b64decode(key.read_text()), *relay_passwords, "$argon2id$v=19$"]
     assert len(secrets) > 25
     assert sightings(secrets, places) == []
     # Nothing was looked for in nothing.
@@ -190,6 +191,25 @@ def everything_that_happens(seen: Observer, practice: PracticeProvider) -> None:
     late.release()
     renewal.result(60)
     service.get_token()
+
+
+def everything_a_relay_does(seen: Observer) -> list[str]:
+    """Users with passwords, right and wrong ones, and a rejected token; returns the passwords."""
+    service, passwords = seen.service, [token_urlsafe(20) for _ in range(5)]
+    first, second, short, wrong, unknown = passwords
+    users, user = "/api/v1/relay/users", {"name": "printers", "profiles": [SMTP, POP]}
+    service.done("POST", users, {**user, "password": first})
+    service.done("PUT", f"{users}/printers/password", {"password": second})
+    assert service.call("POST", users, {**user, "password": f"{short}\n"}).status == 422
+    sign_in = {"protocol": "smtp", "address": "192.0.2.7", "user": "printers", "password": second}
+    admitted = service.done("POST", "/api/v1/relay/admissions", sign_in)
+    for sent in ({"password": first}, {"password": wrong}, {"user": unknown}, {"password": [wrong]}, {"more": wrong}):
+        assert service.call("POST", "/api/v1/relay/admissions", {**sign_in, **sent}).status in (403, 422)
+    rejection = {name: admitted[name] for name in ("user", "protocol", "profile", "generation")}
+    service.done("POST", "/api/v1/relay/renewals", rejection)
+    seen.note_what_is_sealed()
+    seen.run("relay", "user", "list", "--json")
+    return passwords
 
 
 def damage(seen: Observer, practice: PracticeProvider) -> None:

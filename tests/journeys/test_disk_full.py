@@ -201,7 +201,7 @@ def test_with_the_whole_disk_full_the_token_in_hand_is_served(
 ) -> None:
     disk.fill()
     small_escrow()
-    with pytest.raises((StorageFull, PersistenceError), match="full|no space"):
+    with pytest.raises((StorageFull, PersistenceError), match=r"full|no space"):
         office.tokens.renew(SERVICE, ADMIN)
     assert office.access_token(ALERT).credential.issued_at < clock.now()
     assert (provider.requests, office.label(SERVICE)) == ([], "Retrieved")
