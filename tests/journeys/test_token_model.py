@@ -816,7 +816,7 @@ class TokenModel(RuleBasedStateMachine):
     def _accounts_in_use(self, account: str) -> list[str]:
         with self.watcher.store.reading() as query:
             rows = query.rows(
-                "SELECT id FROM token WHERE generation IS NOT NULL AND dead = 0 AND account = ?", (account,)
+                "SELECT id FROM token WHERE generation IS NOT NULL AND dead IS NULL AND account = ?", (account,)
             )
         return [row["id"] for row in rows]
 
