@@ -135,7 +135,7 @@ class Killer:
             wait_until(lambda: service.status()["token"] != WAITING, "the attempt is over")
             ended = assert_agree(service.statuses())
             # A spent code whose reply was lost is refused, and whatever was held stays.
-            assert ended["retrieved_by"] == self._attempt_id or ended["reason"] in {"code_rejected", "invalid_grant"}
+            assert ended["retrieved_by"] == self._attempt_id or ended["reason"] in {"code_rejected", "reply_lost", "invalid_grant"}
             self._reply_lost = self._reply_lost and ended["retrieved_by"] != self._attempt_id
             self._approved = False
         return assert_agree(service.statuses())
