@@ -576,7 +576,7 @@ class TokenModel(RuleBasedStateMachine):
     def restart(self, host: str, name: str, interruption: Interruption | None) -> None:
         """Killed while it had nothing to do, and started again: that may be interrupted too."""
         self._end(host)
-        self._interrupted(host, name, interruption, lambda host, name: self._up(host) and None)
+        self._interrupted(host, name, interruption, lambda host, _: self._tried(host, lambda: self._up(host)))
 
     @rule(host=NODES)
     def crash(self, host: str) -> None:
@@ -613,9 +613,9 @@ class TokenModel(RuleBasedStateMachine):
         self.clock.step(minutes=minutes)
         self.world.seconds += minutes * 60
 
-    @rule(seconds=st.sampled_from([-90, -1, 1, 90]))
+    @rule(seconds=st.sampled_from([-3600, -90, -1, 1, 90, 3600]))
     def wall_clock_steps(self, seconds: int) -> None:
-        self.clock.step(seconds=seconds)
+        self.clock.jump(seconds=seconds)
 
     # How it happens
 
