@@ -18,7 +18,9 @@ from rich.text import Text
 from adapters.cli import screen
 from bench.acquisitions import acquisitions
 from bench.commands import token_show
+from bench.log_growth import log_growth
 from bench.reading import rebuild, status_read
+from bench.renewals import renewals, reply_to_escrow
 from bench.rounds import FULL, QUICK, Figure, Size
 from bench.saves import postgres_saves, sqlite_saves
 from tests.postgres import NoPostgres
@@ -55,6 +57,9 @@ def _figures(folder: Path, size: Size, left_out: list[str]) -> Iterator[Figure]:
     yield rebuild(folder, size)
     yield token_show(size)
     yield from acquisitions(folder / "service", size)
+    yield from renewals(folder / "renewals", size)
+    yield reply_to_escrow(folder / "renewals", size)
+    yield from log_growth(folder / "growth", size)
 
 
 def _told(figures: Iterable[Figure]) -> Iterator[Figure]:

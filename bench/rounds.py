@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median, quantiles
 from typing import Any
@@ -18,10 +18,12 @@ class Size:
     saves: int
     settings: int
     events: int
+    renewals: int
+    busy_weeks: int
 
 
-FULL = Size(rounds=24, saves=50, settings=1000, events=10_000)
-QUICK = Size(rounds=6, saves=20, settings=1000, events=4_000)
+FULL = Size(rounds=24, saves=50, settings=1000, events=10_000, renewals=40, busy_weeks=4)
+QUICK = Size(rounds=6, saves=20, settings=1000, events=4_000, renewals=16, busy_weeks=1)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,28 @@ def compare(
             pairs.append((ours(), of_peer))
         else:
             pairs.append((ours(), peer()))
+    return figure(
+        name,
+        pairs,
+        peer_name=peer_name,
+        unit=unit,
+        more_is_better=more_is_better,
+        target=target,
+        limited_by=limited_by,
+    )
+
+
+def figure(
+    name: str,
+    pairs: Sequence[tuple[float, float]],
+    *,
+    peer_name: str,
+    unit: str,
+    more_is_better: bool,
+    target: float | None,
+    limited_by: str,
+) -> Figure:
+    """The figure of some rounds, each of ours and the peer's."""
     ratios = [one / other for one, other in pairs]
     lower, _, upper = quantiles(ratios, n=4, method="inclusive")
     return Figure(

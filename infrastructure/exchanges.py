@@ -320,7 +320,7 @@ class Exchanges:
                 self._escrow.clear(slot)
                 raise Unreachable(
                     f"the provider refuses our client registration ({outcome.code}): "
-                    f"correct {outcome.setting or 'client_id or client_secret_file'}; the token is unchanged"
+                    f"correct {outcome.setting or 'client_id, client_secret_file or certificate_file'}; the token is unchanged"
                 )
             case InDoubt():
                 self.alarm(work.token_id, "reply_in_doubt", outcome.why)

@@ -15,6 +15,15 @@ FIGURES = (
     "reply to Retrieved, 1 linked",
     "reply to Retrieved, 10 linked",
     "reply to Retrieved, 100 linked",
+    "renewals through msal",
+    "renewals through Authlib",
+    "reply to escrow",
+    "token in office hours, Microsoft-like",
+    "token in office hours, Google-like",
+    "token read once a night, Microsoft-like",
+    "token read once a night, Google-like",
+    "token never read, Microsoft-like",
+    "token never read, Google-like",
 )
 TEXTS = {"name", "unit", "peer_name", "limited_by"}
 NUMBERS = {"ours", "peer", "ratio", "lower_quartile", "upper_quartile"}

@@ -18,6 +18,7 @@ from flask import Flask
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from adapters.practice.client_assertions import METHOD, ClientAssertions
 from adapters.practice.misbehaviour import Misbehaviours
 from adapters.practice.provider_faults import IdToken, SignIn
 from adapters.practice.registry import (
@@ -31,7 +32,7 @@ from adapters.practice.registry import (
     same_account,
 )
 
-CLIENT_AUTH_METHODS = ["client_secret_basic", "client_secret_post", "none"]
+CLIENT_AUTH_METHODS = [METHOD, "client_secret_basic", "client_secret_post", "none"]
 DEVICE_CODE_LENGTH = 43
 REFRESH_TOKEN_LENGTH = 64
 AUTHORIZATION_CODE_LENGTH = 48
@@ -70,6 +71,7 @@ class AuthorizationServer(FlaskAuthorizationServer):  # type: ignore[misc]
         self.tenant = tenant
         self.tenant_id = str(uuid5(NAMESPACE_DNS, tenant))
         self.signing_key = _new_signing_key()
+        self.register_client_auth_method(METHOD, ClientAssertions(registry, self._audiences))
         self.register_token_generator("default", self._bearer_token_generator())
         id_token = _IdTokenExtension(self)
         self.register_grant(_DeviceCodeGrant, [id_token])
@@ -86,6 +88,11 @@ class AuthorizationServer(FlaskAuthorizationServer):  # type: ignore[misc]
         """The issuer identifier."""
         return f"{self.origin}/{self.tenant}"
 
+    @property
+    def token_endpoint(self) -> str:
+        """Where tokens are given out."""
+        return f"{self.issuer}/oauth2/token"
+
     def subject(self, account: str) -> str:
         """Return the account's `sub`: the same for each provider of this tenant, so a demo's accounts keep theirs."""
         return str(uuid5(NAMESPACE_DNS, f"{self.tenant_id}.{account.casefold()}"))
@@ -99,6 +106,9 @@ class AuthorizationServer(FlaskAuthorizationServer):  # type: ignore[misc]
             return account
         others = (other for other in self.accounts if not same_account(other, account))
         return wrong.account or next(others, f"someone.else@{account.rpartition('@')[2]}")
+
+    def _audiences(self) -> list[str]:
+        return [self.token_endpoint, self.issuer]
 
     def _save_token(self, token: Mapping[str, Any], request: Any) -> None:
         if isinstance(request.refresh_token, Token):
@@ -120,6 +130,15 @@ class AuthorizationServer(FlaskAuthorizationServer):  # type: ignore[misc]
 
 class _DeviceAuthorizationEndpoint(rfc8628.DeviceAuthorizationEndpoint):  # type: ignore[misc]
     server: AuthorizationServer
+    CLIENT_AUTH_METHODS = CLIENT_AUTH_METHODS
+
+    def authenticate_client(self, request: Any) -> Client:
+        """Give a code to a client that has a certificate for its id alone, as Entra does: it proves itself later."""
+        client = self.server.registry.clients.get(request.payload.client_id)
+        if client and self.server.registry.has_certificate(client.client_id) and not _authenticates(request):
+            request.client = client
+            return client
+        return super().authenticate_client(request)  # type: ignore[no-any-return]
 
     @property
     def EXPIRES_IN(self) -> int:  # noqa: N802 - Authlib's name
@@ -141,6 +160,7 @@ class _DeviceAuthorizationEndpoint(rfc8628.DeviceAuthorizationEndpoint):  # type
 
 class _DeviceCodeGrant(rfc8628.DeviceCodeGrant):  # type: ignore[misc]
     server: AuthorizationServer
+    TOKEN_ENDPOINT_AUTH_METHODS = CLIENT_AUTH_METHODS
 
     def query_device_credential(self, device_code: str) -> DeviceCode:
         credential = self.server.registry.device_codes.get(device_code)
@@ -218,7 +238,7 @@ class _RefreshTokenGrant(grants.RefreshTokenGrant):  # type: ignore[misc]
 
 
 class _ClientCredentialsGrant(grants.ClientCredentialsGrant):  # type: ignore[misc]
-    TOKEN_ENDPOINT_AUTH_METHODS = ("client_secret_basic", "client_secret_post")
+    TOKEN_ENDPOINT_AUTH_METHODS = (METHOD, "client_secret_basic", "client_secret_post")
 
 
 class _RevocationEndpoint(rfc7009.RevocationEndpoint):  # type: ignore[misc]
@@ -310,6 +330,10 @@ class _IdTokenExtension(OpenIDToken):  # type: ignore[misc]
 
     def generate_user_info(self, user: str, scope: str) -> dict[str, Any]:
         return {"sub": self._server.subject(user), "preferred_username": user, "email": user}
+
+
+def _authenticates(request: Any) -> bool:
+    return "Authorization" in request.headers or not {"client_secret", "client_assertion"}.isdisjoint(request.form)
 
 
 def _find_token(registry: Registry, value: str) -> Token | None:

@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Self
 
+from cryptography import x509
 from flask import Flask, Response, jsonify, request
 from joserfc.jwk import KeySet
 
 from adapters.practice.authorization_server import SIGNING_ALGORITHM, AuthorizationServer
 from adapters.practice.ca import PracticeCA
+from adapters.practice.client_assertions import ALGORITHMS, METHOD, thumbprint
 from adapters.practice.http_server import HTTPSServer, NoAnswer
 from adapters.practice.misbehaviour import Misbehaviour, Misbehaviours
 from adapters.practice.provider_faults import (
@@ -26,7 +28,7 @@ from adapters.practice.provider_faults import (
     Spoil,
     fault,
 )
-from adapters.practice.registry import Client, RefreshBehaviour, Registry, Rules, same_account
+from adapters.practice.registry import Client, ClientCertificate, RefreshBehaviour, Registry, Rules, same_account
 from adapters.practice.sign_in_pages import SignInPages
 
 DEVICE_CODE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -55,9 +57,9 @@ class RequestRecord:
 class PracticeProvider:
     """An authorization server for one tenant, from `start` to `close`; a second `start` keeps port and memory.
 
-    `client_id` is a public client, `confidential_client_id` with `client_secret` a confidential one that may also
-    use client credentials; `mail_server_client_id` with its secret may introspect. `rules` may be changed while
-    it runs. `now` dates everything; a test gives its own.
+    `client_id` is a public client, `confidential_client_id` with `client_secret`, or a certificate that was registered,
+    a confidential one that may also use client credentials; `mail_server_client_id` with its secret may introspect.
+    `rules` may be changed while it runs. `now` dates everything; a test gives its own.
     """
 
     client_id = "practice-public-client"
@@ -149,6 +151,14 @@ class PracticeProvider:
     def subject(self, account: str) -> str:
         """Return the `sub` of an account's id_tokens."""
         return self._oauth.subject(account)
+
+    def register_certificate(self, pem: str) -> None:
+        """Let the confidential client authenticate with the RSA key of this certificate too, while it is valid."""
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        with self._registry.lock:
+            self._registry.certificates[thumbprint(certificate)] = ClientCertificate(
+                self.confidential_client_id, certificate
+            )
 
     # What it saw and issued
 
@@ -288,11 +298,11 @@ class PracticeProvider:
 
     def _metadata(self) -> Response:
         """Describe the provider (OpenID Connect Discovery section 3, RFC 8414, RFC 8628 section 4, RFC 9207)."""
-        client_auth_methods = ["none", "client_secret_basic", "client_secret_post"]
+        client_auth_methods = ["none", "client_secret_basic", "client_secret_post", METHOD]
         return jsonify(
             issuer=self.issuer,
             authorization_endpoint=f"{self.issuer}/oauth2/authorize",
-            token_endpoint=f"{self.issuer}/oauth2/token",
+            token_endpoint=self._oauth.token_endpoint,
             jwks_uri=f"{self.issuer}/discovery/keys",
             **{f"{name}_endpoint": self.issuer + path for name, path in _AUTHLIB_ENDPOINTS.items()},
             scopes_supported=["openid", "profile", "email", "offline_access"],
@@ -303,8 +313,10 @@ class PracticeProvider:
             subject_types_supported=["public"],
             id_token_signing_alg_values_supported=[SIGNING_ALGORITHM],
             token_endpoint_auth_methods_supported=client_auth_methods,
+            token_endpoint_auth_signing_alg_values_supported=ALGORITHMS,
             revocation_endpoint_auth_methods_supported=client_auth_methods,
-            introspection_endpoint_auth_methods_supported=client_auth_methods[1:],
+            revocation_endpoint_auth_signing_alg_values_supported=ALGORITHMS,
+            introspection_endpoint_auth_methods_supported=client_auth_methods[1:3],
             code_challenge_methods_supported=["S256"],
             authorization_response_iss_parameter_supported=True,
         )

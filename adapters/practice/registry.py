@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 from urllib.parse import urlsplit
 
+from cryptography import x509
+
 RefreshBehaviour = Literal["rotate", "grace", "static"]
 
 
@@ -65,8 +67,8 @@ class Client:
         return secrets.compare_digest(self.client_secret or "", client_secret)
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
-        """Demand the secret from a confidential client, at every endpoint."""
-        return method == "none" if self.client_secret is None else method.startswith("client_secret_")
+        """Demand that a confidential client authenticates, at every endpoint."""
+        return (method == "none") == (self.client_secret is None)
 
     def check_response_type(self, response_type: str) -> bool:
         """Allow the authorization code alone."""
@@ -75,6 +77,18 @@ class Client:
     def check_grant_type(self, grant_type: str) -> bool:
         """Tell if the client is registered for it."""
         return grant_type in self.grant_types
+
+
+@dataclass(frozen=True)
+class ClientCertificate:
+    """A certificate that a client may authenticate with, for as long as it is valid."""
+
+    client_id: str
+    certificate: x509.Certificate
+
+    def is_valid(self, now: datetime) -> bool:
+        """Tell if its time has come and is not over."""
+        return self.certificate.not_valid_before_utc <= now <= self.certificate.not_valid_after_utc
 
 
 @dataclass(frozen=True)
@@ -216,6 +230,8 @@ class Registry:
     rules: Rules
     now: Callable[[], datetime]
     clients: dict[str, Client] = field(default_factory=dict)
+    certificates: dict[str, ClientCertificate] = field(default_factory=dict)  # by x5t#S256 (RFC 7515 section 4.1.8)
+    spent_assertions: set[tuple[str, str]] = field(default_factory=set)  # client and `jti`
     device_codes: dict[str, DeviceCode] = field(default_factory=dict)
     authorization_codes: dict[str, AuthorizationCode] = field(default_factory=dict)
     access_tokens: dict[str, Token] = field(default_factory=dict)
@@ -271,6 +287,16 @@ class Registry:
         """Note that the token was used, where that uses it up."""
         if self.rules.refresh != "static" and token.spent_at is None:
             token.spent_at = self.now()
+
+    def has_certificate(self, client_id: str) -> bool:
+        """Tell if the client may authenticate by certificate."""
+        return any(one.client_id == client_id for one in self.certificates.values())
+
+    def spend_assertion(self, client_id: str, jti: str) -> bool:
+        """Note that a client assertion was used; False if it was before."""
+        spent = (client_id, jti) in self.spent_assertions
+        self.spent_assertions.add((client_id, jti))
+        return not spent
 
     def live_refresh_tokens(self, account: str) -> list[Token]:
         """Find the account's refresh tokens that can still be used."""

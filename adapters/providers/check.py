@@ -197,18 +197,18 @@ class _Look:
         name, setting = "discovery", "issuer" if self._settings.issuer or self._settings.kind == "google" else "tenant"
         remedy = f"correct {setting} of [providers.{self._settings.name}]"
         try:
-            response = self._http.get(self.authority.rstrip("/") + WELL_KNOWN)
+            reply = self._http.get(self.authority.rstrip("/") + WELL_KNOWN)
         except NoReply as trouble:
             clock = CheckItem("clock", "not checked", "no reply to compare with")
             return [CheckItem(name, "failed", str(trouble), self._let_through()), clock], {}
-        clock = _skew(response.headers.get("Date"), self._clock.now())
-        document = json_object(response.content) or {}
+        clock = _skew(dict(reply.headers).get("Date"), self._clock.now())
+        document = json_object(reply.body) or {}
         error, issuer = read_error(document, self._overrides), document.get("issuer")
-        if response.status_code >= 500 or response.status_code in {408, 429}:
-            item = CheckItem(name, "failed", f"HTTP {response.status_code}", "the provider is in trouble: try again")
-        elif response.status_code != 200:
+        if reply.status >= 500 or reply.status in {408, 429}:
+            item = CheckItem(name, "failed", f"HTTP {reply.status}", "the provider is in trouble: try again")
+        elif reply.status != 200:
             code = f" ({error.code})" if error else ""
-            item = CheckItem(name, "failed", f"no such authority: HTTP {response.status_code}{code}", remedy)
+            item = CheckItem(name, "failed", f"no such authority: HTTP {reply.status}{code}", remedy)
         elif not document:
             item = CheckItem(name, "failed", "what answers is no JSON document", "look for a proxy or portal between")
         elif not (isinstance(issuer, str) and self._is_issuer(issuer)):

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import requests
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from adapters.providers.errors import read_error
 from adapters.providers.http_client import HttpClient, NoReply, json_object
+from domain.ports import Reply
 
 T = TypeVar("T")
 WELL_KNOWN = "/.well-known/openid-configuration"
@@ -51,6 +51,7 @@ class Discovery:
         self._url = authority.rstrip("/") + WELL_KNOWN  # an issuer may end in a slash (Discovery section 4.1)
         self._setting = setting
         self._is_issuer = is_issuer
+        self._read: dict[str, tuple[Reply, Any]] = {}
 
     def metadata(self) -> Metadata:
         """Read the discovery document, which must come from the issuer asked for (Discovery section 4.3).
@@ -70,22 +71,28 @@ class Discovery:
         """
         return self._believed(self.metadata().jwks_uri, _read_keys, newest=newest)
 
-    def _believed(self, url: str, read: Callable[[requests.Response], T], *, newest: bool = False) -> T:
-        response = self._http.get(url, newest=newest)
-        try:
-            return read(response)
-        except (NoReply, WrongAuthority):
-            # A captive portal's page is not to be remembered for an hour.
-            self._http.forget(url)
-            raise
+    def _believed(self, url: str, read: Callable[[Reply], T], *, newest: bool = False) -> T:
+        """What a document says; as long as it is the same one it is not read again."""
+        reply = self._http.get(url, newest=newest)
+        known, value = self._read.get(url, (None, None))
+        if known is not reply:
+            try:
+                value = read(reply)
+            except (NoReply, WrongAuthority):
+                # A captive portal's page is not to be remembered for an hour.
+                self._http.forget(url)
+                raise
+            self._read[url] = reply, value
+        said: T = value
+        return said
 
-    def _read_metadata(self, response: requests.Response) -> Metadata:
-        document = json_object(response.content)
-        if 400 <= response.status_code < 500 and response.status_code not in {408, 429}:
+    def _read_metadata(self, reply: Reply) -> Metadata:
+        document = json_object(reply.body)
+        if 400 <= reply.status < 500 and reply.status not in {408, 429}:
             error = read_error(document or {})
-            raise WrongAuthority(error.code if error else f"HTTP {response.status_code}", self._setting)
-        if response.status_code != 200 or document is None:
-            raise NoReply(f"no discovery document (HTTP {response.status_code})")
+            raise WrongAuthority(error.code if error else f"HTTP {reply.status}", self._setting)
+        if reply.status != 200 or document is None:
+            raise NoReply(f"no discovery document (HTTP {reply.status})")
         issuer = document.get("issuer")
         if not (isinstance(issuer, str) and self._is_issuer(issuer)):
             raise WrongAuthority("another issuer", self._setting)
@@ -105,10 +112,10 @@ class Discovery:
         )
 
 
-def _read_keys(response: requests.Response) -> KeySet:
-    document = json_object(response.content)
-    if response.status_code != 200 or document is None:
-        raise NoReply(f"no keys (HTTP {response.status_code})")
+def _read_keys(reply: Reply) -> KeySet:
+    document = json_object(reply.body)
+    if reply.status != 200 or document is None:
+        raise NoReply(f"no keys (HTTP {reply.status})")
     try:
         return KeySet.import_key_set({"keys": document["keys"]})
     except (JoseError, KeyError, TypeError, ValueError):

@@ -91,7 +91,7 @@ OAUTH_ERRORS: Mapping[str, Rule] = MappingProxyType(
         "consent_required": _dead(Reason.CONSENT_REQUIRED),
         "admin_policy_enforced": _dead(Reason.CONSENT_REQUIRED),
         "org_internal": _dead(Reason.CONSENT_REQUIRED),
-        "invalid_client": _client("client_id or client_secret_file"),
+        "invalid_client": _client("client_id, client_secret_file or certificate_file"),
         "unauthorized_client": _client("client_id"),
         "unsupported_grant_type": _configuration("client_id"),
         "unsupported_response_type": _configuration("client_id"),
@@ -149,7 +149,7 @@ CLASSES: Mapping[str, Rule] = MappingProxyType(
         "needs_admin_policy": _dead(Reason.POLICY),
         "needs_admin_consent": _dead(Reason.CONSENT_REQUIRED),
         "account_not_available": _dead(Reason.ACCOUNT_NOT_AVAILABLE),
-        "client_registration": _client("client_id or client_secret_file"),
+        "client_registration": _client("client_id, client_secret_file or certificate_file"),
         "configuration": _configuration(None),
     }
 )

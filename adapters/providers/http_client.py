@@ -63,16 +63,24 @@ class HttpClient:
         self.documents = _Documents(clock)
         self._proxy = proxy
 
-    def get(self, url: str, *, newest: bool = False) -> requests.Response:
+    def get(self, url: str, *, newest: bool = False) -> Reply:
         """Fetch a public document, from memory if it is less than an hour old and `newest` is not asked for.
+
+        What is in memory is the same object each time.
 
         Raises:
             NoReply: no answer.
         """
         if newest:
             self.forget(url)
+        remembered = self.documents.find(url)
+        if remembered is not None:
+            return remembered
         with self.session() as session:
-            return session.get(url)
+            response = session.get(url)
+        return self.documents.find(url) or Reply(
+            response.status_code, tuple(response.headers.items()), response.content, self.clock.now()
+        )
 
     def forget(self, url: str) -> None:
         """Fetch this document anew next time."""

@@ -64,7 +64,10 @@ def test_a_refresh_token_nobody_asked_for_is_not_kept(app: Provider, practice: P
         ({"mode": "no_access_token"}, InDoubt("a reply without an access token")),
         ({"mode": "answer_lost"}, Transient("the connection failed")),
         ({"mode": "error", "error": "something_new"}, Transient("something_new", is_known=False)),
-        ({"mode": "invalid_client", "status": 401}, ClientFault("invalid_client", "client_id or client_secret_file")),
+        (
+            {"mode": "invalid_client", "status": 401},
+            ClientFault("invalid_client", "client_id, client_secret_file or certificate_file"),
+        ),
         ({"mode": "unauthorized_client"}, ClientFault("unauthorized_client", "client_id")),
         ({"mode": "unauthorized_client", "error_codes": (700016,)}, ClientFault("AADSTS700016", "client_id")),
         ({"mode": "invalid_scope", "error_codes": (70011,)}, ClientFault("AADSTS70011", "scopes")),

@@ -325,7 +325,10 @@ MISBEHAVIOURS: list[tuple[dict[str, Any], AcquisitionOutcome]] = [
     ({"mode": "slow_down"}, Transient("slow_down")),
     ({"mode": "error", "error": "something_new"}, Transient("something_new", is_known=False)),
     ({"mode": "error", "error": "something_new", "status": 200}, InDoubt("an error with HTTP 200: something_new")),
-    ({"mode": "invalid_client", "status": 401}, ClientFault("invalid_client", "client_id or client_secret_file")),
+    (
+        {"mode": "invalid_client", "status": 401},
+        ClientFault("invalid_client", "client_id, client_secret_file or certificate_file"),
+    ),
 ]
 
 

@@ -551,7 +551,7 @@ def test_the_clients_own_certificate_is_followed_to_its_end(
 ) -> None:
     pem = own_certificate(datetime.now(UTC) + timedelta(days=days, hours=1))
     report = check_provider(replace(settings, certificates=(pem,)), SystemClock())
-    assert item(report, "certificate 1").state == "failed", "the practice provider takes none"
+    assert item(report, "certificate 1").state == "failed", "nobody registered it"
     found = item(report, "certificate 1 expiry")
     assert found.state == state
     assert (found.remedy is None) == (state == "ok")

@@ -34,7 +34,7 @@ from domain.secret import Secret
 pytestmark = pytest.mark.filterwarnings("ignore:response_mode='form_post' is recommended")
 
 SCANNER = "scan@contoso.com"
-REFUSED = ClientFault("invalid_client", "client_id or client_secret_file")
+REFUSED = ClientFault("invalid_client", "client_id, client_secret_file or certificate_file")
 
 
 @pytest.fixture

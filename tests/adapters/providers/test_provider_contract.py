@@ -276,8 +276,14 @@ def test_a_provider_that_is_not_there_is_unreachable(build: Callable[..., Provid
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"client_id": "unknown"}, r"\(invalid_client\): correct its client_id or client_secret_file"),
-        ({"client_secret": Secret("wrong")}, r"\(invalid_client\): correct its client_id or client_secret_file"),
+        (
+            {"client_id": "unknown"},
+            r"\(invalid_client\): correct its client_id, client_secret_file or certificate_file",
+        ),
+        (
+            {"client_secret": Secret("wrong")},
+            r"\(invalid_client\): correct its client_id, client_secret_file or certificate_file",
+        ),
     ],
 )
 def test_a_client_that_is_refused_names_the_setting_to_correct(
@@ -380,7 +386,7 @@ def test_a_disabled_account_is_not_available(public: Conversation) -> None:
 
 def test_a_wrong_secret_is_not_the_tokens_fault(build: Callable[..., Provider], practice: PracticeProvider) -> None:
     provider = build(client_id=practice.confidential_client_id, client_secret=Secret("wrong"))
-    fault = ClientFault("invalid_client", "client_id or client_secret_file")
+    fault = ClientFault("invalid_client", "client_id, client_secret_file or certificate_file")
     assert provider.refresh(credential(), KeptReply(), NOON) == fault
 
 
@@ -397,7 +403,10 @@ MISBEHAVIOURS = [
     ({"mode": "hang", "seconds": 0}, Transient("the connection failed")),
     ({"mode": "answer_lost"}, Transient("the connection failed")),
     ({"mode": "error", "error": "something_new"}, Transient("something_new", is_known=False)),
-    ({"mode": "invalid_client", "status": 401}, ClientFault("invalid_client", "client_id or client_secret_file")),
+    (
+        {"mode": "invalid_client", "status": 401},
+        ClientFault("invalid_client", "client_id, client_secret_file or certificate_file"),
+    ),
 ]
 
 

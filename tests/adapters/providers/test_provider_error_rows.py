@@ -115,7 +115,7 @@ row(
     reason=Reason.CONSENT_REQUIRED,
 )
 row(dead, *entra("invalid_grant", 50105, 50034, 50057, 50053, 50055, 50144), reason=Reason.ACCOUNT_NOT_AVAILABLE)
-row(client, "invalid_client", setting="client_id or client_secret_file")
+row(client, "invalid_client", setting="client_id, client_secret_file or certificate_file")
 row(client, "unauthorized_client", setting="client_id")
 row(client, *entra("invalid_client", 7000215, 7000222, 70002, 700027, 7000218), setting=SECRET)
 row(configuration, ("invalid_client", 700025), setting=SECRET)
@@ -195,7 +195,7 @@ OVERRIDDEN: list[tuple[str, tuple[object, object, object]]] = [
     ("needs_admin_policy", dead("CODE", Reason.POLICY)),
     ("needs_admin_consent", dead("CODE", Reason.CONSENT_REQUIRED)),
     ("account_not_available", dead("CODE", Reason.ACCOUNT_NOT_AVAILABLE)),
-    ("client_registration", client("CODE", "client_id or client_secret_file")),
+    ("client_registration", client("CODE", "client_id, client_secret_file or certificate_file")),
     ("configuration", configuration("CODE", None)),
 ]
 

@@ -130,7 +130,7 @@ def test_a_loop_that_entra_detects_is_left_alone_for_minutes_even_without_retry_
 
 
 CLIENT = [
-    ("invalid_client", (), "client_id or client_secret_file"),
+    ("invalid_client", (), "client_id, client_secret_file or certificate_file"),
     ("unauthorized_client", (), "client_id"),
     *[("invalid_client", (number,), "client_secret_file") for number in (7000215, 7000222, 70002, 700027, 7000218)],
 ]

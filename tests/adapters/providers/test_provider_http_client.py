@@ -167,7 +167,7 @@ def test_a_redirect_is_a_reply_and_not_followed(practice: PracticeProvider, clie
     practice.misbehave("garbage", status=status, body="", headers={"Location": elsewhere}, endpoint="discovery")
     practice.misbehave("garbage", status=status, body="", headers={"Location": elsewhere})
     before = len(practice.requests)
-    assert client.get(f"{practice.issuer}/.well-known/openid-configuration").status_code == status
+    assert client.get(f"{practice.issuer}/.well-known/openid-configuration").status == status
     assert client.post(lambda session: session.post(f"{practice.issuer}/oauth2/token", data=FORM)).status == status
     assert len(practice.requests) == before + 2
 
@@ -200,7 +200,7 @@ def test_a_ca_bundle_in_the_environment_neither_replaces_nor_joins_ours(
     stranger = PracticeCA.create(tmp_path / "stranger")
     url = f"{practice.issuer}/.well-known/openid-configuration"
     monkeypatch.setenv(variable, str(stranger.ca_file))
-    assert HttpClient(SystemClock(), ca_file=practice.ca_file).get(url).status_code == 200
+    assert HttpClient(SystemClock(), ca_file=practice.ca_file).get(url).status == 200
     monkeypatch.setenv(variable, str(practice.ca_file))
     with pytest.raises(NoReply, match="TLS failed"):
         HttpClient(SystemClock(), ca_file=stranger.ca_file).get(url)

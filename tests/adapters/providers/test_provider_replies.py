@@ -315,7 +315,7 @@ def test_no_device_code_for_now_means_try_again(changes: dict[str, object]) -> N
 @pytest.mark.parametrize(
     ("error", "number", "message"),
     [
-        ("invalid_client", None, "invalid_client): correct its client_id or client_secret_file"),
+        ("invalid_client", None, "invalid_client): correct its client_id, client_secret_file or certificate_file"),
         ("unauthorized_client", 700016, "AADSTS700016): correct its client_id"),
         ("invalid_request", 90002, "AADSTS90002): correct its tenant"),
         ("invalid_scope", None, "invalid_scope): correct its scopes"),
@@ -333,5 +333,5 @@ def test_a_refusal_to_give_a_device_code_names_the_setting(error: str, number: i
 
 def test_a_client_fault_during_an_attempt_is_not_the_attempts() -> None:
     assert polled(reply_of('{"error": "invalid_client"}', 401)) == ClientFault(
-        "invalid_client", "client_id or client_secret_file"
+        "invalid_client", "client_id, client_secret_file or certificate_file"
     )
