@@ -391,7 +391,9 @@ class ModelProvider(FakeProvider):
         return super().redeem_device_code(pending, exchange, now)
 
     def revoke(self, credential: Credential) -> bool:
-        assert credential.refresh_token
+        if credential.refresh_token is None:
+            # What is left of it is an access token, which ends by itself.
+            return False
         grant = self._grants[credential.refresh_token.reveal()]
         if in_use := self.in_use(grant.account):
             self._world.wrong.append(f"a grant of {grant.account} was revoked while {in_use} have one")
