@@ -612,6 +612,11 @@ class TokenModel(RuleBasedStateMachine):
 
     @rule(minutes=st.sampled_from([1, 11, 16, 55, 61]))
     def time_passes(self, minutes: int) -> None:
+        if minutes * 60 >= STALE_AFTER_SECONDS:
+            # Nobody runs for so long without its worker having looked what is left to do.
+            for host in HOSTS:
+                if self.world.running[host]:
+                    self._recover(host, SERVICE)
         self.clock.step(minutes=minutes)
         self.world.seconds += minutes * 60
 
