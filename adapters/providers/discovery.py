@@ -74,17 +74,18 @@ class Discovery:
     def _believed(self, url: str, read: Callable[[Reply], T], *, newest: bool = False) -> T:
         """What a document says; as long as it is the same one it is not read again."""
         reply = self._http.get(url, newest=newest)
-        known, value = self._read.get(url, (None, None))
-        if known is not reply:
-            try:
-                value = read(reply)
-            except (NoReply, WrongAuthority):
-                # A captive portal's page is not to be remembered for an hour.
-                self._http.forget(url)
-                raise
-            self._read[url] = reply, value
-        said: T = value
-        return said
+        remembered = self._read.get(url)
+        if remembered and remembered[0] is reply:
+            known: T = remembered[1]
+            return known
+        try:
+            value = read(reply)
+        except (NoReply, WrongAuthority):
+            # A captive portal's page is not to be remembered for an hour.
+            self._http.forget(url)
+            raise
+        self._read[url] = reply, value
+        return value
 
     def _read_metadata(self, reply: Reply) -> Metadata:
         document = json_object(reply.body)
