@@ -318,9 +318,10 @@ class Exchanges:
             case ClientFault():
                 self.alarm(work.token_id, "client_registration", outcome.code)
                 self._escrow.clear(slot)
+                setting = outcome.setting or "client_id, client_secret_file or certificate_file"
                 raise Unreachable(
                     f"the provider refuses our client registration ({outcome.code}): "
-                    f"correct {outcome.setting or 'client_id, client_secret_file or certificate_file'}; the token is unchanged"
+                    f"correct {setting}; the token is unchanged"
                 )
             case InDoubt():
                 self.alarm(work.token_id, "reply_in_doubt", outcome.why)
