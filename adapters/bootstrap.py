@@ -18,25 +18,35 @@ from adapters.providers import ProviderSettings, build_provider
 from domain.errors import Refused, StoreRefused, Unreachable
 from domain.ports import Clock, MailServer, Provider
 from domain.secret import Secret
+from infrastructure.administrators import Administrators
+from infrastructure.apply import Applier
 from infrastructure.attention import Attention
 from infrastructure.audit import Audit
 from infrastructure.claims import Claims
+from infrastructure.clients import Clients
 from infrastructure.clock import SystemClock
 from infrastructure.config import Config, ProviderTable, load_config, write_config
 from infrastructure.escrow import Escrow
+from infrastructure.fleet import Fleet
+from infrastructure.hand_outs import HandOuts
 from infrastructure.locate import FILE_NAME
 from infrastructure.log import EventLog
 from infrastructure.mail_service import MailService
 from infrastructure.notices import Channel, Notifier
+from infrastructure.one_time import BegunSignIns
 from infrastructure.opening import create_store, has_store, open_store, read_meta
+from infrastructure.passwords import PasswordHasher
 from infrastructure.redaction import configure_logging
+from infrastructure.relay_users import RelayUsers
 from infrastructure.renewals import RenewalWorker
 from infrastructure.rows import PROJECTION_VERSION
 from infrastructure.sealing import Sealer, create_key_file, read_key
+from infrastructure.sessions import Sessions
 from infrastructure.settings_service import SettingsService
 from infrastructure.sqlite import SqliteStore
 from infrastructure.status import SettingStatus, read_statuses
 from infrastructure.store import Store
+from infrastructure.timeline import Timeline
 from infrastructure.token_service import TokenService
 from infrastructure.vault import Vault
 from infrastructure.worker import Worker
@@ -67,6 +77,15 @@ class Service:
     worker: Worker
     renewals: RenewalWorker
     notifier: Notifier
+    relay_users: RelayUsers
+    fleet: Fleet
+    timeline: Timeline
+    applier: Applier
+    administrators: Administrators
+    sessions: Sessions
+    begun_sign_ins: BegunSignIns
+    clients: Clients
+    hand_outs: HandOuts
     events: EventLog
 
 
@@ -140,9 +159,10 @@ def open_service(
                 name: build_provider(provider_settings(config, name, table), clock)
                 for name, table in config.providers.items()
             }
+        vault = Vault(sealer, store_id)
         tokens = TokenService(
             events,
-            Vault(sealer, store_id),
+            vault,
             Escrow(config.path(config.store.escrow), sealer, store_id),
             Claims(events.store, str(config.path(config.store.escrow).resolve())),
             providers,
@@ -153,10 +173,11 @@ def open_service(
         replies = tokens.recover()
         if replies:
             log.warning("replies_recovered", replies=replies)
-        mail = MailService(tokens, server, clock)
+        mail = MailService(tokens, server, clock, config.send.profile)
         limits = {name: table.limits for name, table in config.providers.items()}
         secrets_end = {name: table.client_secret_expires_at for name, table in config.providers.items()}
-        attention = Attention(tokens, clock, limits, secrets_end)
+        attention, audit = Attention(tokens, clock, limits, secrets_end), Audit(events)
+        passwords, sessions = PasswordHasher(), Sessions(events.store, clock)
         yield Service(
             config,
             clock,
@@ -164,10 +185,19 @@ def open_service(
             tokens,
             attention,
             mail,
-            Audit(events),
+            audit,
             Worker(tokens),
             RenewalWorker(events, tokens, clock, limits),
             Notifier(events.store, clock, attention, _channels(config, mail)),
+            RelayUsers(events, vault, tokens, clock, passwords),
+            Fleet(events.store, clock, attention, audit),
+            Timeline(events),
+            Applier(events, tokens, clock, list(providers)),
+            Administrators(events, vault, clock, passwords, sessions),
+            sessions,
+            BegunSignIns(events.store, vault, clock),
+            Clients(events, vault, clock),
+            HandOuts(events, tokens, clock),
             events,
         )
 

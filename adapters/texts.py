@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from domain.outcomes import Reason
+from domain.outcomes import Fault, Reason
 
 # Keys that are no `Reason` are text: the modules they come from take longer to import than most commands to run.
 _REASONS: Mapping[str, str] = MappingProxyType(
@@ -56,8 +56,8 @@ _ALARMS: Mapping[str, str] = MappingProxyType(
             " and get it again."
         ),
         "client_registration": (
-            "The provider refuses our client registration, not the token: correct client_id or client_secret_file"
-            " of the provider in the configuration."
+            "The provider refuses our client registration, not the token: correct client_id, client_secret_file or"
+            " certificate_file of the provider in the configuration."
         ),
         "reply_in_doubt": (
             "A reply of the provider made no sense; it is kept and the token is unchanged: look at the service's log,"
@@ -82,6 +82,20 @@ _ALARMS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+FAULTS: Mapping[str, str] = MappingProxyType(
+    {
+        Fault.NETWORK: "the network",
+        Fault.CERTIFICATE: "the mail server's certificate",
+        Fault.CONFIGURATION: "our configuration",
+        Fault.TOKEN: "the token",
+        Fault.MAILBOX: "a setting of the mailbox or its tenant",
+        Fault.PERMISSION: "what the account is permitted",
+        Fault.SENDER: "the From address",
+        Fault.SERVER: "the mail server",
+    }
+)
+"""Whose fault it is that a mail server did not do what was asked."""
+
 EVENTS: Mapping[str, str] = MappingProxyType(
     {
         "Machine.Created": "machine {name} added, catalogue {catalogue}",
@@ -97,6 +111,23 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "SmtpGroup.ProfileLinked": "{member} joined",
         "SmtpGroup.ProfileUnlinked": "{member} left",
         "SmtpGroup.Dissolved": "dissolved: its last setting left",
+        "RelayUser.Created": "relay user {name} added",
+        "RelayUser.Mapped": "{protocol} mail goes through {member}",
+        "RelayUser.Unmapped": "no {protocol} mail any more",
+        "RelayUser.NetworksChanged": "let in without a sign-in from {networks}",
+        "RelayUser.PasswordChanged": "new password",
+        "RelayUser.Removed": "relay user removed",
+        "Administrator.Created": "administrator {name} added: {roles}",
+        "Administrator.RolesChanged": "is {roles} now",
+        "Administrator.PasswordChanged": "new password",
+        "Administrator.Removed": "administrator removed",
+        "Client.Created": "client {name} added",
+        "Client.KeyIssued": "new key {key_id}, good until {expires_at}",
+        "Client.Granted": "may read the access token of {member}",
+        "Client.Revoked": "may not read the access token of {member} any more",
+        "Client.Removed": "client removed with its key",
+        "Reader.Created": "access token handed out through {profile}, for the first time",
+        "Reader.HandedOut": "access token handed out through {profile}, after it was renewed",
         "Token.Created": "token added: Not Retrieved",
         "Token.AuthorizationRequested": (
             "sign-in begun for {account} at {provider}, through {profile}, flow {flow}, until {expires_at}"
@@ -142,6 +173,14 @@ def names_in(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         match f"{record['aggregate']}.{record['event']}":
             case "Machine.Created":
                 names[record["id"]] = facts["name"]
+            case "RelayUser.Created":
+                names[record["id"]] = f"relay user {facts['name']}"
+            case "Administrator.Created":
+                names[record["id"]] = f"administrator {facts['name']}"
+            case "Client.Created":
+                names[record["id"]] = f"client {facts['name']}"
+            case "Reader.Created":
+                names[record["id"]] = facts["profile"]
             case "SmtpGroup.Created":
                 names[record["id"]] = names[facts["token_id"]] = f"SMTP group {facts['name']}"
             case "Profile.Created":
@@ -158,7 +197,40 @@ def event_text(record: Mapping[str, Any], names: Mapping[str, str]) -> str:
         f"{field} {value}" if value is not None else f"{field} cleared"
         for field, value in facts.get("changes", {}).items()
     )
+    facts["networks"] = ", ".join(facts.get("networks", ())) or "nowhere"
+    facts["roles"] = ", ".join(facts.get("roles", ()))
     facts["why"] = why(facts)
-    facts["expires_at"] = f"{facts.get('expires_at', '')[:16].replace('T', ' ')} UTC"
+    until = facts.get("expires_at")
+    facts["expires_at"] = f"{until[:16].replace('T', ' ')} UTC" if until else "it is revoked"
     text = EVENTS.get(f"{record['aggregate']}.{record['event']}")
     return text.format_map(facts) if text else str(record["event"])
+
+
+_CHANGES: Mapping[str, str] = MappingProxyType(
+    {
+        "delete token": "- delete the token of {profile}{also}",
+        "remove profile": "- setting {profile}",
+        "remove machine": "- machine {machine}",
+        "add machine": "+ machine {machine}, catalogue {catalogue}",
+        "add profile": "+ setting {profile}",
+        "set fields": "~ {profile}: {fields}",
+        "unlink": "~ {profile}: out of the group {group}, with a token of its own, Not Retrieved",
+        "link": "~ {profile}: into the group {group}",
+        "grant": "+ {client} may read the token of {profile}",
+        "revoke": "- {client} may not read the token of {profile} any more",
+    }
+)
+
+
+def change_text(change: Mapping[str, Any]) -> str:
+    """What a change of a plan would do, from its JSON; begins with + for more, - for less and ~ for otherwise."""
+    others = [name for name in change.get("profiles") or () if name != change["profile"]]
+    before, after = change.get("before") or {}, change.get("after") or {}
+    fields = (f"{field} {before[field] or '(empty)'} -> {text or '(empty)'}" for field, text in after.items())
+    facts = {
+        **change,
+        "also": f", which {', '.join(others)} lose too" if others else "",
+        "fields": ", ".join(fields),
+    }
+    text = _CHANGES.get(change["change"])
+    return text.format_map(facts) if text else str(change["change"])

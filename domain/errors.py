@@ -61,6 +61,10 @@ class Conflict(MailtokenError):
     """Somebody else changed the same thing first: load it again and decide again."""
 
 
+class Outdated(Conflict):
+    """It is not as the caller saw it any more, and they asked to go on only if it is: nothing was changed."""
+
+
 class VaultDamaged(MailtokenError):
     """A sealed row is missing, was swapped or does not open: that token is quarantined and nothing else."""
 

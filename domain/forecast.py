@@ -11,7 +11,7 @@ from domain.renewal import GrantLimits
 from domain.token import Generation, TokenState
 
 # A month, or the last fifth of what there was if that is less: a grant of thirty minutes is not about to end all day.
-_SOON, _LAST_PART = timedelta(days=30), 0.2
+SOON, _LAST_PART = timedelta(days=30), 0.2
 
 
 class Cause(StrEnum):
@@ -33,7 +33,12 @@ class Ending:
     def is_near(self, now: datetime) -> bool:
         """Whether a person should act now."""
         left = self.at - now
-        return left < (min(_SOON, (self.at - self.begin) * _LAST_PART) if self.begin else _SOON)
+        return left < (min(SOON, (self.at - self.begin) * _LAST_PART) if self.begin else SOON)
+
+
+def used_since(inactivity: timedelta, now: datetime) -> datetime:
+    """A grant that was used after this instant is not near its end by inactivity."""
+    return now - inactivity * (1 - _LAST_PART)
 
 
 def forecast(state: TokenState, limits: GrantLimits, client_secret_expires_at: datetime | None) -> Ending | None:

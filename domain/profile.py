@@ -171,6 +171,19 @@ def read_settings(protocol: Protocol, texts: Mapping[str, str]) -> dict[str, Any
     return values
 
 
+def changed_fields(protocol: Protocol, settings: Settings, texts: Mapping[str, str]) -> dict[str, Any]:
+    """What `texts` would change in the `settings` of this protocol, checked; empty if nothing.
+
+    Raises:
+        InvalidValue: names the field and what is accepted.
+    """
+    values = read_settings(protocol, texts)
+    after = replace(settings, **values)
+    if after.tls == "none" and not (after.server and is_loopback(after.server)):
+        raise InvalidValue("tls", "'none' is accepted only towards a loopback server; use starttls or implicit")
+    return {field: value for field, value in values.items() if value != getattr(settings, field)}
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileState:
     """What the events of a profile add up to. `token_id` is the token it uses, `group_id` its SMTP group."""
@@ -351,11 +364,7 @@ class Profile(Aggregate):
         Raises:
             InvalidValue: names the field and what is accepted.
         """
-        values = read_settings(self.state.protocol, texts)
-        after = replace(self.state.settings, **values)
-        if after.tls == "none" and not (after.server and is_loopback(after.server)):
-            raise InvalidValue("tls", "'none' is accepted only towards a loopback server; use starttls or implicit")
-        return {field: value for field, value in values.items() if value != getattr(self.state.settings, field)}
+        return changed_fields(self.state.protocol, self.state.settings, texts)
 
     def configure(self, changes: Mapping[str, Any], *, by: str, now: datetime) -> None:
         """Take checked `changes`."""

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from eventsourcing.domain import Aggregate
 
+from domain.errors import about
 from domain.machine import valid_name
 from domain.profile import Profile
 from domain.token import Token
@@ -113,6 +114,19 @@ class SmtpGroup(Aggregate):
         self.trigger_event(self.ProfileUnlinked, profile_id=profile_id, by=by, timestamp=now)
         if not self.state.members:
             self.trigger_event(self.Dissolved, by=by, timestamp=now)
+
+
+def leave(profile: Profile, group: SmtpGroup | None, token: Token, *, by: str, now: datetime) -> None:
+    """Let a profile go from its group and its token; a token whose last profile leaves is retired.
+
+    Raises:
+        Refused: it is the last one, and the token is held or under way.
+    """
+    if group:
+        group.unlink(profile.id, by=by, now=now)
+    if group is None or group.state.dissolved:
+        with about(profile.state.name):
+            token.retire(by=by, now=now)
 
 
 def update_in_concert(event: Token.Event, linked: Sequence[Profile]) -> Sequence[Profile]:

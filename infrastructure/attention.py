@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +12,9 @@ from domain.forecast import Cause, Ending, forecast
 from domain.lifecycle import Held
 from domain.ports import Clock
 from domain.renewal import GrantLimits
+from domain.token import TokenState
 from infrastructure.clock import instant_text
-from infrastructure.status import SettingStatus
+from infrastructure.status import SettingStatus, attention_of
 from infrastructure.token_service import TokenService
 
 VAULT_DAMAGED = "vault_damaged"
@@ -55,24 +56,53 @@ class Attention:
         self._limits = limits
         self._client_secrets_expire_at = client_secrets_expire_at
 
-    def statuses(self) -> list[Attended]:
-        """Every setting now."""
-        statuses = self._tokens.statuses()
-        # One look at the alarms and the clock for all: settings that share a token must not disagree.
-        alarms, now = dict(self._tokens.alarms), self._clock.now()
-        return [self._of(status, alarms, now) for status in statuses]
+    def statuses(self, after: str = "", limit: int | None = None) -> list[Attended]:
+        """Every setting now, or the next `limit` behind a name."""
+        return self.of_all(self._tokens.statuses(after, limit))
 
     def of(self, status: SettingStatus) -> Attended:
         """What this status wants."""
         return self._of(status, self._tokens.alarms, self._clock.now())
 
-    def _of(self, status: SettingStatus, alarms: Mapping[UUID, str], now: datetime) -> Attended:
-        ending = self._ending(status)
-        near = ending.cause if ending and ending.is_near(now) else None
-        code = status.attention or alarms.get(status.profile.token_id) or near
-        return Attended(status, ending, str(code) if code else None)
+    def of_all(self, statuses: Iterable[SettingStatus]) -> list[Attended]:
+        """What these statuses of one snapshot want."""
+        # One look at the alarms and the clock for all: settings that share a token must not disagree.
+        alarms, now = dict(self._tokens.alarms), self._clock.now()
+        return [self._of(status, alarms, now) for status in statuses]
 
-    def _ending(self, status: SettingStatus) -> Ending | None:
-        provider = status.token.provider or ""
+    def of_token(self, id: UUID, token: TokenState) -> str | None:
+        """The code for what wants attention about this token."""
+        return self._code(id, token, self._tokens.alarms, self.ending(token), self._clock.now())
+
+    def now(self) -> datetime:
+        """The instant as of which things are looked at."""
+        return self._clock.now()
+
+    def alarms(self) -> list[UUID]:
+        """The tokens that this run has an alarm about."""
+        return list(self._tokens.alarms)
+
+    def inactivity(self) -> Iterator[tuple[str, timedelta]]:
+        """By provider, how long a grant lasts that is not used."""
+        return ((name, limits.inactivity) for name, limits in self._limits.items() if limits.inactivity)
+
+    def client_secrets_end_by(self, instant: datetime) -> list[str]:
+        """The providers whose client secret expires by then."""
+        return [name for name, ends in self._client_secrets_expire_at.items() if ends and ends <= instant]
+
+    def _of(self, status: SettingStatus, alarms: Mapping[UUID, str], now: datetime) -> Attended:
+        ending = self.ending(status.token)
+        return Attended(status, ending, self._code(status.profile.token_id, status.token, alarms, ending, now))
+
+    def _code(
+        self, id: UUID, token: TokenState, alarms: Mapping[UUID, str], ending: Ending | None, now: datetime
+    ) -> str | None:
+        near = ending.cause if ending and ending.is_near(now) else None
+        code = attention_of(token) or alarms.get(id) or near
+        return str(code) if code else None
+
+    def ending(self, token: TokenState) -> Ending | None:
+        """What will end this token first, and when."""
+        provider = token.provider or ""
         limits = self._limits.get(provider, GrantLimits())
-        return forecast(status.token, limits, self._client_secrets_expire_at.get(provider))
+        return forecast(token, limits, self._client_secrets_expire_at.get(provider))

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
+from domain.administrator import AdministratorState
+from domain.client import ClientState
 from domain.profile import ProfileState
+from domain.reader import ReaderState
+from domain.relay_user import RelayUserState
 from domain.smtp_group import SmtpGroupState
 from domain.token import TokenState
 from infrastructure.clock import instant_text
@@ -20,7 +25,7 @@ from infrastructure.log import EventLog, Fold, LoggedEvent
 from infrastructure.rows import PROJECTION_VERSION, VIEWS, Row, write_statements
 from infrastructure.status import SettingStatus, fold_statuses
 from infrastructure.store import GENESIS, Query, link_hash
-from infrastructure.vault import CREDENTIAL, PENDING
+from infrastructure.vault import CLIENT_KEY, CREDENTIAL, PASSWORD, PENDING, SIGN_IN_PASSWORD
 
 Progress = Callable[[int], None]
 _PROGRESS_EVERY = 5000
@@ -70,10 +75,14 @@ class Audit:
     def __init__(self, log: EventLog) -> None:
         self._log = log
 
-    def records(self, profile: str | None = None) -> list[Record]:
-        """What happened, in log order: all of it, or all that touched one profile, also one that is gone."""
+    def records(self, profile: str | None = None, after: int = 0, limit: int | None = None) -> list[Record]:
+        """What happened, in log order: all of it, or all that touched one profile, also one that is gone.
+
+        At most `limit` records behind the position `after`.
+        """
         with self._log.store.reading() as query:
-            return list(_records(self._log.read(query), profile))
+            records = (one for one in _records(self._log.read(query), profile) if one.position > after)
+            return list(islice(records, limit))
 
     def statuses_as_of(self, instant: datetime) -> list[SettingStatus]:
         """Every setting as a reader at `instant` saw it.
@@ -150,8 +159,8 @@ class Audit:
         return fold, events
 
 
-class _Concerned:
-    """Which profiles an event concerns: the profile itself, and those that use the token or are in the group."""
+class Concerned:
+    """Which profiles an event concerns: the profile itself, those that use the token, are in the group, or relay."""
 
     def __init__(self) -> None:
         self._fold = Fold()
@@ -175,31 +184,48 @@ class _Concerned:
         state = self._fold.states.get(id)
         if isinstance(state, ProfileState):
             return {state.name}
-        members = state.members if isinstance(state, SmtpGroupState) else self._users.get(id, ())
-        profiles = (self._fold.states.get(member) for member in members)
+        profiles = (self._fold.states.get(member) for member in self._members(id, state))
         return {profile.name for profile in profiles if isinstance(profile, ProfileState)}
+
+    def _members(self, id: UUID, state: Any) -> Iterable[UUID]:
+        match state:
+            case SmtpGroupState():
+                return state.members
+            case RelayUserState():
+                return state.profiles.values()
+            case ClientState():
+                return state.profiles
+            case ReaderState():
+                return self._users.get(state.token_id, ())
+        return self._users.get(id, ())
 
 
 def _records(log: Iterable[LoggedEvent], wanted: str | None) -> Iterator[Record]:
-    concerned = _Concerned()
+    concerned = Concerned()
     for logged in log:
         event = logged.event
         names = concerned.apply(event)
         if wanted is not None and wanted not in names:
             continue
-        facts = {name: _plain(value) for name, value in vars(event).items() if name not in (*_BOOKKEEPING, "by")}
-        aggregate, _, name = type(event).__qualname__.partition(".")
-        yield Record(
-            logged.position,
-            event.timestamp,
-            aggregate,
-            event.originator_id,
-            event.originator_version,
-            name,
-            event.by,
-            facts,
-            wanted or (next(iter(names)) if len(names) == 1 else None),
-        )
+        yield record_of(logged, wanted or (next(iter(names)) if len(names) == 1 else None))
+
+
+def record_of(logged: LoggedEvent, profile: str | None) -> Record:
+    """An event as it is read, with the profile it is about."""
+    event = logged.event
+    facts = {name: _plain(value) for name, value in vars(event).items() if name not in (*_BOOKKEEPING, "by")}
+    aggregate, _, name = type(event).__qualname__.partition(".")
+    return Record(
+        logged.position,
+        event.timestamp,
+        aggregate,
+        event.originator_id,
+        event.originator_version,
+        name,
+        event.by,
+        facts,
+        profile,
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -232,10 +258,26 @@ def _compare_vault(query: Query, fold: Fold) -> Iterator[str]:
             expected.add((str(id), CREDENTIAL, token.credential.number))
         if token.attempt and token.attempt.flow in PENDING:
             expected.add((str(id), PENDING[token.attempt.flow], token.attempt.ordinal))
+    for id, user in fold.of(RelayUserState).items():
+        if user.password and not user.removed:
+            expected.add((str(id), PASSWORD, user.password))
+    for id, administrator in fold.of(AdministratorState).items():
+        if administrator.password and not administrator.removed:
+            expected.add((str(id), SIGN_IN_PASSWORD, administrator.password))
+    for id, client in fold.of(ClientState).items():
+        if not client.removed:
+            expected.add((str(id), CLIENT_KEY, client.key))
     rows = query.rows("SELECT token_id, kind, generation FROM vault")
     stored = {(row["token_id"], row["kind"], row["generation"]) for row in rows}
     yield from (
-        f"the vault has a {kind} {number} of token {id} that no event refers to"
+        f"the vault has a {kind} {number} of {_owner(kind)} {id} that no event refers to"
         for id, kind, number in stored - expected
     )
-    yield from (f"the vault has no {kind} {number} of token {id}" for id, kind, number in expected - stored)
+    yield from (f"the vault has no {kind} {number} of {_owner(kind)} {id}" for id, kind, number in expected - stored)
+
+
+_OWNERS = {PASSWORD: "relay user", SIGN_IN_PASSWORD: "administrator", CLIENT_KEY: "client"}
+
+
+def _owner(kind: str) -> str:
+    return _OWNERS.get(kind, "token")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import os
+import re
 import tomllib
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from domain.errors import InvalidValue
+from domain.profile import is_loopback
 from domain.renewal import GrantLimits
 from infrastructure.locate import SOCKET_NAME, read_toml
 
@@ -51,18 +54,91 @@ class CallbackTable(_Table):
         return url
 
 
+class SignInTable(_Table):
+    """`[server.sign_in]`: administrators sign in at the organisation's OpenID provider.
+
+    `provider` is one of [providers], else `issuer`, `client_id` and `client_secret_file` are our registration there.
+    `groups` are the roles of each group in the claim `groups_claim`.
+    """
+
+    groups: dict[str, tuple[Literal["administrator", "operator", "auditor"], ...]]
+    groups_claim: str = "groups"
+    provider: str | None = None
+    issuer: str | None = None
+    client_id: str | None = None
+    client_secret_file: str | None = None
+    ca_file: str | None = None
+    proxy: str | None = None
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    account_claims: tuple[str, ...] = ("preferred_username", "email", "upn")
+
+    @model_validator(mode="after")
+    def _has_one_registration(self) -> SignInTable:
+        if bool(self.provider) == bool(self.issuer and self.client_id):
+            raise ValueError("sign-in needs provider, or issuer and client_id")
+        return self
+
+
+_SERVER_LISTEN = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
+
+
 class ServerTable(_Table):
-    """`[server]`: where the service listens."""
+    """`[server]`: where the service listens: at its Unix socket, and at `listen` for browsers and programs elsewhere.
+
+    `url` is what they call it there. Who forwards to it from `trusted_proxies` is believed about whom it forwards for.
+    Who asks for /metrics from `metrics_from` need not say who they are.
+    """
 
     socket: str = SOCKET_NAME
     callback: CallbackTable | None = None
+    listen: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    url: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    metrics_from: tuple[str, ...] = ()
+    sign_in: SignInTable | None = None
+
+    @field_validator("trusted_proxies", "metrics_from")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ipaddress.ip_network(network)
+        return networks
+
+    @field_validator("url")
+    @classmethod
+    def _url_has_no_path(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^/?#@\s]+", url):
+            raise ValueError("it is an address like https://mailtoken.contoso.com, without a path")
+        return url
+
+    @model_validator(mode="after")
+    def _listens_safely(self) -> ServerTable:
+        if bool(self.certificate_file) != bool(self.key_file):
+            raise ValueError("TLS needs certificate_file and key_file")
+        if self.listen is None:
+            return self
+        match = _SERVER_LISTEN.fullmatch(self.listen)
+        if not match or int(match["port"]) > 65535:
+            raise ValueError(f"listen: {self.listen!r} is not like 127.0.0.1:8480")
+        if not self.certificate_file and not is_loopback(self.address[0]):
+            raise ValueError("listen: without certificate_file and key_file it must be a loopback address")
+        return self
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port of `listen`."""
+        match = _SERVER_LISTEN.fullmatch(self.listen or "")
+        assert match
+        return match["v6"] or match["host"], int(match["port"])
 
 
 class Grant(_Table):
     """`[[socket.grants]]`: what one more uid of this machine may do over the socket."""
 
     uid: Annotated[int, Field(ge=0)]
-    roles: tuple[Literal["administrator", "operator", "auditor", "client"], ...]
+    roles: tuple[Literal["administrator", "operator", "auditor", "client", "relay"], ...]
     profiles: tuple[str, ...] = ()
 
 
@@ -149,6 +225,16 @@ class MailTable(_Table):
     ca_file: str | None = None
 
 
+class SendTable(_Table):
+    """`[send]`: what `mailtoken send` does where a message names no setting's address, as cron's do not.
+
+    It goes out through `profile`; mail to a user of this machine goes to the addresses in `local_mail_to`.
+    """
+
+    profile: str | None = None
+    local_mail_to: tuple[str, ...] = ()
+
+
 class NotifyTable(_Table):
     """`[notify]`: who is told when a token needs a person, will stop working, or works again."""
 
@@ -165,6 +251,71 @@ class NotifyTable(_Table):
         return self
 
 
+class BudgetTable(_Table):
+    """`[relay.budgets."HOST"]`: what a mail server allows for one mailbox; without a number, as much as one likes.
+
+    A client that shares the mailbox waits for its turn up to `wait` seconds. After the server has said 432 or 421, it
+    is left alone for `pause` seconds.
+    """
+
+    connections: Annotated[int, Field(ge=1)] | None = None
+    messages_per_minute: Annotated[int, Field(ge=1)] | None = None
+    wait: Annotated[int, Field(ge=1, le=600)] = 60
+    pause: Annotated[int, Field(ge=1, le=600)] = 10
+
+
+# "Exchange Online limits": three connections and thirty messages a minute for a mailbox.
+_EXCHANGE = BudgetTable(connections=3, messages_per_minute=30)
+_BUDGETS = {"smtp.office365.com": _EXCHANGE, "smtp-mail.outlook.com": _EXCHANGE}
+_LISTEN = re.compile(r"(?:smtp|pop3|imap)s?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>[0-9]{1,5})")
+
+
+class RelayTable(_Table):
+    """`[relay]`: where programs that know only passwords come in, and how much of each thing they may use.
+
+    `plain_networks` may sign in without TLS, as this machine itself may. Times are in seconds, sizes in octets.
+    """
+
+    listen: tuple[str, ...] | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    plain_networks: tuple[str, ...] = ()
+    connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 250
+    idle_timeout: Annotated[int, Field(ge=1, le=86_400)] = 300
+    message_size: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
+    pool: bool = True
+    budgets: dict[str, BudgetTable] = Field(default_factory=dict)
+
+    @field_validator("listen")
+    @classmethod
+    def _listens_at_urls(cls, listen: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for url in listen or ():
+            match = _LISTEN.fullmatch(url)
+            if not match or int(match["port"]) > 65535:
+                raise ValueError(
+                    f"{url!r} is not like smtp://127.0.0.1:2587; there are smtp, pop3, imap, each also with s"
+                )
+        return listen
+
+    @field_validator("plain_networks")
+    @classmethod
+    def _networks_are_such(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ipaddress.ip_network(network)
+        return networks
+
+    @model_validator(mode="after")
+    def _certificate_has_both(self) -> RelayTable:
+        if bool(self.certificate_file) != bool(self.key_file):
+            raise ValueError("TLS needs certificate_file and key_file")
+        return self
+
+    def budget(self, host: str) -> BudgetTable:
+        """What the server at `host` allows for one mailbox."""
+        return {**_BUDGETS, **self.budgets}.get(host, BudgetTable())
+
+
 class Config(_Table):
     """The whole configuration. `directory` is where the file is; relative paths start there."""
 
@@ -174,7 +325,9 @@ class Config(_Table):
     socket: SocketTable = SocketTable()
     providers: dict[str, ProviderTable] = Field(default_factory=dict)
     mail: MailTable = MailTable()
+    send: SendTable = SendTable()
     notify: NotifyTable = NotifyTable()
+    relay: RelayTable = RelayTable()
 
     def path(self, name: str) -> Path:
         """A path of the configuration, made absolute."""
@@ -226,14 +379,22 @@ def _problem(error: Any) -> str:
     return f"unknown key; {hint}"
 
 
+def _server_table(location: tuple[int | str, ...]) -> type[BaseModel]:
+    if "callback" in location:
+        return CallbackTable
+    return SignInTable if "sign_in" in location else ServerTable
+
+
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     tables: dict[str, type[BaseModel]] = {
         "store": StoreTable,
-        "server": CallbackTable if "callback" in location else ServerTable,
+        "server": _server_table(location),
         "socket": Grant if "grants" in location else SocketTable,
         "providers": ProviderTable,
         "mail": MailTable,
+        "send": SendTable,
         "notify": NotifyTable,
+        "relay": BudgetTable if "budgets" in location else RelayTable,
     }
     if len(location) == 1:
         return list(tables)
@@ -252,6 +413,18 @@ key_file = "mailtoken.key"        # without it nothing in the store opens: keep 
 
 [server]
 socket = "mailtoken.sock"
+# listen = "127.0.0.1:8480"       # the admin pages and the API; elsewhere than on this machine with TLS:
+# certificate_file = "mailtoken.crt"        # read again when it is renewed
+# key_file = "mailtoken.crt.key"
+# url = "https://mailtoken.contoso.com"     # what browsers call it
+# trusted_proxies = ["10.0.0.5"]  # whose X-Forwarded-For and X-Forwarded-Proto are believed
+# metrics_from = ["127.0.0.1"]    # who may read /metrics without a session; a proxy that is not trusted counts itself
+
+# Administrators sign in at the organisation's provider; register URL/sign-in/oidc/callback there.
+# [server.sign_in]
+# provider = "contoso"            # one of [providers]; or issuer, client_id and client_secret_file
+# groups = { "mail-admins" = ["administrator", "operator", "auditor"], "help-desk" = ["operator"] }
+# groups_claim = "groups"
 
 # Where browsers come back to, if they are on another machine than the service.
 # [server.callback]
@@ -263,7 +436,7 @@ socket = "mailtoken.sock"
 # Root and the service's own uid may do everything over the socket; others only what is granted here.
 # [[socket.grants]]
 # uid = 1000
-# roles = ["client"]              # administrator, operator, auditor, client
+# roles = ["client"]              # administrator, operator, auditor, client, relay
 # profiles = ["office-mfp/smtp-service"]
 
 # [providers.contoso]
@@ -284,12 +457,34 @@ socket = "mailtoken.sock"
 # [mail]
 # ca_file = "private-ca.pem"
 
+# What cron and scripts send through sendmail (mailtoken send), where it names nobody else.
+# [send]
+# profile = "office-mfp/smtp-service"       # for senders that no setting sends for, such as root
+# local_mail_to = ["admin@contoso.com"]     # who gets the mail to root and other users of this machine
+
 # Told when a token needs a person, will stop working, or works again.
 # [notify]
 # command = ["/usr/local/bin/page-me"]      # a JSON object on its standard input
 # webhook = "https://hooks.example.com/mailtoken"
 # mail_profile = "office-mfp/smtp-service"
 # mail_to = ["admin@contoso.com"]
+
+# mailtoken relay: SMTP, POP3 and IMAP for programs that know only passwords.
+# [relay]
+# listen = ["smtp://127.0.0.1:2587", "smtps://0.0.0.0:2465", "pop3://127.0.0.1:2110", "imap://127.0.0.1:2143"]
+# certificate_file = "relay.crt"  # for STARTTLS and the schemes with s; read again when it is renewed
+# key_file = "relay.key"
+# plain_networks = ["192.168.7.0/24"]       # may sign in without TLS, as this machine itself may
+# connections = 10000
+# connections_per_address = 250
+# idle_timeout = 300              # seconds without a command
+# message_size = 268435456        # octets
+# pool = true                     # keep connections to mail servers signed in between messages
+# [relay.budgets."smtp.office365.com"]      # what one mailbox may have there; who shares it waits
+# connections = 3
+# messages_per_minute = 30
+# wait = 60                       # seconds, then the client is told to try again
+# pause = 10                      # seconds without a try after the server has said 432 or 421
 """
 
 

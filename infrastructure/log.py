@@ -6,8 +6,9 @@ After a failed save the aggregates in memory are wrong: load them again and deci
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -23,19 +24,36 @@ from eventsourcing.persistence import (
 )
 from eventsourcing.utils import Environment, EnvType
 
+from domain.administrator import Administrator, AdministratorState
+from domain.client import Client, ClientState
 from domain.errors import Conflict, NotFound
 from domain.machine import Machine, MachineState
 from domain.profile import Profile, ProfileState
+from domain.reader import Reader, ReaderState
+from domain.relay_user import RelayUser, RelayUserState
 from domain.smtp_group import SmtpGroup, SmtpGroupState
 from domain.token import Token, TokenState
-from infrastructure.rows import State, View, token_state, view
+from infrastructure.rows import State, View, reader_state, token_state, view
 from infrastructure.store import Alongside, Query, Store
-from infrastructure.vault import CREDENTIAL, PENDING
+from infrastructure.vault import CLIENT_KEY, CREDENTIAL, PASSWORD, PENDING, SIGN_IN_PASSWORD
 
-AnyEvent = Token.Event | Profile.Event | SmtpGroup.Event | Machine.Event
-TAggregate = TypeVar("TAggregate", Token, Profile, SmtpGroup, Machine)
+AnyAggregate = Token | Profile | SmtpGroup | Machine | RelayUser | Administrator | Client | Reader
+AnyEvent = (
+    Token.Event
+    | Profile.Event
+    | SmtpGroup.Event
+    | Machine.Event
+    | RelayUser.Event
+    | Administrator.Event
+    | Client.Event
+    | Reader.Event
+)
+Listener = Callable[[Sequence[AnyAggregate]], None]
+TAggregate = TypeVar("TAggregate", Token, Profile, SmtpGroup, Machine, RelayUser, Administrator, Client, Reader)
 
 _PAGE = 2000
+_NO_INSTANT = datetime.fromtimestamp(0, UTC)
+"""When a reader was made is in the log; nothing asks its row for it."""
 
 
 class _Transcoder(JSONTranscoder):
@@ -86,6 +104,8 @@ class EventLog:
         self.store = store
         self._events = _Events(store)
         self._mapper: Mapper[UUID] = self._events.mapper
+        self.listeners: list[Listener] = []
+        """Told what may have changed, after each save of this process, also of one that failed and may be stored."""
 
     def token(self, id: UUID) -> Token:
         """The token of this id, from its row: a token that lives for years is renewed thousands of times.
@@ -121,7 +141,41 @@ class EventLog:
         """
         return self._load(Machine, id)
 
-    def save(self, *aggregates: Token | Profile | SmtpGroup | Machine, beside: Alongside | None = None) -> None:
+    def relay_user(self, id: UUID) -> RelayUser:
+        """The relay user of this id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._load(RelayUser, id)
+
+    def administrator(self, id: UUID) -> Administrator:
+        """The administrator of this id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._load(Administrator, id)
+
+    def client(self, id: UUID) -> Client:
+        """The client of this id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._load(Client, id)
+
+    def reader(self, id: UUID) -> Reader | None:
+        """The reader of this id, from its row as a token is; None if this client never got the token."""
+        with self.store.reading() as query:
+            rows = query.rows("SELECT * FROM reader WHERE id = ?", (str(id),))
+        if not rows:
+            return None
+        reader = _of_row(Reader, id, rows[0]["version"], reader_state(rows[0]), _NO_INSTANT)
+        assert isinstance(reader, Reader)
+        return reader
+
+    def save(self, *aggregates: AnyAggregate, beside: Alongside | None = None) -> None:
         """Store what these aggregates decided, and what goes beside it, in one transaction.
 
         Raises:
@@ -134,6 +188,9 @@ class EventLog:
             self._events.save(*changed, beside=replace(beside or Alongside(), views=views, drop=drop))
         except IntegrityError:
             raise Conflict("somebody else changed this at the same moment: look again and repeat it") from None
+        finally:
+            for tell in self.listeners:
+                tell(changed)
 
     def read(self, query: Query, after: int = 0) -> Iterator[LoggedEvent]:
         """The log in its order as `query` sees it, from the position behind `after`."""
@@ -168,20 +225,32 @@ class EventLog:
 def _snapshot(id: UUID, row: Mapping[str, Any]) -> Token:
     # Written in the transaction of the token's last event, so there are none behind it.
     state = token_state(row)
-    attributes = {"state": state, "_created_on": state.since, "_modified_on": state.since}
-    token = Snapshot(id, row["version"], state.since, Token.TOPIC, attributes).mutate(None)
+    token = _of_row(Token, id, row["version"], state, state.since)
     assert isinstance(token, Token)
     return token
 
 
-# Which sealed rows of its token an event puts an end to. A new one, if there is one, goes in after.
+def _of_row(kind: type[Token | Reader], id: UUID, version: int, state: State, since: datetime) -> Aggregate | None:
+    attributes = {"state": state, "_created_on": since, "_modified_on": since}
+    aggregate: Any = Snapshot(id, version, since, kind.TOPIC, attributes).mutate(None)
+    assert isinstance(aggregate, Aggregate)
+    return aggregate
+
+
+# Which sealed rows of its token, or relay user, an event puts an end to. A new one, if there is one, goes in after.
 _ATTEMPT = tuple(PENDING.values())
-_ENDS: Mapping[type[Token.Event], tuple[str, ...]] = {
+_ENDS: Mapping[type[AnyEvent], tuple[str, ...]] = {
     Token.AuthorizationRequested: _ATTEMPT,
     Token.AuthorizationEnded: _ATTEMPT,
     Token.Retrieved: (*_ATTEMPT, CREDENTIAL),
     Token.Renewed: (CREDENTIAL,),
     Token.Deleted: (*_ATTEMPT, CREDENTIAL),
+    RelayUser.PasswordChanged: (PASSWORD,),
+    RelayUser.Removed: (PASSWORD,),
+    Administrator.PasswordChanged: (SIGN_IN_PASSWORD,),
+    Administrator.Removed: (SIGN_IN_PASSWORD,),
+    Client.KeyIssued: (CLIENT_KEY,),
+    Client.Removed: (CLIENT_KEY,),
 }
 
 
@@ -226,4 +295,14 @@ class Fold:
         return {id: state for id, state in self.states.items() if isinstance(state, kind)}
 
 
-TState = TypeVar("TState", TokenState, ProfileState, SmtpGroupState, MachineState)
+TState = TypeVar(
+    "TState",
+    TokenState,
+    ProfileState,
+    SmtpGroupState,
+    MachineState,
+    RelayUserState,
+    AdministratorState,
+    ClientState,
+    ReaderState,
+)

@@ -6,27 +6,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
+from time import monotonic
 
 from domain.catalogue import Protocol
 from domain.errors import Failed, InvalidValue, NotFound, Refused, Unreachable
-from domain.outcomes import Fault, MailReport
+from domain.outcomes import Credential, Fault, MailReport, Step
 from domain.ports import Clock, MailServer
 from domain.profile import ProfileState
 from domain.secret import Secret
-from infrastructure.status import SettingStatus
 from infrastructure.token_service import TokenService
 
 UPDATE_FAILED = "Token update failed. Please delete the token and obtain it again."
 """The manual's own sentence."""
+REFUSED_AGAIN = (
+    "The server refuses the token, and the renewed one as well: check that the account may use this mailbox, that its"
+    " protocol is switched on there, and that the provider's scopes are those of the mail service."
+)
 
 
 class MailService:
-    """Mail through the profiles' own servers, with their tokens."""
+    """Mail through the profiles' own servers, with their tokens.
 
-    def __init__(self, tokens: TokenService, server: MailServer, clock: Clock) -> None:
+    `default_profile` sends what no profile sends for.
+    """
+
+    def __init__(
+        self, tokens: TokenService, server: MailServer, clock: Clock, default_profile: str | None = None
+    ) -> None:
         self._tokens = tokens
         self._server = server
         self._clock = clock
+        self._default_profile = default_profile
 
     def test(self, name: str, recipient: str | None, by: str) -> MailReport:
         """Test the connection of a profile; with a recipient also deliver a message.
@@ -41,7 +51,7 @@ class MailService:
             return self._with_token(profile, by, lambda token: self._server.test(profile, token))
         if profile.protocol is not Protocol.SMTP:
             raise InvalidValue("to", f"{name} receives mail; only an SMTP setting can send a test message")
-        sender = profile.settings.sender_address or profile.mailbox or ""
+        sender = _sender_of(profile)
         message = self._test_message(profile, sender, recipient)
         return self._with_token(
             profile, by, lambda token: self._server.submit(profile, token, sender, [recipient], message)
@@ -50,24 +60,34 @@ class MailService:
     def send(
         self, name: str | None, sender: str | None, recipients: Sequence[str], message: bytes, by: str
     ) -> tuple[str, MailReport]:
-        """Hand a message over through the profile called `name`, or the one that sends for `sender`.
+        """Hand a message over through the profile that `sending` finds; its name comes with the report.
 
         Raises:
-            NotFound: no such profile, or none that sends for `sender`.
-            Refused: several different ones do, or there is no token.
             InvalidValue: no recipient, or not an SMTP setting.
             Unreachable: the token has expired and can't be renewed now.
+            NotFound, Refused: as `sending`; Refused also if there is no token.
         """
         if not recipients:
             raise InvalidValue("recipient", "there is none: name one, or use -t with To, Cc or Bcc in the message")
-        profile = (self._tokens.status(name) if name else self._sending_for(sender)).profile
-        if profile.protocol is not Protocol.SMTP:
-            raise InvalidValue("profile", f"{profile.name} receives mail; name an SMTP setting")
-        envelope_from = sender or profile.settings.sender_address or profile.mailbox or ""
+        profile = self.sending(name, sender)
+        envelope_from = sender or _sender_of(profile)
         report = self._with_token(
             profile, by, lambda token: self._server.submit(profile, token, envelope_from, recipients, message)
         )
         return profile.name, report
+
+    def sending(self, name: str | None, sender: str | None) -> ProfileState:
+        """The profile called `name`, else the one that sends for `sender`, else the default, else the only one.
+
+        Raises:
+            NotFound: no such profile, or none that sends for `sender`.
+            Refused: several different ones do.
+            InvalidValue: not an SMTP setting.
+        """
+        profile = self._tokens.status(name).profile if name else self._sending_for(sender)
+        if profile.protocol is not Protocol.SMTP:
+            raise InvalidValue("profile", f"{profile.name} receives mail; name an SMTP setting")
+        return profile
 
     def sender_of(self, name: str) -> str:
         """The address mail through this profile comes from.
@@ -75,31 +95,49 @@ class MailService:
         Raises:
             NotFound: no such profile.
         """
-        profile = self._tokens.status(name).profile
-        return profile.settings.sender_address or profile.mailbox or ""
+        return _sender_of(self._tokens.status(name).profile)
 
-    def _sending_for(self, sender: str | None) -> SettingStatus:
-        smtp = [s for s in self._tokens.statuses() if s.profile.protocol is Protocol.SMTP and s.profile.settings.server]
-        wanted = sender and sender.casefold()
-        fitting = [s for s in smtp if wanted is None or wanted in _sends_for(s.profile)]
+    def _sending_for(self, sender: str | None) -> ProfileState:
+        statuses = self._tokens.statuses()
+        smtp = [s.profile for s in statuses if s.profile.protocol is Protocol.SMTP and s.profile.settings.server]
+        fitting = [profile for profile in smtp if sender and sender.casefold() in _sends_for(profile)]
+        if not fitting and self._default_profile:
+            return self._tokens.status(self._default_profile).profile
+        if not sender:
+            fitting = smtp
         if not fitting:
             raise NotFound(f"no SMTP setting with a server sends for {sender or 'anybody'}: name one with --profile")
-        if len({status.profile.token_id for status in fitting}) > 1:
-            names = ", ".join(status.profile.name for status in fitting)
+        if len({profile.token_id for profile in fitting}) > 1:
+            names = ", ".join(profile.name for profile in fitting)
             raise Refused(f"several settings send for {sender or 'somebody'}: name one with --profile ({names})")
         return fitting[0]
 
     def _with_token(self, profile: ProfileState, by: str, converse: Callable[[Secret], MailReport]) -> MailReport:
-        report = converse(self._tokens.access_token(profile.name, None, by).credential.access_token)
+        handed = self._tokens.access_token(profile.name, None, by)
+        report = converse(handed.credential.access_token)
         if report.fault is not Fault.TOKEN:
             return report
+        began = monotonic()
         try:
-            self._tokens.renew(profile.name, by)
-        except (Failed, Refused):
-            return replace(report, verdict=UPDATE_FAILED)
+            renewed = self._newer(profile.name, handed.generation, by)
+        except (Failed, Refused) as refused:
+            return _followed_by(report, _renewal(began, str(refused)), UPDATE_FAILED)
         except Unreachable as unreachable:
-            return replace(report, verdict=f"{report.verdict} Renewing it did not work either: {unreachable}")
-        return converse(self._tokens.access_token(profile.name, None, by).credential.access_token)
+            verdict = f"{report.verdict} Renewing it did not work either: {unreachable}"
+            return _followed_by(report, _renewal(began, str(unreachable)), verdict)
+        renewal = _renewal(began, f"a new access token, valid until {renewed.expires_at:%Y-%m-%d %H:%M} UTC", ok=True)
+        again = converse(renewed.access_token)
+        if again.fault is Fault.TOKEN:
+            again = replace(again, fault=Fault.PERMISSION, verdict=REFUSED_AGAIN)
+        return replace(again, steps=(*report.steps, renewal, *again.steps))
+
+    def _newer(self, name: str, rejected: int, by: str) -> Credential:
+        """What came after the generation that the server rejected; renewed only if nobody has done so meanwhile."""
+        handed = self._tokens.access_token(name, None, by)
+        if handed.generation == rejected:
+            self._tokens.renew(name, by)
+            handed = self._tokens.access_token(name, None, by)
+        return handed.credential
 
     def _test_message(self, profile: ProfileState, sender: str, recipient: str) -> bytes:
         message = EmailMessage()
@@ -112,6 +150,18 @@ class MailService:
             f"{profile.name} can send mail through {profile.settings.server} with its OAuth 2.0 token.\n"
         )
         return message.as_bytes()
+
+
+def _renewal(began: float, detail: str, *, ok: bool = False) -> Step:
+    return Step("renew", ok, monotonic() - began, detail)
+
+
+def _followed_by(report: MailReport, step: Step, verdict: str) -> MailReport:
+    return replace(report, steps=(*report.steps, step), verdict=verdict)
+
+
+def _sender_of(profile: ProfileState) -> str:
+    return profile.settings.sender_address or profile.mailbox or ""
 
 
 def _sends_for(profile: ProfileState) -> set[str]:

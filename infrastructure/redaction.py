@@ -25,7 +25,13 @@ ALLOWED_FIELDS = frozenset(
         "replies",
         "events",
         "socket",
+        "address",
+        "protocol",
+        "listen",
+        "server",
+        "user",
         "store",
+        "link",
         "version",
     }
 )

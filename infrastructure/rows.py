@@ -13,20 +13,33 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
+from domain.administrator import AdministratorState
 from domain.catalogue import Protocol
+from domain.client import ClientState
 from domain.lifecycle import TokenStatus
 from domain.machine import MachineState
 from domain.outcomes import Reason
 from domain.profile import ProfileState, Settings
+from domain.reader import ReaderState
+from domain.relay_user import RelayUserState
 from domain.smtp_group import SmtpGroupState
 from domain.token import Attempt, Generation, TokenState
 from infrastructure.clock import instant_text, read_instant
 
-State = TokenState | ProfileState | SmtpGroupState | MachineState
+State = (
+    TokenState
+    | ProfileState
+    | SmtpGroupState
+    | MachineState
+    | RelayUserState
+    | AdministratorState
+    | ClientState
+    | ReaderState
+)
 Row = dict[str, Any]
 
 SCHEMA_VERSION = 1
-PROJECTION_VERSION = 2
+PROJECTION_VERSION = 3
 
 # {bytes} and {integer} are the engine's own types. Instants are text in UTC, ids are text.
 _TABLES = """
@@ -60,10 +73,28 @@ CREATE TABLE IF NOT EXISTS smtp_group (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, token_id TEXT NOT NULL,
     members TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS machine (
-    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, catalogue TEXT NOT NULL)
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, catalogue TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS relay_user (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, profiles TEXT NOT NULL,
+    networks TEXT NOT NULL, password {integer} NOT NULL);
+CREATE TABLE IF NOT EXISTS administrator (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, roles TEXT NOT NULL,
+    password {integer} NOT NULL);
+CREATE TABLE IF NOT EXISTS client (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, key_number {integer} NOT NULL,
+    key_id TEXT NOT NULL UNIQUE, expires_at TEXT, profiles TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS client_use (client_id TEXT PRIMARY KEY, used_at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS reader (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, client TEXT NOT NULL, token_id TEXT NOT NULL,
+    generation {integer} NOT NULL);
+CREATE TABLE IF NOT EXISTS session (
+    hash TEXT PRIMARY KEY, administrator_id TEXT, password {integer}, name TEXT NOT NULL, roles TEXT NOT NULL,
+    begun_at TEXT NOT NULL, used_at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS one_time (
+    hash TEXT PRIMARY KEY, kind TEXT NOT NULL, about TEXT NOT NULL, made_by TEXT NOT NULL, expires_at TEXT NOT NULL)
 """
 
-VIEWS = ("token", "profile", "smtp_group", "machine")
+VIEWS = ("token", "profile", "smtp_group", "machine", "relay_user", "administrator", "client", "reader")
 
 
 def create_statements(*, bytes_type: str, integer_type: str) -> Iterator[str]:
@@ -81,7 +112,7 @@ class View:
     row: Row | None
 
 
-def view(id: UUID, version: int, state: State) -> View:
+def view(id: UUID, version: int, state: State) -> View:  # noqa: PLR0911 - one for each kind of aggregate
     """What is stored of an aggregate in this state."""
     match state:
         case TokenState():
@@ -93,6 +124,14 @@ def view(id: UUID, version: int, state: State) -> View:
         case MachineState():
             row = {"id": str(id), "version": version, "name": state.name, "catalogue": state.catalogue}
             return View("machine", id, None if state.removed else row)
+        case RelayUserState():
+            return View("relay_user", id, None if state.removed else _relay_user_row(id, version, state))
+        case AdministratorState():
+            return View("administrator", id, None if state.removed else _administrator_row(id, version, state))
+        case ClientState():
+            return View("client", id, None if state.removed else _client_row(id, version, state))
+        case ReaderState():
+            return View("reader", id, _reader_row(id, version, state))
 
 
 def _token_row(id: UUID, version: int, state: TokenState) -> Row:
@@ -210,6 +249,72 @@ def profile_state(row: Mapping[str, Any]) -> ProfileState:
 def _group_row(id: UUID, version: int, state: SmtpGroupState) -> Row:
     members = json.dumps([str(member) for member in state.members])
     return {"id": str(id), "version": version, "name": state.name, "token_id": str(state.token_id), "members": members}
+
+
+def _relay_user_row(id: UUID, version: int, state: RelayUserState) -> Row:
+    profiles = {protocol.value: str(profile_id) for protocol, profile_id in state.profiles.items()}
+    return {
+        "id": str(id),
+        "version": version,
+        "name": state.name,
+        "profiles": json.dumps(profiles, sort_keys=True),
+        "networks": " ".join(state.networks),
+        "password": state.password,
+    }
+
+
+def relay_user_state(row: Mapping[str, Any]) -> RelayUserState:
+    """The state a relay user's row stands for."""
+    profiles = {Protocol(protocol): UUID(id) for protocol, id in json.loads(row["profiles"]).items()}
+    return RelayUserState(row["name"], profiles, tuple(row["networks"].split()), row["password"])
+
+
+def _administrator_row(id: UUID, version: int, state: AdministratorState) -> Row:
+    roles = " ".join(state.roles)
+    return {"id": str(id), "version": version, "name": state.name, "roles": roles, "password": state.password}
+
+
+def administrator_state(row: Mapping[str, Any]) -> AdministratorState:
+    """The state an administrator's row stands for."""
+    return AdministratorState(row["name"], tuple(row["roles"].split()), row["password"])
+
+
+def _client_row(id: UUID, version: int, state: ClientState) -> Row:
+    return {
+        "id": str(id),
+        "version": version,
+        "name": state.name,
+        "key_number": state.key,
+        "key_id": state.key_id,
+        "expires_at": state.expires_at and instant_text(state.expires_at),
+        "profiles": " ".join(map(str, state.profiles)),
+    }
+
+
+def client_state(row: Mapping[str, Any]) -> ClientState:
+    """The state a client's row stands for."""
+    return ClientState(
+        row["name"],
+        row["key_number"],
+        row["key_id"],
+        read_instant(row["expires_at"]) if row["expires_at"] else None,
+        tuple(map(UUID, row["profiles"].split())),
+    )
+
+
+def _reader_row(id: UUID, version: int, state: ReaderState) -> Row:
+    return {
+        "id": str(id),
+        "version": version,
+        "client": state.client,
+        "token_id": str(state.token_id),
+        "generation": state.generation,
+    }
+
+
+def reader_state(row: Mapping[str, Any]) -> ReaderState:
+    """The state a reader's row stands for."""
+    return ReaderState(row["client"], UUID(row["token_id"]), row["generation"])
 
 
 def write_statements(views: Iterable[View]) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain.catalogue import Protocol, catalogue
-from domain.errors import InvalidValue, NotFound, Refused, about
+from domain.catalogue import Catalogue, Protocol, catalogue
+from domain.errors import InvalidValue, NotFound, Outdated, Refused, about
 from domain.machine import Machine
 from domain.ports import Clock
 from domain.profile import AUTHORIZATION_FIELDS, Profile, ProfileState
-from domain.smtp_group import SmtpGroup
+from domain.smtp_group import SmtpGroup, leave
 from domain.token import Token
 from infrastructure.log import EventLog
-from infrastructure.rows import profile_state
-from infrastructure.status import SettingStatus, read_statuses
+from infrastructure.rows import profile_state, relay_user_state
+from infrastructure.status import SettingStatus, edition, read_statuses
 from infrastructure.store import Alongside
 
 
@@ -26,6 +27,52 @@ class Group:
 
     name: str
     members: tuple[SettingStatus, ...]
+
+
+@dataclass(frozen=True)
+class AssembledMachine:
+    """A machine that is not saved yet, with the settings of its catalogue, their tokens, and the group it begins with.
+
+    The linked SMTP settings are one group from the start, called as the machine.
+    """
+
+    machine: Machine
+    profiles: Sequence[Profile]
+    tokens: Sequence[Token]
+    groups: Sequence[SmtpGroup]
+
+
+def assemble_machine(name: str, model: Catalogue, by: str, now: datetime) -> AssembledMachine:
+    """Make a machine of this model.
+
+    Raises:
+        InvalidValue: not a name.
+    """
+    machine = Machine.add(uuid4(), name, model.name, by=by, now=now)
+    tokens, groups, profiles = list[Token](), list[SmtpGroup](), list[Profile]()
+    for setting in model.settings:
+        if setting.linked and groups:
+            token = tokens[0]
+        else:
+            token = Token.create(uuid4(), by=by, now=now)
+            tokens.insert(0, token) if setting.linked else tokens.append(token)
+            if setting.linked:
+                groups.append(SmtpGroup.create(uuid4(), name, token.id, by=by, now=now))
+        profile = Profile.create(
+            uuid4(),
+            machine_id=machine.id,
+            machine=name,
+            setting=setting.name,
+            protocol=setting.protocol,
+            token_id=token.id,
+            group_id=groups[0].id if setting.linked else None,
+            by=by,
+            now=now,
+        )
+        if setting.linked:
+            groups[0].link(profile.id, by=by, now=now)
+        profiles.append(profile)
+    return AssembledMachine(machine, profiles, tokens, groups)
 
 
 class SettingsService:
@@ -52,45 +99,21 @@ class SettingsService:
             NotFound: no such catalogue.
             InvalidValue: not a name.
         """
-        model, now = catalogue(catalogue_name), self._clock.now()
-        machine = Machine.add(uuid4(), name, model.name, by=by, now=now)
+        added = assemble_machine(name, catalogue(catalogue_name), by, self._clock.now())
         with self._log.store.reading() as query:
             for table in ("machine", "smtp_group"):
                 if query.rows(f"SELECT 1 FROM {table} WHERE name = ?", (name,)):  # noqa: S608 - our own table names
                     raise Refused(f"{name}: there is a {table.replace('_', ' ')} with this name already")
-        tokens, groups, profiles = list[Token](), list[SmtpGroup](), list[Profile]()
-        for setting in model.settings:
-            if setting.linked and groups:
-                token = tokens[0]
-            else:
-                token = Token.create(uuid4(), by=by, now=now)
-                tokens.insert(0, token) if setting.linked else tokens.append(token)
-                if setting.linked:
-                    groups.append(SmtpGroup.create(uuid4(), name, token.id, by=by, now=now))
-            profile = Profile.create(
-                uuid4(),
-                machine_id=machine.id,
-                machine=name,
-                setting=setting.name,
-                protocol=setting.protocol,
-                token_id=token.id,
-                group_id=groups[0].id if setting.linked else None,
-                by=by,
-                now=now,
-            )
-            if setting.linked:
-                groups[0].link(profile.id, by=by, now=now)
-            profiles.append(profile)
         # Profiles first: so each later event of the log finds the profiles it concerns.
-        self._log.save(machine, *profiles, *tokens, *groups)
-        return [profile.state.name for profile in profiles]
+        self._log.save(added.machine, *added.profiles, *added.tokens, *added.groups)
+        return [profile.state.name for profile in added.profiles]
 
     def remove_machine(self, name: str, by: str) -> None:
         """Remove a machine and its settings.
 
         Raises:
             NotFound: no such machine.
-            Refused: one of its tokens is held or under way.
+            Refused: one of its tokens is held or under way, or a relay user is mapped to one of its settings.
         """
         with self._log.store.reading() as query:
             rows = query.rows("SELECT id FROM machine WHERE name = ?", (name,))
@@ -109,15 +132,21 @@ class SettingsService:
             states = [profile_state(row) for row in query.rows("SELECT * FROM profile")]
         return sorted(states, key=lambda state: state.name)
 
-    def set_profile(self, name: str, texts: Mapping[str, str], by: str) -> ProfileState:
+    def set_profile(
+        self, name: str, texts: Mapping[str, str], by: str, only_if: Collection[str] | None = None
+    ) -> ProfileState:
         """Fill in fields of a setting; an empty text clears one. A removed setting of the catalogue comes back.
 
+        With `only_if` it has to be of one of these editions.
+
         Raises:
+            Outdated: it is not.
             InvalidValue: names the field and what is accepted.
             NotFound: no such machine or setting, or the provider is not in the configuration.
             Refused: provider or account can't change in this state of the token.
         """
         profile, created = self._find_or_recreate(name, by)
+        _check_edition(profile, only_if)
         changes = profile.changes(texts)
         provider = changes.get("provider")
         if provider and provider not in self._providers:
@@ -134,14 +163,17 @@ class SettingsService:
             self._log.save(profile, *created, beside=Alongside(expects=expects))
         return profile.state
 
-    def remove_profile(self, name: str, by: str) -> None:
-        """Remove a setting.
+    def remove_profile(self, name: str, by: str, only_if: Collection[str] | None = None) -> None:
+        """Remove a setting; with `only_if` it has to be of one of these editions.
 
         Raises:
+            Outdated: it is not.
             NotFound: no such profile.
-            Refused: it is the last one of a token that is held or under way.
+            Refused: it is the last one of a token that is held or under way, or a relay user is mapped to it.
         """
-        leaving = _Leaving(self._log, [self._profile(name)])
+        profile = self._profile(name)
+        _check_edition(profile, only_if)
+        leaving = _Leaving(self._log, [profile])
         leaving.remove(by, self._clock)
         self._log.save(*leaving.changed, beside=leaving.beside)
 
@@ -247,6 +279,11 @@ class SettingsService:
         return SmtpGroup.create(uuid4(), name, token.id, by=by, now=self._clock.now()), token
 
 
+def _check_edition(profile: Profile, only_if: Collection[str] | None) -> None:
+    if only_if is not None and edition(profile.id, profile.version) not in only_if:
+        raise Outdated(f"{profile.state.name} has changed since it was looked at: look again and repeat it")
+
+
 class _Leaving:
     """Profiles that leave their groups or tokens behind, and everything that changes with them.
 
@@ -254,6 +291,7 @@ class _Leaving:
     """
 
     def __init__(self, log: EventLog, profiles: Sequence[Profile]) -> None:
+        self._log = log
         self._profiles = profiles
         self._groups = {id: log.group(id) for id in {p.state.group_id for p in profiles} if id}
         self._tokens = {id: log.token(id) for id in {p.state.token_id for p in profiles}}
@@ -273,17 +311,28 @@ class _Leaving:
 
     def leave(self, by: str, clock: Clock) -> None:
         """Leave the groups; the profiles themselves go on."""
-        now = clock.now()
         for profile in self._profiles:
             group = self._groups.get(profile.state.group_id) if profile.state.group_id else None
-            if group:
-                group.unlink(profile.id, by=by, now=now)
-            if group is None or group.state.dissolved:
-                with about(profile.state.name):
-                    self._tokens[profile.state.token_id].retire(by=by, now=now)
+            leave(profile, group, self._tokens[profile.state.token_id], by=by, now=clock.now())
 
     def remove(self, by: str, clock: Clock) -> None:
-        """Leave, and go."""
+        """Leave, and go.
+
+        Raises:
+            Refused: a relay user is mapped to one of them.
+        """
+        self._check_mappings()
         self.leave(by, clock)
         for profile in self._profiles:
             profile.remove(by=by, now=clock.now())
+
+    def _check_mappings(self) -> None:
+        with self._log.store.reading() as query:
+            users = [relay_user_state(row) for row in query.rows("SELECT * FROM relay_user")]
+        for profile in self._profiles:
+            for user in users:
+                if profile.id in user.profiles.values():
+                    raise Refused(
+                        f"{profile.state.name}: relay user {user.name} is mapped to it: map them to another one "
+                        f"(mailtoken relay user map {user.name} PROFILE...) or remove them first"
+                    )

@@ -6,7 +6,7 @@ worker has run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,8 +24,9 @@ from infrastructure.rows import profile_state, token_state
 from infrastructure.store import Query
 
 _JOINED = """
-SELECT token.*, profile.id AS profile_id, profile.name, profile.machine_id, profile.machine, profile.setting,
-       profile.protocol, profile.token_id, profile.group_id, profile.settings, smtp_group.name AS group_name
+SELECT token.*, profile.id AS profile_id, profile.version AS profile_version, profile.name, profile.machine_id,
+       profile.machine, profile.setting, profile.protocol, profile.token_id, profile.group_id, profile.settings,
+       smtp_group.name AS group_name
 FROM profile JOIN token ON token.id = profile.token_id LEFT JOIN smtp_group ON smtp_group.id = profile.group_id
 """
 
@@ -38,6 +39,12 @@ class SettingStatus:
     profile: ProfileState
     group: str | None
     token: TokenState
+    version: int
+
+    @property
+    def edition(self) -> str:
+        """What tells the setting as it is from what it was and will be; its token's renewals don't count."""
+        return edition(self.profile_id, self.version)
 
     @property
     def until(self) -> datetime | None:
@@ -51,7 +58,7 @@ class SettingStatus:
     @property
     def attention(self) -> Reason | None:
         """Why a person is needed, or None."""
-        return self.token.dead if self.token.status is TokenStatus.INVALID else None
+        return attention_of(self.token)
 
     @property
     def _retrieved_by(self) -> str | None:
@@ -83,8 +90,25 @@ class SettingStatus:
         }
 
 
-def read_statuses(query: Query, now: datetime) -> list[SettingStatus]:
-    """Every setting in the order of their names, as of `now`."""
+def edition(profile_id: UUID, version: int) -> str:
+    """What tells one version of a profile from every other of any profile."""
+    return f"{profile_id.hex}.{version}"
+
+
+def attention_of(token: TokenState) -> Reason | None:
+    """Why a person is needed for this token, or None."""
+    return token.dead if token.status is TokenStatus.INVALID else None
+
+
+def read_statuses(query: Query, now: datetime, after: str = "", limit: int | None = None) -> list[SettingStatus]:
+    """Every setting in the order of their names, or the next `limit` behind `after`, as of `now`."""
+    if after or limit is not None:
+        # The order is made here, as everywhere: the database's own depends on its collation.
+        names = sorted(row["name"] for row in query.rows("SELECT name FROM profile") if row["name"] > after)[:limit]
+        wanted = ", ".join("?" * len(names)) or "NULL"
+        return _in_order(
+            _from_row(row, now) for row in query.rows(f"{_JOINED} WHERE profile.name IN ({wanted})", names)
+        )
     return _in_order(_from_row(row, now) for row in query.rows(_JOINED))
 
 
@@ -100,13 +124,37 @@ def read_status(query: Query, name: str, now: datetime) -> SettingStatus:
     return _from_row(rows[0], now)
 
 
+def read_statuses_of(query: Query, machines: Sequence[str], now: datetime) -> list[SettingStatus]:
+    """Every setting of these machines in the order of their names, as of `now`."""
+    wanted = ", ".join("?" * len(machines)) or "NULL"
+    return _in_order(
+        _from_row(row, now) for row in query.rows(f"{_JOINED} WHERE profile.machine IN ({wanted})", machines)
+    )
+
+
+def read_statuses_with(query: Query, name: str, now: datetime) -> list[SettingStatus]:
+    """Every setting that uses the token of the one called `name`, that one too, as of `now`; none if there is none."""
+    sharing = f"{_JOINED} WHERE profile.token_id = (SELECT token_id FROM profile WHERE name = ?)"  # noqa: S608
+    return _in_order(_from_row(row, now) for row in query.rows(sharing, (name,)))
+
+
+def read_statuses_about(query: Query, id: UUID, now: datetime) -> list[SettingStatus]:
+    """Every setting that uses the token of this id, or the one of this id, as of `now`."""
+    about = "WHERE profile.token_id = ? OR profile.id = ?"
+    return _in_order(_from_row(row, now) for row in query.rows(f"{_JOINED} {about}", (str(id), str(id))))
+
+
 def fold_statuses(fold: Fold, now: datetime) -> list[SettingStatus]:
     """Every setting after a stretch of the log, as of `now`: what a reader then would have seen."""
     tokens, groups = fold.of(TokenState), fold.of(SmtpGroupState)
     profiles = ((id, state) for id, state in fold.of(ProfileState).items() if not state.removed)
     statuses = (
         SettingStatus(
-            id, state, groups[state.group_id].name if state.group_id else None, tokens[state.token_id].at(now)
+            id,
+            state,
+            groups[state.group_id].name if state.group_id else None,
+            tokens[state.token_id].at(now),
+            fold.versions[id],
         )
         for id, state in profiles
     )
@@ -131,4 +179,5 @@ def named(statuses: Iterable[SettingStatus], name: str) -> SettingStatus:
 
 
 def _from_row(row: Mapping[str, Any], now: datetime) -> SettingStatus:
-    return SettingStatus(UUID(row["profile_id"]), profile_state(row), row["group_name"], token_state(row).at(now))
+    id, token = UUID(row["profile_id"]), token_state(row).at(now)
+    return SettingStatus(id, profile_state(row), row["group_name"], token, row["profile_version"])

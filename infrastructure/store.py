@@ -7,6 +7,7 @@ how a transaction begins and how a parameter is written; everything that has to 
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -142,9 +143,11 @@ def store_alongside(
     """Store events and everything that goes with them, within the transaction that `query` is.
 
     Raises:
-        IntegrityError: an aggregate that was read for the decision has changed since.
+        IntegrityError: an aggregate that was read for the decision has changed since, or a relay user was mapped to a
+            profile that is to be removed.
     """
     _check_expectations(query, beside.expects)
+    _check_mappings(query, beside.views)
     positions = insert()
     _extend_chain(query, positions, events)
     for statement, parameters in write_statements(beside.views):
@@ -162,6 +165,13 @@ def _check_expectations(query: Query, expects: Mapping[UUID, int]) -> None:
         version = query.version_of(id)
         if version != expected:
             raise IntegrityError(f"{id} is at version {version}, not {expected}")
+
+
+def _check_mappings(query: Query, views: Sequence[View]) -> None:
+    leaving = {str(view.id) for view in views if view.table == "profile" and view.row is None}
+    for user in query.rows("SELECT name, profiles FROM relay_user") if leaving else ():
+        if leaving.intersection(json.loads(user["profiles"]).values()):
+            raise IntegrityError(f"relay user {user['name']} is mapped to a profile that is to be removed")
 
 
 def _extend_chain(query: Query, positions: Sequence[int], events: Sequence[StoredEvent]) -> None:

@@ -44,6 +44,7 @@ from infrastructure.log import EventLog
 from infrastructure.patience import Patience
 from infrastructure.status import SettingStatus, read_status, read_statuses
 from infrastructure.store import Alongside, VaultRow
+from infrastructure.tally import Tally
 from infrastructure.vault import Vault
 
 log = structlog.get_logger("mailtoken")
@@ -79,6 +80,7 @@ class HandOut:
     account: str
     mailbox: str
     generation: int
+    token_id: UUID
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class TokenService:
         self._faults_told: dict[str, dict[str, str]] = {}
         self._deadlines: dict[str, float] = {}
         self.patience = Patience()
+        self.tally = Tally()
         self.served_at: dict[UUID, datetime] = {}
         """When each token was handed out last, by this run."""
         self.alarms = self._exchanges.alarms
@@ -130,10 +133,10 @@ class TokenService:
 
     # Reading
 
-    def statuses(self) -> list[SettingStatus]:
-        """Every setting now: one consistent snapshot."""
+    def statuses(self, after: str = "", limit: int | None = None) -> list[SettingStatus]:
+        """Every setting now, or the next `limit` behind a name: one consistent snapshot."""
         with self._events.store.reading() as query:
-            return read_statuses(query, self._clock.now())
+            return read_statuses(query, self._clock.now(), after, limit)
 
     def status(self, name: str) -> SettingStatus:
         """One setting now.
@@ -425,8 +428,10 @@ class TokenService:
             state = "has expired" if left <= 0 else f"has only {int(left)} seconds left"
             raise Unreachable(f"{name}: the access token {state} and could not be renewed: try again")
         self.served_at[status.profile.token_id] = now
+        self.tally.handed_out()
         account = status.token.account or ""
-        return HandOut(credential, account, status.profile.mailbox or account, current.number)
+        mailbox = status.profile.mailbox or account
+        return HandOut(credential, account, mailbox, current.number, status.profile.token_id)
 
     def _renew(self, token_id: UUID, parent: int, by: str) -> None:
         """Renew generation `parent`, or let whoever is at it finish: one request leaves.
@@ -459,6 +464,7 @@ class TokenService:
         try:
             self._exchanges.refresh(slot, token, by)
         except Unreachable as unreachable:
+            self.tally.unreachable(provider)
             self.patience.failed(token.id, provider, self._clock.now(), unreachable.retry_after_seconds)
             raise
         self.patience.answered(token.id, provider)

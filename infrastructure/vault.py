@@ -1,6 +1,7 @@
-"""The vault: where credentials and pending device codes are, sealed. Events refer to a row by its generation.
+"""The vault: where credentials, pending device codes and hashes of passwords and client keys are, sealed.
 
-A row that is missing or does not open quarantines its token and nothing else.
+Events refer to a row by its generation. A row that is missing or does not open quarantines its token, or relay user,
+and nothing else.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from infrastructure.store import Query, VaultRow
 CREDENTIAL = "credential"
 DEVICE_CODE = "device_code"
 CODE_VERIFIER = "code_verifier"
+PASSWORD = "password"  # noqa: S105 - a kind of row
+SIGN_IN_PASSWORD = "sign_in_password"  # noqa: S105 - a kind of row
+CLIENT_KEY = "client_key"
 # What an attempt keeps sealed while it is under way, by its flow. The application's own flow needs nothing.
 PENDING = {"device": DEVICE_CODE, "browser": CODE_VERIFIER}
 
@@ -103,6 +107,54 @@ class Vault:
         return BrowserAuthorization(
             value["authorization_uri"], read_instant(value["expires_at"]), Secret(value["state"])
         )
+
+    def seal_password_hash(self, user_id: UUID, number: int, hashed: Secret) -> VaultRow:
+        """The row of a relay user's password, for the transaction that records the change."""
+        return self._seal(user_id, PASSWORD, number, {"hash": hashed.reveal()})
+
+    def password_hash(self, query: Query, user_id: UUID, number: int) -> Secret:
+        """Open the hash of a relay user's password.
+
+        Raises:
+            VaultDamaged: its row is missing or does not open.
+        """
+        return Secret(self._open(query, user_id, PASSWORD, number)["hash"])
+
+    def seal_sign_in_hash(self, administrator_id: UUID, number: int, hashed: Secret) -> VaultRow:
+        """The row of an administrator's password, for the transaction that records the change."""
+        return self._seal(administrator_id, SIGN_IN_PASSWORD, number, {"hash": hashed.reveal()})
+
+    def sign_in_hash(self, query: Query, administrator_id: UUID, number: int) -> Secret:
+        """Open the hash of an administrator's password.
+
+        Raises:
+            VaultDamaged: its row is missing or does not open.
+        """
+        return Secret(self._open(query, administrator_id, SIGN_IN_PASSWORD, number)["hash"])
+
+    def seal_key_digest(self, client_id: UUID, number: int, digest: bytes) -> VaultRow:
+        """The row of a client's key, for the transaction that records it."""
+        return self._seal(client_id, CLIENT_KEY, number, {"digest": digest.hex()})
+
+    def key_digest(self, query: Query, client_id: UUID, number: int) -> bytes:
+        """Open the SHA-256 of the secret in a client's key.
+
+        Raises:
+            VaultDamaged: its row is missing or does not open.
+        """
+        return bytes.fromhex(self._open(query, client_id, CLIENT_KEY, number)["digest"])
+
+    def seal_text(self, place: str, value: Secret) -> str:
+        """Seal what is kept in a row of its own, at this `place`, as one line."""
+        return self._sealer.seal(value.reveal().encode(), Place(self._store_id, place, "text", 0)).as_text()
+
+    def text(self, place: str, sealed: str) -> Secret:
+        """Open what `seal_text` gave.
+
+        Raises:
+            VaultDamaged: it does not open, or was sealed for another place.
+        """
+        return Secret(self._sealer.open(Sealed.of_text(sealed), Place(self._store_id, place, "text", 0)).decode())
 
     def _seal(self, token_id: UUID, kind: str, generation: int, value: dict[str, Any]) -> VaultRow:
         place = Place(self._store_id, str(token_id), kind, generation)

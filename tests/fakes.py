@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import argon2
+
 from domain.errors import InvalidValue, Unreachable
 from domain.outcomes import (
     AcquisitionOutcome,
@@ -31,11 +33,17 @@ from domain.outcomes import (
 )
 from domain.ports import Clock, Exchange, Provider, Reply
 from domain.secret import Secret
+from infrastructure.administrators import Administrators
 from infrastructure.audit import Audit
 from infrastructure.claims import Claims
+from infrastructure.clients import Clients
 from infrastructure.escrow import Escrow
+from infrastructure.hand_outs import HandOuts
 from infrastructure.log import EventLog
+from infrastructure.passwords import PasswordHasher
+from infrastructure.relay_users import RelayUsers
 from infrastructure.sealing import Sealer
+from infrastructure.sessions import Sessions
 from infrastructure.settings_service import SettingsService
 from infrastructure.status import SettingStatus
 from infrastructure.store import Store
@@ -46,6 +54,8 @@ START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 SCANNER = "scan@contoso.com"
 FAX = "fax@contoso.com"
 SCOPE = "https://outlook.office.com/SMTP.Send offline_access"
+CHEAP_ARGON2 = argon2.profiles.CHEAPEST
+"""Parameters for tests in which many passwords are hashed: 64 MiB each time would take minutes."""
 
 
 class FakeClock:
@@ -330,6 +340,11 @@ class Services:
     tokens: TokenService = field(init=False)
     settings: SettingsService = field(init=False)
     audit: Audit = field(init=False)
+    relay_users: RelayUsers = field(init=False)
+    sessions: Sessions = field(init=False)
+    administrators: Administrators = field(init=False)
+    clients: Clients = field(init=False)
+    hand_outs: HandOuts = field(init=False)
 
     def __post_init__(self) -> None:
         self.events = EventLog(self.store)
@@ -339,6 +354,12 @@ class Services:
         self.tokens = TokenService(self.events, self.vault, self.escrow, self.claims, self.providers, self.clock)
         self.settings = SettingsService(self.events, self.clock, list(self.providers))
         self.audit = Audit(self.events)
+        hasher = PasswordHasher(CHEAP_ARGON2)
+        self.relay_users = RelayUsers(self.events, self.vault, self.tokens, self.clock, hasher)
+        self.sessions = Sessions(self.store, self.clock)
+        self.administrators = Administrators(self.events, self.vault, self.clock, hasher, self.sessions)
+        self.clients = Clients(self.events, self.vault, self.clock)
+        self.hand_outs = HandOuts(self.events, self.tokens, self.clock)
 
     def restart(self) -> Services:
         """The services of the next run of the program, before it recovers anything."""

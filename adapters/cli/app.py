@@ -11,7 +11,21 @@ from typing import Annotated
 
 import typer
 
-from adapters.cli import audits, groups, machines, mail, profiles, providers, service, statuses, tokens
+from adapters.cli import (
+    administrators,
+    apply,
+    audits,
+    clients,
+    groups,
+    machines,
+    mail,
+    profiles,
+    providers,
+    relay,
+    service,
+    statuses,
+    tokens,
+)
 from adapters.cli.invocation import Invocation
 from adapters.cli.wire import CommandError, ExitCode, nobody_reads, say, unexpected
 from domain import errors
@@ -33,10 +47,15 @@ app.add_typer(machines.app, name="machine", rich_help_panel=_BEGIN)
 app.add_typer(profiles.app, name="profile", rich_help_panel=_BEGIN)
 app.add_typer(groups.app, name="group", rich_help_panel=_BEGIN)
 app.add_typer(providers.app, name="provider", rich_help_panel=_BEGIN)
+app.command(rich_help_panel=_BEGIN)(apply.apply)
+app.command(rich_help_panel=_BEGIN)(apply.export)
 app.add_typer(tokens.app, name="token", rich_help_panel=_EVERY_DAY)
 app.command(rich_help_panel=_EVERY_DAY)(statuses.status)
 app.command("test", rich_help_panel=_EVERY_DAY)(mail.try_connection)
 app.command(rich_help_panel=_EVERY_DAY)(mail.send)
+app.add_typer(relay.app, name="relay", rich_help_panel=_EVERY_DAY)
+app.add_typer(clients.app, name="client", rich_help_panel=_EVERY_DAY)
+app.add_typer(administrators.app, name="administrator", rich_help_panel=_EVERY_DAY)
 app.add_typer(audits.app, name="audit", rich_help_panel=_RECORD)
 
 

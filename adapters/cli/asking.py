@@ -1,4 +1,4 @@
-"""The confirmation messages of the manual: a person answers them, or `--yes` does."""
+"""What is asked of a person: the confirmation messages of the manual, which `--yes` answers too, and passwords."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from adapters.cli import screen
 from adapters.cli.client import Client, Object
 from adapters.cli.wire import CommandError, ExitCode, profile_path
+from domain.secret import Secret
 
 
 def check_answerable(yes: bool) -> None:
@@ -34,6 +35,27 @@ def confirm(message: str, question: str) -> None:
     except typer.Abort:
         sys.stderr.write("\n")
     raise CommandError(ExitCode.FAILED, "not confirmed: nothing was changed")
+
+
+def new_password() -> Secret:
+    """A new password: typed twice, unseen, at a terminal; else the one line of standard input.
+
+    Raises:
+        CommandError: there is none, or more than one line.
+    """
+    if sys.stdin.isatty():
+        try:
+            return Secret(typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True))
+        except typer.Abort:
+            sys.stderr.write("\n")
+            raise CommandError(ExitCode.FAILED, "no password was given: nothing was changed") from None
+    try:
+        lines = sys.stdin.buffer.read().decode().splitlines()
+    except UnicodeDecodeError:
+        lines = []
+    if len(lines) != 1 or not lines[0]:
+        raise CommandError(ExitCode.USAGE, "standard input is not one line with the password: give it, or --generate")
+    return Secret(lines[0])
 
 
 def linked_with(service: Client, status: Object) -> list[str]:

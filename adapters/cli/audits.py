@@ -48,7 +48,9 @@ def log(
 
 def _line(record: dict[str, Any], names: Mapping[str, str]) -> _Line:
     instant = datetime.fromisoformat(record["at"]).astimezone()
-    subject = record["profile"] or names.get(record["id"]) or f"{record['aggregate']} {record['id'][:8]}"
+    # Events of relay users and clients show with the profiles they use, but are about the user or client.
+    profile = record["profile"] if record["aggregate"] not in ("RelayUser", "Client") else None
+    subject = profile or names.get(record["id"]) or f"{record['aggregate']} {record['id'][:8]}"
     return _Line(
         f"{instant:%Y-%m-%d %H:%M:%S}",
         screen.clean(record["by"]),

@@ -39,13 +39,17 @@ class Client:
         """Read something."""
         return self._ask("GET", target, query=(query or {}).items())
 
-    def post(self, target: str, body: Object | None = None) -> Any:
-        """Have something done."""
-        return self._ask("POST", target, json.dumps(body) if body is not None else None)
+    def post(self, target: str, body: Object | None = None, *, if_match: str | None = None) -> Any:
+        """Have something done; with `if_match` only if what is there still has this entity tag."""
+        return self._ask("POST", target, json.dumps(body) if body is not None else None, if_match=if_match)
 
     def patch(self, target: str, body: Object) -> Any:
         """Have something changed."""
         return self._ask("PATCH", target, json.dumps(body))
+
+    def put(self, target: str, body: Object) -> Any:
+        """Have something be as it is given."""
+        return self._ask("PUT", target, json.dumps(body))
 
     def delete(self, target: str) -> Any:
         """Have something removed."""
@@ -78,6 +82,7 @@ class Client:
         *,
         query: Iterable[tuple[str, str | None]] = (),
         content_type: str = "application/json",
+        if_match: str | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> Any:
         given = [(name, value) for name, value in query if value is not None]
@@ -85,6 +90,8 @@ class Client:
         headers = {"Accept": "application/json", "Connection": "close"}
         if body is not None:
             headers["Content-Type"] = content_type
+        if if_match is not None:
+            headers["If-Match"] = f'"{if_match}"'
         connection = _UnixConnection(self._path, patience_seconds)
         try:
             connection.request(method, address, body, headers)

@@ -8,11 +8,15 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from adapters import texts
 from adapters.cli import screen
-from adapters.cli.client import Client, Object
+from adapters.cli.client import Object
 from adapters.cli.invocation import client
 from adapters.cli.profiles import Name
-from adapters.cli.wire import CommandError, ExitCode, one_line, profile_path, say
+from adapters.cli.wire import CommandError, ExitCode, one_line, say
+
+_DELIVER = "m"
+"""sendmail's mode to read a message and deliver it: -bm."""
 
 
 def try_connection(
@@ -38,7 +42,8 @@ def try_connection(
 def _judge(report: Object) -> None:
     if not report["ok"]:
         exit_code = ExitCode.UNREACHABLE if report["fault"] == "network" else ExitCode.FAILED
-        raise CommandError(exit_code, f"{report['profile']}: {report['verdict']}")
+        at_fault = texts.FAULTS.get(report["fault"], report["fault"])
+        raise CommandError(exit_code, f"{report['profile']}: {report['verdict']} (At fault: {at_fault}.)")
 
 
 def send(
@@ -57,36 +62,58 @@ def send(
         bool, typer.Option("-i", help="Accepted: a line with a single dot never ends the message.")
     ] = False,
     option: Annotated[
-        list[str] | None, typer.Option("-o", metavar="OPTION", help="Accepted and ignored, as in -oi and -oem.")
+        list[str] | None,
+        typer.Option(
+            *("-o", "-B", "-N", "-R", "-V", "-L", "-O", "-e", "-p"),
+            metavar="OPTION",
+            help="Accepted and ignored, as in -oi, -oem and -B8BITMIME.",
+        ),
     ] = None,
-    body_type: Annotated[str | None, typer.Option("-B", hidden=True)] = None,
+    flag: Annotated[bool, typer.Option("-m", "-n", "-v", "-G", "-U", hidden=True)] = False,
+    mode: Annotated[str, typer.Option("-b", hidden=True)] = _DELIVER,
 ) -> None:
-    """Send the message on standard input, as sendmail does."""
+    """Send the message on standard input, as sendmail does; also when called by that name."""
     from adapters.cli.message import Message
 
-    service = client(context)
+    if mode != _DELIVER:
+        raise CommandError(ExitCode.USAGE, f"-b{mode} is not for this: only a message on standard input is sent (-bm)")
     if sys.stdin.isatty():
         say("type the message, header first; Ctrl-D ends it")
     message = Message.read(sys.stdin.buffer.read())
-    to = list(dict.fromkeys([*(recipients or []), *(message.recipients() if from_message else [])]))
+    to = [*(recipients or []), *(message.recipients() if from_message else [])]
     if not to:
         raise CommandError(
             ExitCode.USAGE, "there are no recipients: name them, or use -t with To, Cc or Bcc in the message"
         )
-    envelope_from = (sender or "").strip("<>") or message.sender()
-    author, name = envelope_from, sender_name
+    service = client(context)
+    given = _known(sender) or message.sender()
+    setting = service.get("/api/v1/send", {"profile": profile, "sender": given})
+    author = given or setting["sender_address"]
     if not author:
-        author, name = _sender_of(service, profile, sender_name)
+        raise CommandError(ExitCode.USAGE, f"{setting['profile']} has no sender_address and no account: use -f FROM")
+    name = sender_name or message.sender_name() or (None if given else setting["sender_name"])
     content = message.completed(author, one_line(name) if name else None, screen.now())
-    _judge(service.send(content, profile, envelope_from, to))
+    _judge(service.send(content, setting["profile"], author, _deliverable(to, setting["local_mail_to"])))
 
 
-def _sender_of(service: Client, profile: str | None, name: str | None) -> tuple[str, str | None]:
-    """Who sends through a profile, when neither the message nor the command says."""
-    if profile is None:
-        raise CommandError(ExitCode.USAGE, "nothing says who sends this: use -f FROM, or put From in the message")
-    setting = service.get(profile_path(profile))
-    author = setting["sender_address"] or setting["mailbox"]
-    if not author:
-        raise CommandError(ExitCode.USAGE, f"{profile} has no sender_address and no account: use -f FROM")
-    return author, name or setting["sender_name"]
+def _known(sender: str | None) -> str | None:
+    """The sender if a mail server can know it: not a user of this machine, nor `<>`."""
+    from adapters.cli.message import is_local
+
+    address = (sender or "").strip("<>")
+    return address if address and not is_local(address) else None
+
+
+def _deliverable(recipients: list[str], local_mail_to: list[str]) -> list[str]:
+    """The recipients, each once, and for users of this machine those who get their mail."""
+    from adapters.cli.message import is_local
+
+    local = [address for address in recipients if is_local(address)]
+    if local and not local_mail_to:
+        raise CommandError(
+            ExitCode.USAGE,
+            f"{local[0]} is a user of this machine, not an e-mail address: set local_mail_to under [send] in the"
+            " service's configuration, or MAILTO in a crontab",
+        )
+    known = [address for address in recipients if address not in local]
+    return list(dict.fromkeys([*known, *(local_mail_to if local else [])]))

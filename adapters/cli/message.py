@@ -1,11 +1,13 @@
 """A message as programs hand it to sendmail, made into one that can be sent. Bytes that are there stay as they are.
 
-Programs leave out what sendmail adds: Date, Message-ID and From (RFC 5322 section 3.6). Bcc never leaves this machine.
+Programs leave out what sendmail adds: Date, Message-ID and From (RFC 5322 section 3.6). A From that only this machine
+knows, such as cron's `root`, gives way to one that a mail server takes. Bcc never leaves this machine.
 """
 
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,10 +29,18 @@ class Field:
 
     def addresses(self) -> list[str]:
         """The addresses in it, without names and comments."""
+        found = self._header().addresses
+        return [address.addr_spec for address in found if address.addr_spec not in ("", "<>")]
+
+    def names(self) -> list[str]:
+        """The names that stand with its addresses."""
+        return [address.display_name for address in self._header().addresses if address.display_name]
+
+    def _header(self) -> AddressHeader:
         value = self.raw.partition(b":")[2].decode("utf-8", "replace")
         header = _read_field(self.name, re.sub(r"[\r\n]+", "", value).strip())
         assert isinstance(header, AddressHeader)
-        return [address.addr_spec for address in header.addresses if address.addr_spec not in ("", "<>")]
+        return header
 
 
 @dataclass(frozen=True)
@@ -61,8 +71,12 @@ class Message:
         return cls(tuple(fields), b"".join(lines[at:]))
 
     def sender(self) -> str | None:
-        """The first address in From; None if there is none with a domain."""
-        return next((one for one in self._addresses("from") if "@" in one), None)
+        """The first address in From that is not only this machine's; None if there is none."""
+        return next((one for one in self._addresses("from") if not is_local(one)), None)
+
+    def sender_name(self) -> str | None:
+        """The first name in From."""
+        return next((name for field in self.fields if field.name == "from" for name in field.names()), None)
 
     def recipients(self) -> list[str]:
         """The addresses in To, Cc and Bcc."""
@@ -73,10 +87,11 @@ class Message:
         return any(field.name == name for field in self.fields)
 
     def completed(self, sender: str, sender_name: str | None, now: datetime) -> bytes:
-        """The message with the fields that were missing, and without Bcc."""
+        """The message with the fields that were missing, a From that a mail server knows, and without Bcc."""
         newline = b"\r\n" if any(field.raw.endswith(b"\r\n") for field in self.fields) else b"\n"
         added = [f"{name}: {value}".encode() + newline for name, value in self._missing(sender, sender_name, now)]
-        kept = [field.raw for field in self.fields if field.name != "bcc"]
+        dropped = ("bcc",) if self.sender() else ("bcc", "from")
+        kept = [field.raw for field in self.fields if field.name not in dropped]
         return b"".join([*added, *kept, newline, self.body])
 
     def _missing(self, sender: str, sender_name: str | None, now: datetime) -> Iterator[tuple[str, str]]:
@@ -84,8 +99,14 @@ class Message:
             yield "Date", format_datetime(now)
         if not self.has("message-id"):
             yield "Message-ID", make_msgid(domain=sender.rpartition("@")[2] or "localhost")
-        if not self.has("from"):
+        if not self.sender():
             yield "From", formataddr((sender_name, sender)) if sender.isascii() else sender
 
     def _addresses(self, *names: str) -> Sequence[str]:
         return [address for field in self.fields if field.name in names for address in field.addresses()]
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine knows the address: it has no domain, one without a dot, or this machine's own name."""
+    domain = address.rpartition("@")[2] if "@" in address else ""
+    return "." not in domain or domain.casefold() == socket.gethostname().casefold()

@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 4
     REFUSED = 5
     UNREACHABLE = 6
+    CHANGED = 7
     INTERRUPTED = 130
     NOBODY_READS = 141
 
@@ -36,6 +37,7 @@ _EXIT_CODES = {
     403: ExitCode.NOT_PERMITTED,
     404: ExitCode.NOT_FOUND,
     409: ExitCode.REFUSED,
+    412: ExitCode.REFUSED,
     422: ExitCode.USAGE,
     502: ExitCode.UNREACHABLE,
     503: ExitCode.UNREACHABLE,

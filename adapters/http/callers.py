@@ -1,4 +1,5 @@
-"""Who calls, and what they may do. On the Unix socket the peer's uid decides (unix(7), SO_PEERCRED).
+"""Who calls, and what they may do. On the Unix socket the peer's uid decides (unix(7), SO_PEERCRED), on TCP a session
+or a client's key.
 
 Root and the service's own uid hold every role; other uids only what the configuration grants; nobody else anything.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,16 +17,21 @@ from fastapi import Depends, Request
 from domain.errors import NotPermitted
 from infrastructure.config import SocketTable
 
-ADMINISTRATOR, OPERATOR, AUDITOR, CLIENT = ROLES = ("administrator", "operator", "auditor", "client")
+ADMINISTRATOR, OPERATOR, AUDITOR, CLIENT, RELAY = ROLES = ("administrator", "operator", "auditor", "client", "relay")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody at the other end of the socket. `profiles` limits the role client; None is every profile."""
+    """Somebody at the other end of the socket. `profiles` limits the role client; None is every profile.
+
+    `granted_by` is where it says what they may; `id` what makes a client another one than the next of its name.
+    """
 
     name: str
     roles: frozenset[str]
     profiles: frozenset[str] | None = None
+    granted_by: str = "the configuration's [[socket.grants]]"
+    id: str | None = None
 
     def acting_as(self, *roles: str) -> str:
         """Who did it, for an event: the first of `roles` the caller holds, and their name.
@@ -36,9 +42,7 @@ class Caller:
         for role in roles:
             if role in self.roles:
                 return f"{role}:{self.name}"
-        raise NotPermitted(
-            f"{self.name} is not {' or '.join(roles)}: the configuration's [[socket.grants]] says who is"
-        )
+        raise NotPermitted(f"{self.name} is not {' or '.join(roles)}: {self.granted_by} says who is")
 
     def reading_token_of(self, profile: str) -> str:
         """Who reads an access token.
@@ -50,6 +54,10 @@ class Caller:
         if self.profiles is not None and profile not in self.profiles:
             raise NotPermitted(f"{self.name} may not read the access token of {profile}")
         return actor
+
+
+ANYBODY = Caller("a caller without a key or a session", frozenset(), frozenset(), "mailtoken client list")
+"""Who has come by TCP and shown nothing."""
 
 
 def caller_of(uid: int, table: SocketTable) -> Caller:
@@ -65,7 +73,8 @@ def caller_of(uid: int, table: SocketTable) -> Caller:
     return Caller(name, roles, frozenset(profile for grant in grants for profile in grant.profiles))
 
 
-def _caller(request: Request) -> Caller:
+# Asynchronous, though they wait for nothing: the framework would have a thread run each of them otherwise.
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller
 
@@ -73,10 +82,16 @@ def _caller(request: Request) -> Caller:
 AnyCaller = Annotated[Caller, Depends(_caller)]
 
 
-def acting_as(*roles: str) -> Callable[[AnyCaller], str]:
+def acting_as(*roles: str) -> Callable[[AnyCaller], Awaitable[str]]:
     """A dependency that gives who acts, and refuses everybody who holds none of `roles`."""
 
-    def actor(caller: AnyCaller) -> str:
+    async def actor(caller: AnyCaller) -> str:
         return caller.acting_as(*roles)
 
     return actor
+
+
+Administrator = Annotated[str, Depends(acting_as(ADMINISTRATOR))]
+Operator = Annotated[str, Depends(acting_as(OPERATOR))]
+Reader = Annotated[str, Depends(acting_as(AUDITOR, OPERATOR, ADMINISTRATOR))]
+Auditor = Annotated[str, Depends(acting_as(AUDITOR))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import structlog
@@ -18,27 +19,39 @@ from domain.errors import (
     MailtokenError,
     NotFound,
     NotPermitted,
+    Outdated,
     Refused,
     Unreachable,
 )
 
 log = structlog.get_logger("mailtoken")
 
+MEDIA_TYPE = "application/problem+json"
+
 _STATUS = {
     InvalidValue: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotPermitted: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Refused: HTTPStatus.CONFLICT,
+    Outdated: HTTPStatus.PRECONDITION_FAILED,
     Conflict: HTTPStatus.CONFLICT,
     Unreachable: HTTPStatus.SERVICE_UNAVAILABLE,
     Failed: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 
-def problem(status: int, detail: str) -> JSONResponse:
+def status_of(error: MailtokenError) -> HTTPStatus:
+    """The status that says what a caller must do about an error."""
+    found = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
+    return found or HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """A problem document."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return JSONResponse(body, status, media_type="application/problem+json")
+    # A detail may repeat what was asked, also half of a surrogate pair, which UTF-8 has no octets for.
+    shown = detail.encode(errors="backslashreplace").decode()
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": shown}
+    return JSONResponse(body, status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
@@ -51,8 +64,8 @@ def install(app: FastAPI) -> None:
 
 
 def _ours(_: Request, error: Exception) -> JSONResponse:
-    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
-    return problem(status or HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+    assert isinstance(error, MailtokenError)
+    return problem(status_of(error), str(error))
 
 
 def _store(_: Request, error: Exception) -> JSONResponse:
@@ -64,12 +77,13 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {first['msg']}")
+    why = "nothing is called so here" if first["type"] == "extra_forbidden" else str(first["msg"])
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {why.removeprefix('Value error, ')}")
 
 
 def _framework(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return problem(error.status_code, str(error.detail))
+    return problem(error.status_code, str(error.detail), error.headers)
 
 
 def _unexpected(_: Request, error: Exception) -> JSONResponse:

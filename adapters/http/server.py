@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import logging
 import os
@@ -20,6 +21,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from adapters.bootstrap import Service
 from adapters.http.app import create_app
 from adapters.http.callers import caller_of
+from adapters.http.events import Follower
+from adapters.http.guard import Guard
+from adapters.http.listener import BesideServer, listen, setup_url
+from adapters.http.warm import WarmHandOuts
 from domain.errors import InvalidValue, StoreRefused
 from infrastructure.config import SocketTable
 from infrastructure.locate import socket_name
@@ -40,22 +45,68 @@ def run(service: Service) -> None:
     # Our own handler has logged an unexpected error already, without the framework's second telling.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     listener = _listen(path, table)
-    server = uvicorn.Server(
+    api = create_app(service)
+    app = WarmHandOuts(api, service.hand_outs)
+    server = _Server(
+        api.state.follower,
         uvicorn.Config(
-            create_app(service),
+            app,
             http=_protocol(table),
             lifespan="off",
             access_log=False,
             log_config=None,
+            proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=10,
-        )
+        ),
     )
-    log.info("serving", socket=str(path))
     try:
-        server.run(sockets=[listener])
+        beside = listen(service.config, Guard(app, service))
+        log.info("serving", socket=str(path))
+        _invite(service)
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            runner.run(_serve(server, listener, beside))
     finally:
         path.unlink(missing_ok=True)
+
+
+class _Server(uvicorn.Server):
+    """Lets those go who listen to status changes before it waits for the answers under way."""
+
+    def __init__(self, follower: Follower, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._follower = follower
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Go."""
+        self._follower.close()
+        await super().shutdown(sockets)
+
+
+async def _serve(
+    server: uvicorn.Server, listener: socket.socket, beside: tuple[BesideServer, socket.socket] | None
+) -> None:
+    """Serve at both; when the first has heard a signal, the other one ends too."""
+    if beside is None:
+        await server.serve([listener])
+        return
+    other, other_listener = beside
+    serving = asyncio.create_task(other.serve([other_listener]))
+    try:
+        await server.serve([listener])
+    finally:
+        other.should_exit = True
+        await serving
+
+
+def _invite(service: Service) -> None:
+    """Say how the first administrator gets in, where browsers can come and there is none yet.
+
+    The one secret that is ever logged: it is good for an hour, once, and for nothing when there is an administrator.
+    """
+    link = service.administrators.first_link() if service.config.server.listen else None
+    if link:
+        log.warning("no_administrator_yet", link=setup_url(service.config, link), why="open this link within the hour")
 
 
 def _protocol(table: SocketTable) -> type[HttpToolsProtocol]:

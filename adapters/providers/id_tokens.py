@@ -52,17 +52,30 @@ def identity_of(
         UnknownKey: try once more with the newest keys.
         InvalidIdToken: don't believe it.
     """
-    if not isinstance(id_token, str):
-        raise InvalidIdToken("id_token")
-    claims = _verified_claims(id_token, keys)
+    claims = validated_claims(id_token, keys, issuer=issuer, client_id=client_id, received_at=received_at, nonce=nonce)
     tenant = _text(claims, "tid")
-    _check_claims(claims, issuer.replace("{tenantid}", tenant or ""), client_id, received_at, nonce)
-    account, subject = _account(claims, account_claims), _text(claims, "sub")
+    account, subject = account_of(claims, account_claims), _text(claims, "sub")
     if account is None:
         raise InvalidIdToken("account_claims")
     if subject is None:
         raise InvalidIdToken("sub")
     return Identity(account, subject, tenant)
+
+
+def validated_claims(
+    id_token: object, keys: KeySet, *, issuer: str, client_id: str, received_at: datetime, nonce: str | None
+) -> Mapping[str, Any]:
+    """Every claim of an ID token that may be believed; the arguments are as for `identity_of`.
+
+    Raises:
+        UnknownKey: try once more with the newest keys.
+        InvalidIdToken: don't believe it.
+    """
+    if not isinstance(id_token, str):
+        raise InvalidIdToken("id_token")
+    claims = _verified_claims(id_token, keys)
+    _check_claims(claims, issuer.replace("{tenantid}", _text(claims, "tid") or ""), client_id, received_at, nonce)
+    return claims
 
 
 def _verified_claims(id_token: str, keys: KeySet) -> Mapping[str, Any]:
@@ -97,7 +110,8 @@ def _check_claims(
         raise InvalidIdToken("nonce")
 
 
-def _account(claims: Mapping[str, Any], account_claims: Sequence[str]) -> str | None:
+def account_of(claims: Mapping[str, Any], account_claims: Sequence[str]) -> str | None:
+    """The account's address: the first of `account_claims` that has one."""
     for name in account_claims:
         # An address nobody has verified is anybody's choice (OpenID Connect Core section 5.1).
         if name == "email" and claims.get("email_verified") is False:

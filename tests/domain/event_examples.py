@@ -12,8 +12,12 @@ from uuid import UUID
 from eventsourcing.domain import CanMutateAggregate
 from eventsourcing.persistence import DatetimeAsISO, JSONTranscoder, Mapper, UUIDAsHex
 
+from domain.administrator import Administrator
+from domain.client import Client
 from domain.machine import Machine
 from domain.profile import Profile
+from domain.reader import Reader
+from domain.relay_user import RelayUser
 from domain.smtp_group import SmtpGroup
 from domain.token import Token
 
@@ -27,6 +31,10 @@ PROFILE = UUID("8f5e5f4a-2d9b-4c01-9a3e-2f0e4a0f3a52")
 GROUP = UUID("c4a1b1de-90f3-4b57-b3d7-7d1e1f5a9e11")
 TOKEN = UUID("6f1c0d5e-0b1a-4a57-9a3e-0c6f5a1d2b01")
 OWN_TOKEN = UUID("0d9f6a34-52c8-4f0d-8a41-1be5a7c30c77")
+RELAY_USER = UUID("b7c30c77-1be5-4a41-8f0d-52c80d9f6a34")
+ADMINISTRATOR = UUID("9a3e2f0e-4a0f-4a52-8f5e-5f4a2d9b4c01")
+CLIENT = UUID("4f0d8a41-1be5-4c30-8c77-0d9f6a3452c8")
+READER = UUID("57b3d77d-1e1f-5a9e-9190-c4a1b1de90f3")
 
 
 def mapper() -> Mapper[UUID]:
@@ -121,6 +129,94 @@ EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
         originator_id=GROUP, originator_version=3, timestamp=NOW, profile_id=PROFILE, by="administrator"
     ),
     SmtpGroup.Dissolved(originator_id=GROUP, originator_version=4, timestamp=NOW, by="administrator"),
+    RelayUser.Created(
+        originator_id=RELAY_USER,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=RelayUser.TOPIC,
+        name="Büro-drucker",
+        by="administrator",
+    ),
+    RelayUser.Mapped(
+        originator_id=RELAY_USER,
+        originator_version=2,
+        timestamp=NOW,
+        protocol="smtp",
+        profile_id=PROFILE,
+        by="administrator",
+    ),
+    RelayUser.PasswordChanged(
+        originator_id=RELAY_USER, originator_version=3, timestamp=NOW, password=1, by="administrator"
+    ),
+    RelayUser.NetworksChanged(
+        originator_id=RELAY_USER,
+        originator_version=4,
+        timestamp=NOW,
+        networks=["10.20.30.0/24", "2001:db8:1::/48"],
+        by="administrator",
+    ),
+    RelayUser.Unmapped(
+        originator_id=RELAY_USER, originator_version=5, timestamp=NOW, protocol="smtp", by="administrator"
+    ),
+    RelayUser.Removed(originator_id=RELAY_USER, originator_version=6, timestamp=NOW, by="administrator"),
+    Administrator.Created(
+        originator_id=ADMINISTRATOR,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=Administrator.TOPIC,
+        name="anna",
+        roles=["administrator", "auditor"],
+        by="link:service",
+    ),
+    Administrator.PasswordChanged(
+        originator_id=ADMINISTRATOR, originator_version=2, timestamp=NOW, password=1, by="link:service"
+    ),
+    Administrator.RolesChanged(
+        originator_id=ADMINISTRATOR, originator_version=3, timestamp=NOW, roles=["operator"], by="administrator:root"
+    ),
+    Administrator.Removed(originator_id=ADMINISTRATOR, originator_version=4, timestamp=NOW, by="administrator:root"),
+    Client.Created(
+        originator_id=CLIENT,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=Client.TOPIC,
+        name="backup",
+        by="administrator:anna",
+    ),
+    Client.KeyIssued(
+        originator_id=CLIENT,
+        originator_version=2,
+        timestamp=NOW,
+        key=1,
+        key_id="mfrggzdfmztwq2lk",
+        expires_at=EXPIRES,
+        by="administrator:anna",
+    ),
+    Client.Granted(
+        originator_id=CLIENT, originator_version=3, timestamp=NOW, profile_id=PROFILE, by="administrator:anna"
+    ),
+    Client.Revoked(
+        originator_id=CLIENT, originator_version=4, timestamp=NOW, profile_id=PROFILE, by="administrator:anna"
+    ),
+    Client.Removed(originator_id=CLIENT, originator_version=5, timestamp=NOW, by="administrator:anna"),
+    Reader.Created(
+        originator_id=READER,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=Reader.TOPIC,
+        token_id=TOKEN,
+        generation=1,
+        profile="office-mfp/smtp-service",
+        by="client:backup",
+    ),
+    Reader.HandedOut(
+        originator_id=READER,
+        originator_version=2,
+        timestamp=NOW,
+        generation=2,
+        profile="office-mfp/smtp-service",
+        by="client:backup",
+    ),
     Token.Created(
         originator_id=TOKEN, originator_version=1, timestamp=NOW, originator_topic=Token.TOPIC, by="administrator"
     ),

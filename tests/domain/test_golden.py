@@ -12,8 +12,12 @@ from event_examples import EVENTS, mapper
 from eventsourcing.domain import Aggregate, CanMutateAggregate
 from eventsourcing.persistence import StoredEvent
 
+import domain.administrator
+import domain.client
 import domain.machine
 import domain.profile
+import domain.reader
+import domain.relay_user
 import domain.smtp_group
 import domain.token
 
@@ -46,7 +50,16 @@ def test_a_golden_file_reads_back_as_the_event_it_was(event: CanMutateAggregate[
 
 def topics() -> Iterator[str]:
     """The topic of every event class in the domain."""
-    for module in (domain.machine, domain.profile, domain.smtp_group, domain.token):
+    for module in (
+        domain.administrator,
+        domain.client,
+        domain.machine,
+        domain.profile,
+        domain.reader,
+        domain.relay_user,
+        domain.smtp_group,
+        domain.token,
+    ):
         for _, aggregate in inspect.getmembers(module, inspect.isclass):
             if issubclass(aggregate, Aggregate) and aggregate.__module__ == module.__name__:
                 for _, event in inspect.getmembers(aggregate, inspect.isclass):
@@ -56,6 +69,6 @@ def topics() -> Iterator[str]:
 
 def test_every_event_has_one_golden_file_and_every_golden_file_an_event() -> None:
     known = sorted(topics())
-    assert len(known) == len(set(known)) == 22
+    assert len(known) == len(set(known)) == 39
     assert sorted(path.name for path in GOLDEN.iterdir()) == [f"{topic}.json" for topic in known]
     assert sorted(topic_of(event) for event in EVENTS) == known

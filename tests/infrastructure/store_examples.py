@@ -21,10 +21,11 @@ from domain.secret import Secret
 from domain.token import Token
 from infrastructure.escrow import Work
 from infrastructure.log import EventLog, LoggedEvent
+from infrastructure.rows import VIEWS
 from infrastructure.store import Store
 
 ADMIN = "administrator"
-TABLES = ("stored_events", "chain", "vault", "claim", "token", "profile", "smtp_group", "machine", "meta")
+TABLES = ("stored_events", "chain", "vault", "claim", "meta", "session", "one_time", "client_use", *VIEWS)
 PERSON = Identity(SCANNER, "subject-1", "contoso-tenant")
 OTHER_PERSON = Identity(FAX, "subject-2", "contoso-tenant")
 

@@ -16,6 +16,7 @@ from fakes import FAX, SCANNER, START, FakeClock, FakeProvider, Services, error
 from store_examples import ADMIN, as_text, change, everything
 
 from domain.errors import IllegalHistory, Refused
+from domain.secret import Secret
 from infrastructure.audit import Audit
 from infrastructure.log import EventLog
 from infrastructure.rows import VIEWS
@@ -62,7 +63,7 @@ class Record:
 
 @pytest.fixture
 def told(service: Services, clock: FakeClock) -> Services:
-    """A short story: a token that was renewed, one that was deleted, and one that is asked for."""
+    """A short story: a token that was renewed, one that was deleted, one that is asked for, and who may do what."""
     scanner, *_, fax, _, _ = service.add_machine()
     service.get_token(scanner)
     clock.step(minutes=55)
@@ -71,6 +72,10 @@ def told(service: Services, clock: FakeClock) -> Services:
     service.tokens.delete(fax, ADMIN)
     service.add_machine("press", "generic")
     service.tokens.request("press/smtp", None, ADMIN)
+    service.relay_users.add("printers", ["press/pop"], ["10.20.30.0/24"], Secret("a-password-in-clear"), ADMIN)
+    service.administrators.add("anna", ["operator"], Secret("a-password-in-clear"), ADMIN)
+    service.clients.add("backup", [scanner], None, ADMIN)
+    service.hand_outs.first(scanner, None, "client:backup")
     return service
 
 
@@ -247,14 +252,23 @@ def test_a_status_row_that_is_missing_or_was_added_is_found(record: Record, tabl
 def test_a_vault_row_that_is_missing_or_was_added_is_found(record: Record) -> None:
     with record.store.reading() as query:
         rows = query.rows("SELECT token_id, kind, generation FROM vault ORDER BY kind")
-    assert [(row["kind"], row["generation"]) for row in rows] == [("credential", 2), ("device_code", 1)]
+    kept = [(row["kind"], row["generation"]) for row in rows]
+    assert kept == [
+        ("client_key", 1),
+        ("credential", 2),
+        ("device_code", 1),
+        ("password", 1),
+        ("sign_in_password", 1),
+    ]
+    owners = {"client_key": "client", "password": "relay user", "sign_in_password": "administrator"}
     for row in rows:
         place = (row["token_id"], row["kind"], row["generation"])
+        owner = f"{owners.get(row['kind'], 'token')} {row['token_id']}"
         where = "WHERE token_id = ? AND kind = ? AND generation = ?"
         change(record.store, f"UPDATE vault SET generation = 9 {where}", *place)
         assert set(record.findings()) == {
-            f"the vault has no {row['kind']} {row['generation']} of token {row['token_id']}",
-            f"the vault has a {row['kind']} 9 of token {row['token_id']} that no event refers to",
+            f"the vault has no {row['kind']} {row['generation']} of {owner}",
+            f"the vault has a {row['kind']} 9 of {owner} that no event refers to",
         }
         change(record.store, "UPDATE vault SET generation = ? WHERE generation = 9", row["generation"])
     assert record.findings() == ()
@@ -263,13 +277,17 @@ def test_a_vault_row_that_is_missing_or_was_added_is_found(record: Record) -> No
 def test_a_log_whose_tokens_and_machines_are_gone_still_verifies(told: Services, clock: FakeClock) -> None:
     told.tokens.delete("office-mfp/smtp-service", ADMIN)
     told.tokens.cancel("press/smtp", ADMIN)
+    told.relay_users.remove("printers", ADMIN)
+    told.administrators.remove("anna", ADMIN)
+    told.clients.remove("backup", ADMIN)
     for machine in ("office-mfp", "press"):
         told.settings.remove_machine(machine, ADMIN)
     verdict = told.audit.verify()
     assert verdict.findings == ()
     assert verdict.events == len(Record(told.store).events())
     stored = everything(told.store)
-    assert [stored[table] for table in (*VIEWS, "vault", "claim")] == [[]] * 6
+    # Who had read a token stays known.
+    assert {table for table in (*VIEWS, "vault", "claim") if stored[table]} == {"reader"}
 
 
 def test_verifying_says_how_far_it_is(told: Services, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,6 +450,7 @@ def test_the_history_of_a_setting_has_all_that_touched_it(told: Services) -> Non
         ("Token", "Retrieved"),
         ("Profile", "TokenReceived"),
         ("Token", "Renewed"),
+        ("Reader", "Created"),
     ]
 
 
@@ -465,7 +484,7 @@ def test_a_setting_that_was_removed_and_came_back_has_both_lives_in_its_history(
 def test_the_export_is_every_event_in_order_with_who_did_it_and_no_secret(told: Services) -> None:
     export = [record.as_json() for record in told.audit.records()]
     assert [line["position"] for line in export] == [position for position, _ in Record(told.store).events()]
-    assert {line["by"] for line in export} == {ADMIN, "worker", "client"}
+    assert {line["by"] for line in export} == {ADMIN, "worker", "client", "client:backup"}
     (requested, *_) = [line for line in export if line["event"] == "AuthorizationRequested"]
     assert requested["at"] == "2026-03-02T08:00:00.000000+00:00"
     assert (requested["aggregate"], requested["profile"]) == ("Token", None)

@@ -435,7 +435,7 @@ def test_a_token_the_mail_server_rejects_is_renewed_once(
     # It is not the token's fault if the next one is rejected too.
     with mail.misbehave("answer", times=None, reply="535 5.7.3 Authentication unsuccessful"):
         report = service.done("POST", f"/api/v1/profiles/{SMTP}/test", {})
-    assert (report["ok"], report["fault"]) == (False, "token")
+    assert (report["ok"], report["fault"]) == (False, "permission")
     assert practice.grant_counts["refresh_token"] == 2
     assert assert_agree(service.statuses())["token"] == RETRIEVED
 

@@ -3,9 +3,10 @@
 import itertools
 import json
 import socket
+import subprocess
 
 import pytest
-from mailtoken_house import SCAN, House
+from mailtoken_house import MAILTOKEN, SCAN, House, environment
 
 _numbers = itertools.count(1)
 MESSAGE = "To: {to}\nBcc: {hidden}\nSubject: Scan\n\nPage one\n.\nPage two\n"
@@ -90,7 +91,7 @@ def test_a_message_without_a_header_is_a_message(house: House, sending: str, mai
     [
         ("send", "Subject: x\n\n", 2, "there are no recipients"),
         ("send -t", "Subject: x\n\n", 2, "there are no recipients"),
-        ("send a@x.org", "Subject: x\n\n", 2, "use -f FROM"),
+        ("send -bs", "Subject: x\n\n", 2, "-bs is not for this"),
         ("send -f nobody@x.org a@x.org", "Subject: x\n\n", 4, "nobody@x.org"),
         ("send --profile nobody/smtp -f nobody@x.org a@x.org", "Subject: x\n\n", 4, "no profile is called"),
         ("send --profile nobody -f nobody@x.org a@x.org", "Subject: x\n\n", 4, "no profile is called"),
@@ -103,6 +104,52 @@ def test_a_message_that_cannot_go_out_says_why(
     assert (done.returncode, done.stdout) == (exit_code, "")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def small_house(own_house: House) -> House:
+    """A house with one setting, where root's mail goes to somebody, and a sendmail that is ours."""
+    with (own_house.directory / "mailtoken.toml").open("a") as config:
+        config.write('\n[send]\nlocal_mail_to = ["admin@contoso.com"]\n')
+    (own_house.directory / "sendmail").symlink_to(MAILTOKEN)
+    own_house.start()
+    own_house.get_token(own_house.add_printer())
+    return own_house
+
+
+def test_cron_and_scripts_send_through_our_sendmail(small_house: House) -> None:
+    cron = b"From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@mfp> backup\n\ndisk is full\n"
+    _sendmail(small_house, "-FCronDaemon", "-i", "-B8BITMIME", "-oem", "root", message=cron)
+    (message,) = small_house.mail.wait_for_messages("admin@contoso.com")
+    assert f"From: CronDaemon <{SCAN}>\r\n".encode() in message
+    assert b"root (Cron Daemon)" not in message
+    script = b"From: me@localhost\nTo: reader@contoso.com\n\nhello\n"
+    for arguments in (
+        ["-t", "-i"],
+        ["-t", "-oi", "-f", "root"],
+        ["-bm", "-oi", "-fwww-data", "--", "reader@contoso.com"],
+    ):
+        _sendmail(small_house, *arguments, message=script)
+    assert len(small_house.mail.wait_for_messages("reader@contoso.com", 3)) == 3
+
+
+def _sendmail(house: House, *arguments: str, message: bytes) -> None:
+    done = subprocess.run(
+        [house.directory / "sendmail", *arguments],
+        cwd=house.directory,
+        input=message,
+        capture_output=True,
+        env=environment(),
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_mail_to_a_user_of_this_machine_wants_to_be_told_where_to_go(house: House, sending: str) -> None:
+    done = house.run("send", "--profile", sending, "root", message="Subject: x\n\n")
+    assert done.returncode == 2
+    assert "root is a user of this machine, not an e-mail address: set local_mail_to under [send]" in done.stderr
 
 
 def test_several_settings_that_send_for_one_address_want_a_choice(house: House, sending: str, machine: str) -> None:

@@ -1,9 +1,10 @@
+import socket
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 
 import pytest
 
-from adapters.cli.message import Message
+from adapters.cli.message import Message, is_local
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 SCAN = "scan@contoso.com"
@@ -82,12 +83,36 @@ def test_recipients_are_taken_from_to_cc_and_bcc_and_bcc_is_never_sent() -> None
     [
         (b"From: Scanner <scan@contoso.com>\n\n", SCAN),
         (b"From: root (Cron Daemon)\n\n", None),
+        (b"From: Cron Daemon <root@localhost>\n\n", None),
+        (b"From: root@%s\n\n" % socket.gethostname().encode(), None),
         (b"From:\n\n", None),
         (b"Subject: x\n\n", None),
     ],
 )
 def test_the_sender_is_the_address_in_from(raw: bytes, sender: str | None) -> None:
     assert Message.read(raw).sender() == sender
+
+
+def test_a_from_that_only_this_machine_knows_gives_way_and_keeps_its_name() -> None:
+    message = Message.read(b'From: "Cron Daemon" <root@localhost>\nX-Cron-Env: <HOME=/root>\n\noutput\n')
+    sent = message_from_bytes(message.completed(SCAN, message.sender_name(), NOW), policy=policy.default)
+    assert [str(value) for value in sent.get_all("From")] == ["Cron Daemon <scan@contoso.com>"]
+    assert sent["X-Cron-Env"] == "<HOME=/root>"
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("root", True),
+        ("root@localhost", True),
+        (f"root@{socket.gethostname()}", True),
+        ("", True),
+        (SCAN, False),
+        ("root@[192.0.2.1]", False),
+    ],
+)
+def test_an_address_is_local_if_no_other_machine_can_reply_to_it(address: str, local: bool) -> None:
+    assert is_local(address) is local
 
 
 def test_a_sender_that_is_not_in_ascii_is_written_as_it_is() -> None:

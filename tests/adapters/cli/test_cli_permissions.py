@@ -18,7 +18,7 @@ from adapters.practice.provider import PracticeProvider
 from domain.errors import NotPermitted
 from infrastructure.config import Grant, SocketTable
 
-CLIENT, AUDITOR, NOBODY = 54321, 54322, 54323
+CLIENT, AUDITOR, NOBODY, RELAY = 54321, 54322, 54323, 54324
 GRANTED = "office-mfp/smtp-service"
 TABLE = SocketTable(
     grants=(Grant(uid=CLIENT, roles=("client",), profiles=(GRANTED,)), Grant(uid=AUDITOR, roles=("auditor",)))
@@ -32,7 +32,27 @@ profiles = ["{GRANTED}"]
 [[socket.grants]]
 uid = {AUDITOR}
 roles = ["auditor"]
+
+[[socket.grants]]
+uid = {RELAY}
+roles = ["relay"]
 """
+
+
+_BODIES: dict[str, dict[str, object]] = {
+    "/redirect": {"redirected_to": "x"},
+    "/relay/admissions": {
+        "protocol": "smtp",
+        "address": "192.0.2.7",
+        "user": "printers",
+        "password": "a-relay-password",
+    },
+    "/relay/renewals": {"user": "printers", "protocol": "smtp", "profile": GRANTED, "generation": 0},
+    "POST /relay/users": {"name": "crm", "profiles": [GRANTED], "password": "a-relay-password"},
+    "/password": {"password": "a-relay-password"},
+    "/profiles": {"profiles": [GRANTED]},
+    "/networks": {"networks": []},
+}
 
 
 def test_root_and_the_services_own_uid_hold_every_role_for_every_profile() -> None:
@@ -85,6 +105,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         house.start()
         try:
             house.get_token(house.add_printer())
+            house.run("relay", "user", "add", "printers", GRANTED, message="a-relay-password\n")
             house.socket.chmod(0o666)
             yield house
         finally:
@@ -140,11 +161,20 @@ def answer(path: Path, uid: int, request: str, body: str = "") -> tuple[int, byt
         ("DELETE /machines/office-mfp", set()),
         (f"POST /profiles/{GRANTED}/test", set()),
         ("POST /providers/contoso/check", set()),
+        ("POST /relay/admissions", {RELAY}),
+        ("POST /relay/renewals", {RELAY}),
+        ("GET /relay/servers", {RELAY}),
+        ("GET /relay/users", set()),
+        ("POST /relay/users", set()),
+        ("DELETE /relay/users/printers", set()),
+        ("PUT /relay/users/printers/password", set()),
+        ("PUT /relay/users/printers/profiles", set()),
+        ("PUT /relay/users/printers/networks", set()),
     ],
 )
 def test_each_route_is_open_to_whom_it_is_granted(shared: House, request_line: str, allowed: set[int]) -> None:
-    body = json.dumps({"redirected_to": "x"} if "redirect" in request_line else {})
-    for uid in (CLIENT, AUDITOR, NOBODY):
+    body = json.dumps(next((fields for route, fields in _BODIES.items() if route in request_line), {}))
+    for uid in (CLIENT, AUDITOR, NOBODY, RELAY):
         status, text = answer(shared.socket, uid, request_line, "" if request_line.startswith("GET") else body)
         assert (status < 300) is (uid in allowed), (uid, status, text)
         if uid not in allowed:

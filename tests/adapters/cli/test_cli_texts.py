@@ -8,11 +8,15 @@ import pytest
 from adapters import texts
 from adapters.cli import screen
 from adapters.cli.acquisition import _picture, _qr_code
+from domain.administrator import Administrator
+from domain.client import Client
 from domain.forecast import Cause
 from domain.lifecycle import TokenStatus
 from domain.machine import Machine
 from domain.outcomes import Reason
 from domain.profile import Profile
+from domain.reader import Reader
+from domain.relay_user import RelayUser
 from domain.smtp_group import SmtpGroup
 from domain.token import Token
 
@@ -50,7 +54,7 @@ def test_nothing_is_said_where_there_is_no_reason() -> None:
 def test_every_event_has_a_sentence() -> None:
     events = {
         f"{kind.__name__}.{name}"
-        for kind in (Machine, Profile, SmtpGroup, Token)
+        for kind in (Administrator, Client, Machine, Profile, Reader, RelayUser, SmtpGroup, Token)
         for name, event in vars(kind).items()
         if isinstance(event, type) and issubclass(event, kind.Event) and event is not kind.Event
     }

@@ -1,0 +1,174 @@
+"""The TCP listener: TLS with the operator's certificate as it is now, and a limit on every request's head.
+
+Without TLS it is on a loopback address, which the configuration has checked. A head that is too large or too slow ends
+its connection, so that clients who send little for long cost little.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from asyncio import TimerHandle, Transport
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from adapters.relay.listener import Certificate
+from domain.errors import InvalidValue
+from infrastructure.administrators import SetUpLink
+from infrastructure.config import Config
+
+log = structlog.get_logger("mailtoken")
+
+_HEAD_SECONDS = 20.0
+_HEAD_OCTETS = 32 * 1024
+_KEEP_ALIVE_SECONDS = 75
+_CONNECTIONS = 2000
+_BACKLOG = 1024
+
+
+class HeadLimits(HttpToolsProtocol):
+    """HTTP/1.1 whose heads come in time and are not too large."""
+
+    _deadline: TimerHandle | None = None
+    _head_octets = 0
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to no request yet."""
+        if self._deadline is None and self._is_between_requests():
+            self._await_head()
+        super().data_received(data)
+        if self._deadline is None:
+            return
+        self._head_octets += len(data)
+        if self._head_octets > _HEAD_OCTETS:
+            self._end(b"431 Request Header Fields Too Large")
+
+    def on_headers_complete(self) -> None:
+        """The head is whole; one that came at once may still be too large."""
+        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > _HEAD_OCTETS:
+            self._end(b"431 Request Header Fields Too Large")
+            return
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _is_between_requests(self) -> bool:
+        cycle: Any = self.cycle
+        return cycle is None or bool(cycle.response_complete)
+
+    def _await_head(self) -> None:
+        self._head_octets = 0
+        self._deadline = self.loop.call_later(_HEAD_SECONDS, self._end, b"408 Request Timeout")
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _end(self, status: bytes) -> None:
+        self._stop_waiting()
+        if not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            self.transport.close()
+
+
+class BesideServer(uvicorn.Server):
+    """A server beside another one that hears the signals for both."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None."""
+        yield
+
+
+def listen(config: Config, app: ASGIApp) -> tuple[BesideServer, socket.socket] | None:
+    """The server and its socket, which is listening; None if the configuration wants none.
+
+    Raises:
+        InvalidValue: the certificate can't be used, or the address is taken.
+    """
+    table = config.server
+    if table.listen is None:
+        return None
+    certificate = _certificate(config)
+    settings = uvicorn.Config(
+        app,
+        http=HeadLimits,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=10,
+        ssl_context_factory=(lambda *_: _renewed(certificate)) if certificate else None,
+    )
+    listener = _bind(table.listen, *table.address)
+    log.info("listening", listen=public_url(config))
+    return BesideServer(settings), listener
+
+
+def public_url(config: Config) -> str:
+    """What browsers call the service, without a slash at the end."""
+    table = config.server
+    scheme = "https" if table.certificate_file else "http"
+    return table.url or f"{scheme}://{table.listen}"
+
+
+def setup_url(config: Config, link: SetUpLink) -> str:
+    """Where a set-up link leads; its secret is in it."""
+    return f"{public_url(config)}/setup?code={link.secret.reveal()}"
+
+
+def _bind(name: str, host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise InvalidValue("[server] listen", f"can't listen at {name} ({error.strerror})") from None
+    return listener
+
+
+def _certificate(config: Config) -> Certificate | None:
+    table = config.server
+    if not table.certificate_file or not table.key_file:
+        return None
+    try:
+        return Certificate(config.path(table.certificate_file), config.path(table.key_file))
+    except InvalidValue as error:
+        raise InvalidValue("[server] certificate_file", str(error).removeprefix(f"{error.field}: ")) from None
+
+
+def _renewed(certificate: Certificate) -> ssl.SSLContext:
+    """A context whose every handshake uses the certificate as it is then."""
+    context = certificate.context()
+
+    def choose(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+        connection.context = certificate.context()
+
+    context.sni_callback = choose
+    return context

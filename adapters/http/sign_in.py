@@ -1,0 +1,192 @@
+"""Signing in and out with a browser, and the set-up link with which somebody chooses a password.
+
+The pages are the templates of `adapters.web`. `sign_in.html` is given `next` (the path to go on to), `name`, `provider`
+(what the organisation's sign-in is called, or None) and `trouble` (a sentence, or None); it posts `name`, `password`
+and `next` to /sign-in. `setup.html` is given `code` (hidden), `name` (whose password it is, or None to choose a name)
+and `trouble`; it posts `code`, `name`, `password` and `repeated` to /setup.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Annotated
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from adapters.bootstrap import Service
+from adapters.http.guard import cookie
+from adapters.http.listener import public_url
+from adapters.http.oidc import OrganisationSignIn
+from adapters.http.origins import Origin
+from adapters.http.problems import status_of
+from adapters.http.sessions import COOKIE, session_of
+from adapters.web.rendering import render
+from domain.errors import InvalidValue, MailtokenError, NotPermitted
+from domain.secret import Secret
+from infrastructure.lockout import LockedOut
+
+_OIDC_COOKIE = "__Host-mailtoken-sign-in"
+_OIDC_LIFE = timedelta(minutes=15)
+_FIELDS_LIMIT = 20
+# A path of ours: `//host` and `/\host` are another host's (WHATWG URL, scheme-relative special URLs).
+_OUR_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\x7f\\]*")
+
+
+async def _posted(request: Request) -> dict[str, str]:
+    """The fields of a form, the first of each name."""
+    try:
+        fields = parse_qs((await request.body()).decode(), keep_blank_values=True, max_num_fields=_FIELDS_LIMIT)
+    except ValueError:
+        return {}
+    return {name: values[0] for name, values in fields.items()}
+
+
+Posted = Annotated[dict[str, str], Depends(_posted)]
+
+
+def router(service: Service) -> APIRouter:
+    """The routes of signing in."""
+    router = APIRouter(include_in_schema=False)
+    pages = _Pages(service)
+    router.get("/sign-in")(pages.show_sign_in)
+    router.post("/sign-in")(pages.sign_in)
+    router.post("/sign-out")(pages.sign_out)
+    router.get("/setup")(pages.show_setup)
+    router.post("/setup")(pages.set_up)
+    router.get("/sign-in/oidc")(pages.begin_at_organisation)
+    router.get("/sign-in/oidc/callback")(pages.come_back)
+    return router
+
+
+class _Pages:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._administrators = service.administrators
+        table = service.config.server.sign_in
+        self._organisation = OrganisationSignIn(service.config, table, service.clock) if table else None
+        self._callback = f"{public_url(service.config)}/sign-in/oidc/callback"
+
+    def show_sign_in(self, request: Request, next: str = "/") -> Response:  # noqa: A002 - the field's name
+        if session_of(request):
+            return _go(next)
+        return self._sign_in_page(next)
+
+    def sign_in(self, request: Request, posted: Posted) -> Response:
+        name, came_for = posted.get("name", "").strip(), posted.get("next", "/")
+        try:
+            shown = self._administrators.sign_in(name, Secret(posted.get("password", "")), _address(request))
+        except MailtokenError as error:
+            return self._sign_in_page(came_for, name, error)
+        return self._signed_in(request, shown, came_for)
+
+    def sign_out(self, request: Request) -> Response:
+        self._end(request)
+        answer = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
+        _forget(answer, COOKIE)
+        return answer
+
+    def show_setup(self, code: str = "") -> Response:
+        try:
+            return _setup_page(code, self._administrators.whose_link(Secret(code)))
+        except MailtokenError as error:
+            return _setup_page("", None, error)
+
+    def set_up(self, request: Request, posted: Posted) -> Response:
+        code, whose = posted.get("code", ""), None
+        try:
+            whose = self._administrators.whose_link(Secret(code))
+            if posted.get("password") != posted.get("repeated"):
+                raise InvalidValue("password", "the two are not the same: type it twice")
+            name = self._administrators.use_link(
+                Secret(code), posted.get("name", "").strip(), Secret(posted.get("password", ""))
+            )
+        except NotPermitted as error:
+            return _setup_page("", None, error)
+        except MailtokenError as error:
+            return _setup_page(code, whose, error)
+        return self._signed_in(request, self._administrators.sign_in_trusted(name), "/")
+
+    def begin_at_organisation(self, next: str = "/") -> Response:  # noqa: A002 - the field's name
+        if self._organisation is None:
+            return self._sign_in_page(next, "", NotPermitted("no organisation's sign-in is configured"))
+        try:
+            uri, begun = self._organisation.begin(self._callback)
+        except MailtokenError as error:
+            return self._sign_in_page(next, "", error)
+        browser = self._service.begun_sign_ins.begin(begun, _our_path(next), _OIDC_LIFE)
+        answer = RedirectResponse(uri, HTTPStatus.SEE_OTHER)
+        _set(answer, _OIDC_COOKIE, browser, int(_OIDC_LIFE.total_seconds()))
+        return answer
+
+    def come_back(self, request: Request) -> Response:
+        try:
+            shown, came_for = self._finish_at_organisation(request)
+        except MailtokenError as error:
+            return self._sign_in_page("/", "", error)
+        answer = self._signed_in(request, shown, came_for)
+        _forget(answer, _OIDC_COOKIE)
+        return answer
+
+    def _finish_at_organisation(self, request: Request) -> tuple[Secret, str]:
+        browser = cookie(request.headers.get("cookie", ""), _OIDC_COOKIE)
+        begun = self._service.begun_sign_ins.look(browser) if browser else None
+        if self._organisation is None or not browser or not begun:
+            raise NotPermitted("this sign-in was begun elsewhere or is over: begin again here")
+        code = self._organisation.read(begun.state, str(request.url))
+        if not self._service.begun_sign_ins.finish(browser):
+            raise NotPermitted("this sign-in was finished just now: begin again here")
+        member = self._organisation.finish(begun.state, code)
+        return self._service.sessions.begin_trusted(member.account, member.roles), begun.came_for
+
+    def _sign_in_page(self, came_for: str, name: str = "", error: MailtokenError | None = None) -> Response:
+        provider = self._organisation and self._organisation.name
+        document = render(
+            "sign_in.html", next=_our_path(came_for), name=name, provider=provider, trouble=error and str(error)
+        )
+        return _page(document, error)
+
+    def _signed_in(self, request: Request, shown: Secret, came_for: str) -> Response:
+        self._end(request)
+        answer = _go(came_for)
+        _set(answer, COOKIE, shown)
+        return answer
+
+    def _end(self, request: Request) -> None:
+        if before := cookie(request.headers.get("cookie", ""), COOKIE):
+            self._service.sessions.end(before)
+
+
+def _setup_page(code: str, name: str | None, error: MailtokenError | None = None) -> Response:
+    return _page(render("setup.html", code=code, name=name, trouble=error and str(error)), error)
+
+
+def _page(document: str, error: MailtokenError | None) -> Response:
+    if isinstance(error, LockedOut):
+        return HTMLResponse(document, HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": str(error.retry_after_seconds)})
+    return HTMLResponse(document, status_of(error) if error else HTTPStatus.OK)
+
+
+def _address(request: Request) -> str:
+    origin: Origin | None = getattr(request.state, "origin", None)
+    return origin.address if origin else "the Unix socket"
+
+
+def _our_path(path: str) -> str:
+    return path if _OUR_PATH.fullmatch(path) else "/"
+
+
+def _go(path: str) -> Response:
+    return RedirectResponse(_our_path(path), HTTPStatus.SEE_OTHER)
+
+
+def _set(answer: Response, name: str, value: Secret, max_age_seconds: int | None = None) -> None:
+    # Also without TLS: then we are on loopback, where browsers take Secure cookies as from a trustworthy origin.
+    answer.set_cookie(name, value.reveal(), max_age=max_age_seconds, secure=True, httponly=True, samesite="lax")
+
+
+def _forget(answer: Response, name: str) -> None:
+    answer.delete_cookie(name, secure=True, httponly=True, samesite="lax")

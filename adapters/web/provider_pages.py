@@ -1,0 +1,58 @@
+"""Providers: the authorization servers of the configuration, and what can be seen of each registration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import APIRouter, Response
+
+from adapters.bootstrap import Service, provider_settings
+from adapters.http.naming import Name
+from adapters.web.visits import Operating, Reading, page_router
+from domain.errors import NotFound
+from infrastructure.config import ProviderTable
+
+
+@dataclass(frozen=True)
+class ShownProvider:
+    """A provider; `refused` are its client secrets that do not work, with the code it gave for each."""
+
+    name: str
+    table: ProviderTable
+    flows: tuple[str, ...]
+    refused: dict[str, str]
+    settings: int
+    client_secret_expires_at: datetime | None
+
+
+def provider_pages(service: Service) -> APIRouter:
+    """The list, and the check of one."""
+    router = page_router()
+
+    @router.get("/providers")
+    def providers(visit: Reading) -> Response:
+        faults = service.tokens.client_faults()
+        used = Counter(profile.settings.provider for profile in service.settings.profiles())
+        shown = [
+            ShownProvider(
+                name, table, tuple(service.tokens.flows(name)), faults[name], used[name], table.client_secret_expires_at
+            )
+            for name, table in sorted(service.config.providers.items())
+        ]
+        return visit.page("providers.html", providers=shown, now=service.clock.now())
+
+    @router.post("/providers/{name}/check")
+    def check(name: Name, visit: Operating) -> Response:
+        from adapters.providers.check import check_provider
+
+        table = service.config.providers.get(name)
+        if table is None:
+            raise NotFound(f"no provider is called {name!r}")
+        profiles = service.settings.profiles()
+        mailboxes = {p.mailbox for p in profiles if p.settings.provider == name and p.mailbox}
+        report = check_provider(provider_settings(service.config, name, table), service.clock, sorted(mailboxes))
+        return visit.page("provider_check.html", report=report)
+
+    return router

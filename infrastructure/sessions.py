@@ -1,0 +1,100 @@
+"""Who is signed in, in the store: a row for each browser, found by the hash of what the browser shows.
+
+A session is good while its administrator is there and has the password they had when they signed in; so a new password
+and a removal end it, whoever remembers to. It ends after an hour without use and twelve hours in any case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from domain.administrator import AdministratorState
+from domain.ports import Clock
+from domain.secret import Secret
+from infrastructure.bearer import LONGEST, new_bearer, stored
+from infrastructure.clock import instant_text, read_instant
+from infrastructure.store import Store
+
+log = structlog.get_logger("mailtoken")
+
+_IDLE = timedelta(hours=1)
+_LIFE = timedelta(hours=12)
+_NOTED_EVERY = timedelta(minutes=1)
+
+# Roles are the administrator's as they are now; those of somebody from the organisation's provider are their sign-in's.
+_GOOD = """
+SELECT session.hash, session.name, session.begun_at, session.used_at,
+    coalesce(administrator.roles, session.roles) AS roles
+FROM session LEFT JOIN administrator ON administrator.id = session.administrator_id
+WHERE session.hash = ?
+    AND (session.administrator_id IS NULL OR administrator.password = session.password)
+"""
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A person who is signed in."""
+
+    name: str
+    roles: frozenset[str]
+
+
+class Sessions:
+    """The sessions of every browser."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def begin(self, administrator_id: UUID, state: AdministratorState) -> Secret:
+        """A session of an administrator; what the browser is to show."""
+        return self._begin(str(administrator_id), state.password, state.name, state.roles)
+
+    def begin_trusted(self, account: str, roles: tuple[str, ...]) -> Secret:
+        """A session of somebody whom the organisation's provider has named; what the browser is to show."""
+        return self._begin(None, None, account, roles)
+
+    def find(self, shown: Secret) -> SignedIn | None:
+        """Who shows this, and note that they are there; None for nobody."""
+        if len(shown.reveal()) > LONGEST:
+            return None
+        with self._store.reading() as query:
+            rows = query.rows(_GOOD, (stored(shown),))
+        now = self._clock.now()
+        if not rows or _is_over(rows[0]["begun_at"], rows[0]["used_at"], now):
+            return None
+        if now - read_instant(rows[0]["used_at"]) >= _NOTED_EVERY:
+            with self._store.writing() as query:
+                query.run("UPDATE session SET used_at = ? WHERE hash = ?", (instant_text(now), rows[0]["hash"]))
+        return SignedIn(rows[0]["name"], frozenset(rows[0]["roles"].split()))
+
+    def end(self, shown: Secret) -> None:
+        """Sign out; for nobody nothing changes."""
+        with self._store.writing() as query:
+            query.run("DELETE FROM session WHERE hash = ?", (stored(shown),))
+
+    def end_all(self, administrator_id: UUID) -> None:
+        """Sign an administrator out everywhere."""
+        with self._store.writing() as query:
+            query.run("DELETE FROM session WHERE administrator_id = ?", (str(administrator_id),))
+
+    def _begin(self, administrator_id: str | None, password: int | None, name: str, roles: tuple[str, ...]) -> Secret:
+        shown, now = new_bearer(), self._clock.now()
+        row: tuple[Any, ...] = (stored(shown), administrator_id, password, name, " ".join(roles))
+        with self._store.writing() as query:
+            query.run(
+                "DELETE FROM session WHERE begun_at <= ? OR used_at <= ?",
+                (instant_text(now - _LIFE), instant_text(now - _IDLE)),
+            )
+            query.run("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, instant_text(now), instant_text(now)))
+        log.info("signed_in", user=name)
+        return shown
+
+
+def _is_over(begun_at: str, used_at: str, now: datetime) -> bool:
+    return now - read_instant(begun_at) >= _LIFE or now - read_instant(used_at) >= _IDLE

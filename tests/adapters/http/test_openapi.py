@@ -1,0 +1,135 @@
+"""The OpenAPI document: whole, with examples, and what is answered is as it says, whatever is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from asking import Api
+from fakes import FakeProvider
+from hypothesis import HealthCheck, Phase, given, settings, strategies
+from schemathesis import GenerationMode, checks
+from served import ADMIN
+from who_may import ENDLESS, WHO_MAY
+
+from adapters.bootstrap import Service
+
+CHECKS = (
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.response_headers_conformance,
+    checks.allow_header_conformance,
+)
+EXAMPLES = 40
+RELAYS_OWN = "/api/v1/relay/"
+"""What our own relay and command line ask; nobody else writes a program for it."""
+
+
+@pytest.fixture
+def fleet(office: Service, provider: FakeProvider) -> Service:
+    """What the examples of the document name is there."""
+    for name in office.settings.add_machine("office-mfp", "sharp-bp", ADMIN):
+        texts = {"server": "localhost", "port": "9", "provider": "contoso", "account": "scan@contoso.com"}
+        office.settings.set_profile(name, texts, ADMIN)
+    token_id = office.tokens.status("office-mfp/smtp-service").profile.token_id
+    office.tokens.request("office-mfp/smtp-service", None, ADMIN)
+    provider.approve("scan@contoso.com")
+    office.tokens.poll(token_id)
+    office.clients.add("backup", ["office-mfp/smtp-service"], None, ADMIN)
+    return office
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(WHO_MAY.keys() - ENDLESS))
+def test_whatever_is_asked_the_answer_is_as_the_document_says(
+    http: Api, fleet: Service, method: str, path: str
+) -> None:
+    base = "http://{}:{}".format(*http.address)
+    schema = schemathesis.openapi.from_url(f"{base}/api/v1/openapi.json")
+    operation = schema[path][method]
+    right = [operation.as_strategy(), *operation.get_strategies_from_examples()]
+    wrong = [operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)] if _takes_anything(operation) else []
+
+    @given(case=strategies.one_of(*right, *wrong))
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def ask(case: Any) -> None:
+        case.call_and_validate(base_url=base, checks=CHECKS, timeout=60)
+
+    ask()
+
+
+def _takes_anything(operation: Any) -> bool:
+    said = operation.definition.raw
+    return bool(said.get("parameters") or said.get("requestBody"))
+
+
+@schemathesis.serializer("message/rfc822")
+def _message(_: Any, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
+
+
+def test_every_model_has_an_example_or_is_part_of_one(http: Api) -> None:
+    document = http.get("/api/v1/openapi.json")
+    schemas = document["components"]["schemas"]
+    asked_or_answered = {
+        ref
+        for path, methods in document["paths"].items()
+        if not path.startswith(RELAYS_OWN)
+        for operation in methods.values()
+        for part in (operation.get("requestBody", {}), *operation["responses"].values())
+        for ref in _refs(part)
+    }
+    without = {name for name in asked_or_answered if not _has_example(name, schemas)}
+    assert without == set()
+
+
+def test_every_refusal_is_documented_as_a_problem(http: Api) -> None:
+    document = http.get("/api/v1/openapi.json")
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            refusals = {status for status in operation["responses"] if status >= "400"}
+            assert not path.startswith("/api/") or {"401", "403", "422", "503"} <= refusals, (method, path)
+            assert operation["operationId"]
+            assert path.startswith(RELAYS_OWN) or operation["description"], (method, path)
+    for name, response in document["components"]["responses"].items():
+        assert list(response["content"]) == ["application/problem+json"], name
+
+
+def test_operations_have_names_of_their_own(http: Api) -> None:
+    document = http.get("/api/v1/openapi.json")
+    names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    assert len(set(names)) == len(names)
+
+
+def test_a_method_a_path_has_not_is_refused_with_those_it_has(http: Api) -> None:
+    refused = http.ask("PUT", "/api/v1/machines")
+    assert (refused.status, refused.headers["content-type"]) == (405, "application/problem+json")
+    assert set(refused.headers["allow"].split(", ")) >= {"GET"}
+
+
+def _refs(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if "$ref" in part and "/schemas/" in part["$ref"]:
+            yield part["$ref"].rpartition("/")[2]
+        for inner in part.values():
+            yield from _refs(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from _refs(inner)
+
+
+def _has_example(name: str, schemas: dict[str, Any]) -> bool:
+    schema = schemas[name]
+    return "examples" in schema or (
+        all("examples" in schemas[inner] for inner in _refs(schema.get("properties", {}))) and bool(list(_refs(schema)))
+    )

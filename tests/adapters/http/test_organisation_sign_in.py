@@ -1,0 +1,219 @@
+"""Signing in at the organisation's OpenID provider: a real one, over TLS, and what must not get anybody in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from fakes import FakeProvider
+from served import all_that_lasts
+from tcp_house import COOKIE, Browser, a_tcp_service, listening_tcp
+
+from adapters.bootstrap import Service
+from adapters.http.oidc import OrganisationSignIn, roles_of
+from adapters.practice import person
+from adapters.practice.ca import PracticeCA
+from adapters.practice.provider import PracticeProvider
+from domain.errors import InvalidValue
+from infrastructure.clock import SystemClock
+from infrastructure.config import SignInTable
+
+ADMIN, BEGUN = "admin@contoso.com", "__Host-mailtoken-sign-in"
+GROUPS = {"mail-admins": ["administrator", "auditor"], "help-desk": ["operator"]}
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> PracticeCA:
+    return PracticeCA.create(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def running(ca: PracticeCA) -> Iterator[PracticeProvider]:
+    with PracticeProvider(ca) as provider:
+        yield provider
+
+
+@pytest.fixture
+def organisation(running: PracticeProvider) -> Iterator[PracticeProvider]:
+    """The organisation's provider; it says that everybody is a mail admin."""
+    running.misbehave("id_token", times=None, claims={"groups": ["staff", "mail-admins"]})
+    yield running
+    running.behave()
+
+
+def table(organisation: PracticeProvider, **more: object) -> dict[str, object]:
+    registered = {"issuer": organisation.issuer, "client_id": organisation.client_id}
+    return {**registered, "ca_file": str(organisation.ca_file), "groups": GROUPS, **more}
+
+
+@pytest.fixture
+def service(tmp_path: Path, organisation: PracticeProvider) -> Iterator[Service]:
+    with a_tcp_service(tmp_path, SystemClock(), FakeProvider(), sign_in=table(organisation)) as service:
+        yield service
+
+
+@pytest.fixture
+def browser(service: Service) -> Iterator[Browser]:
+    with listening_tcp(service) as port:
+        yield Browser(port)
+
+
+def begin(browser: Browser, came_for: str = "/") -> str:
+    """Go to the provider; the address of its page."""
+    begun = browser("GET", f"/sign-in/oidc?{urlencode({'next': came_for})}")
+    assert begun.status == 303
+    return begun.header("location") or ""
+
+
+def approve(organisation: PracticeProvider, page: str) -> str:
+    """Sign in there; the path and query that the browser is sent back to."""
+    back = urlsplit(person.sign_in(page, ADMIN, organisation.ca_file))
+    return f"{back.path}?{back.query}"
+
+
+def come_back(browser: Browser, target: str) -> int:
+    """As a browser does that another site has sent."""
+    return browser("GET", target, headers={"Sec-Fetch-Site": "cross-site"}).status
+
+
+def test_who_is_in_a_group_signs_in_with_its_roles(
+    service: Service, browser: Browser, organisation: PracticeProvider
+) -> None:
+    target = approve(organisation, begin(browser, "/history"))
+    done = browser("GET", target, headers={"Sec-Fetch-Site": "cross-site"})
+    assert (done.status, done.header("location")) == (303, "/history")
+    assert BEGUN not in browser.cookies
+    assert browser("GET", "/api/v1/administrators").status == 200
+    headers = {"X-CSRF-Token": browser.csrf(), "Content-Type": "application/json"}
+    assert browser("POST", "/api/v1/machines", '{"name": "lobby"}', headers).status == 201
+    assert service.audit.records()[-1].by == f"administrator:{ADMIN}"
+    assert browser("POST", "/api/v1/profiles/press/smtp/token/renew", "", headers).status == 403
+
+
+def test_the_request_has_pkce_state_and_nonce(browser: Browser, organisation: PracticeProvider) -> None:
+    asked = [parse_qs(urlsplit(begin(browser)).query) for _ in range(2)]
+    for one in asked:
+        assert one["response_type"] == ["code"]
+        assert one["code_challenge_method"] == ["S256"]
+        assert one["redirect_uri"] == [f"{browser.origin}/sign-in/oidc/callback"]
+        assert "openid" in one["scope"][0].split()
+    for name in ("code_challenge", "state", "nonce"):
+        assert asked[0][name] != asked[1][name]
+
+
+def test_a_redirect_is_good_once(service: Service, browser: Browser, organisation: PracticeProvider) -> None:
+    page = begin(browser)
+    begun = browser.cookies[BEGUN]
+    target = approve(organisation, page)
+    assert come_back(browser, target) == 303
+    replaying = Browser(browser.port)
+    replaying.cookies[BEGUN] = begun
+    assert come_back(replaying, target) == 403
+    assert COOKIE not in replaying.cookies
+
+
+def test_a_redirect_is_good_for_the_browser_that_began_alone(
+    service: Service, browser: Browser, organisation: PracticeProvider
+) -> None:
+    attacker = Browser(browser.port)
+    planted = approve(organisation, begin(attacker))
+    assert come_back(browser, planted) == 403
+    begin(browser)
+    assert come_back(browser, planted) == 422
+    assert COOKIE not in browser.cookies
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [("state", "guessed", 422), ("iss", "https://login.evil.example", 422), ("code", "guessed", 403)],
+)
+def test_a_redirect_that_was_changed_gets_nobody_in(
+    service: Service, browser: Browser, organisation: PracticeProvider, name: str, value: str, status: int
+) -> None:
+    before = all_that_lasts(service)
+    path, _, query = approve(organisation, begin(browser)).partition("?")
+    changed = {**{key: values[0] for key, values in parse_qs(query).items()}, name: value}
+    assert come_back(browser, f"{path}?{urlencode(changed)}") == status
+    assert COOKIE not in browser.cookies
+    assert all_that_lasts(service) == before
+
+
+def test_who_declines_is_not_signed_in(browser: Browser, organisation: PracticeProvider) -> None:
+    back = urlsplit(person.refuse(begin(browser), ADMIN, organisation.ca_file))
+    assert come_back(browser, f"{back.path}?{back.query}") == 403
+    assert COOKIE not in browser.cookies
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"groups": ["staff"]},
+        {"groups": []},
+        {"groups": "mail-admins"},
+        {"groups": {"mail-admins": True}},
+        {"groups": [["mail-admins"]]},
+        {},
+        {"groups": ["mail-admins"], "nonce": "another"},
+        {"groups": ["mail-admins"], "aud": "another-client"},
+        {"groups": ["mail-admins"], "iss": "https://login.evil.example"},
+        {"groups": ["mail-admins"], "exp": 1},
+        {"groups": ["mail-admins"], "preferred_username": None, "email": None},
+    ],
+)
+def test_a_proof_that_does_not_hold_or_names_no_group_gets_nobody_in(
+    browser: Browser, organisation: PracticeProvider, claims: dict[str, object]
+) -> None:
+    organisation.behave()
+    organisation.misbehave("id_token", times=None, claims=claims)
+    assert come_back(browser, approve(organisation, begin(browser))) == 403
+    assert COOKIE not in browser.cookies
+
+
+def test_a_forged_proof_gets_nobody_in(browser: Browser, organisation: PracticeProvider) -> None:
+    organisation.behave()
+    organisation.misbehave("id_token", times=None, claims={"groups": ["mail-admins"]}, forged=True)
+    assert come_back(browser, approve(organisation, begin(browser))) == 403
+
+
+def test_a_name_without_a_domain_is_never_that_of_an_administrator_here(
+    service: Service, browser: Browser, organisation: PracticeProvider
+) -> None:
+    organisation.behave()
+    claims = {"groups": ["mail-admins"], "preferred_username": "anna"}
+    organisation.misbehave("id_token", times=None, claims=claims)
+    assert come_back(browser, approve(organisation, begin(browser))) == 303
+    headers = {"X-CSRF-Token": browser.csrf(), "Content-Type": "application/json"}
+    browser("POST", "/api/v1/machines", '{"name": "lobby"}', headers)
+    assert service.audit.records()[-1].by == "administrator:anna@localhost"
+
+
+@pytest.mark.parametrize("mode", ["answer_lost", "server_error"])
+def test_the_provider_being_away_is_said(browser: Browser, organisation: PracticeProvider, mode: str) -> None:
+    target = approve(organisation, begin(browser))
+    organisation.misbehave(mode, endpoint="token", times=None)
+    assert come_back(browser, target) == 503
+    assert COOKIE not in browser.cookies
+
+
+def test_without_an_organisation_there_is_no_such_sign_in(tmp_path: Path) -> None:
+    with a_tcp_service(tmp_path, SystemClock(), FakeProvider()) as service, listening_tcp(service) as port:
+        browser = Browser(port)
+        assert browser("GET", "/sign-in/oidc").status == 403
+        assert browser("GET", "/sign-in/oidc/callback?code=x&state=y").status == 403
+        assert "/sign-in/oidc" not in browser("GET", "/sign-in").text
+
+
+def test_a_provider_that_is_not_there_is_named(service: Service) -> None:
+    with pytest.raises(
+        InvalidValue, match=r"\[server.sign_in\] provider: there is no 'fabrikam'; \[providers\] has: contoso"
+    ):
+        OrganisationSignIn(service.config, SignInTable(provider="fabrikam", groups={}), SystemClock())
+
+
+def test_roles_are_those_of_every_group_and_of_no_other() -> None:
+    table = {"a": ("operator",), "b": ("auditor", "administrator"), "c": ()}
+    assert roles_of(["b", "a", "x"], table) == ("administrator", "operator", "auditor")
+    assert roles_of(["c", "x", 1, None], table) == ()
+    assert roles_of(None, table) == ()

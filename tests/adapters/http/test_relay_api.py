@@ -1,0 +1,225 @@
+"""The relay's part of the API, over its socket: what is answered to whom, and that one wrong answer is like another."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import FakeClock, FakeProvider
+from served import ADMIN, IMAP, POP, SMTP, a_service, listening
+
+from adapters.bootstrap import Service
+from domain.secret import Secret
+
+PASSWORD = "a-password-in-clear"
+USERS, ADMISSIONS, RENEWALS = "/api/v1/relay/users", "/api/v1/relay/admissions", "/api/v1/relay/renewals"
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.text) if self.text else None
+
+
+class Api:
+    """Asks as the uid of this test, which is the service's own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, method: str, target: str, body: object = None) -> Answer:
+        connection = http.client.HTTPConnection("mailtoken")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(self._path))
+        given = json.dumps(body) if body is not None else None
+        connection.request(method, target, given, {"Content-Type": "application/json"} if given else {})
+        answer = connection.getresponse()
+        read = Answer(answer.status, dict(answer.getheaders()), answer.read().decode())
+        connection.close()
+        return read
+
+    def admit(self, **changes: object) -> Answer:
+        sign_in = {"protocol": "smtp", "address": "192.0.2.7", "user": "printers", "password": PASSWORD}
+        return self("POST", ADMISSIONS, {**sign_in, **changes})
+
+
+@pytest.fixture
+def service(tmp_path: Path, clock: FakeClock, provider: FakeProvider) -> Iterator[Service]:
+    with a_service(tmp_path, clock, provider) as service:
+        service.relay_users.add("printers", [SMTP, IMAP], [], Secret(PASSWORD), ADMIN)
+        yield service
+
+
+@pytest.fixture
+def api(service: Service) -> Iterator[Api]:
+    with listening(service) as path:
+        yield Api(path)
+
+
+# Admissions
+
+
+def test_an_admission_says_where_to_go_and_with_which_token(api: Api, service: Service) -> None:
+    service.settings.set_profile(
+        SMTP, {"sender_address": "scan@contoso.com", "mailbox": "shared@contoso.com", "timeout": "40"}, ADMIN
+    )
+    admitted = api.admit()
+    assert admitted.status == 200
+    assert admitted.headers["cache-control"] == "no-store"
+    assert admitted.body == {
+        "user": "printers",
+        "profile": SMTP,
+        "protocol": "smtp",
+        "server": "smtp.contoso.com",
+        "port": 587,
+        "tls": "starttls",
+        "timeout": 40,
+        "mailbox": "shared@contoso.com",
+        "sender_address": "scan@contoso.com",
+        "access_token": service.tokens.access_token(SMTP, None, "client").credential.access_token.reveal(),
+        "expires_at": "2026-03-02T09:00:00.000000+00:00",
+        "generation": 1,
+    }
+
+
+def test_every_wrong_sign_in_has_the_very_same_answer(api: Api, service: Service) -> None:
+    service.relay_users.add("floor", [POP], ["10.20.30.0/24"], None, ADMIN)
+    answers = {
+        (wrong.status, wrong.text)
+        for wrong in (
+            api.admit(password="not this one"),
+            api.admit(user="ghost"),
+            api.admit(user="floor"),
+            api.admit(user="floor", address="10.20.30.7"),
+            api.admit(user="not a name"),
+            api.admit(user="nul\x00"),
+            api.admit(user="\udcff"),
+            api.admit(password="\udcff"),
+            api.admit(password=""),
+            api.admit(password=None),
+            api.admit(user=None),
+            api.admit(user=None, password=None),
+        )
+    }
+    assert len(answers) == 1
+    [(status, text)] = answers
+    assert status == 403
+    assert json.loads(text)["detail"] == "wrong user, password or network"
+
+
+def test_a_client_in_a_network_needs_no_sign_in(api: Api, service: Service) -> None:
+    service.relay_users.add("floor", [POP], ["10.20.30.0/24"], None, ADMIN)
+    admitted = api.admit(protocol="pop", address="10.20.30.7", user=None, password=None)
+    assert (admitted.status, admitted.body["user"], admitted.body["profile"]) == (200, "floor", POP)
+
+
+def test_what_cant_be_served_says_why(api: Api, service: Service, provider: FakeProvider, clock: FakeClock) -> None:
+    assert (api.admit(protocol="imap").status, api.admit(protocol="pop").status) == (409, 409)
+    assert api.admit(protocol="imap").body["detail"].startswith(f"{IMAP}: the token is Not Retrieved")
+    clock.step(hours=2)
+    provider.reachable = False
+    unreachable = api.admit()
+    assert unreachable.status == 503
+    assert unreachable.body["detail"].startswith(f"{SMTP}: the access token has expired and could not be renewed")
+    provider.reachable = True
+    provider.kill_grants()
+    clock.step(hours=2)
+    invalid = api.admit()
+    assert invalid.status == 409
+    assert invalid.body["detail"].startswith(f"{SMTP}: the token is Invalid (")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"protocol": "ftp"}, {"address": "printer-1", "user": None, "password": None}, {"more": 1}],
+)
+def test_what_makes_no_sense_is_refused_without_repeating_the_password(api: Api, changes: dict[str, object]) -> None:
+    refused = api.admit(**changes)
+    assert refused.status == 422
+    assert PASSWORD not in refused.text
+
+
+def test_a_rejected_generation_is_renewed_once(api: Api, provider: FakeProvider) -> None:
+    rejection = {"user": "printers", "protocol": "smtp", "profile": SMTP, "generation": 1}
+    renewed = api("POST", RENEWALS, rejection)
+    assert renewed.status == 200
+    assert renewed.headers["cache-control"] == "no-store"
+    assert renewed.body["generation"] == 2
+    assert api("POST", RENEWALS, rejection).body == renewed.body == api.admit().body
+    assert provider.requests.count("refresh") == 1
+    assert api("POST", RENEWALS, {**rejection, "generation": 2}).status == 409
+    assert api("POST", RENEWALS, {**rejection, "user": "ghost"}).status == 403
+
+
+def test_the_servers_are_listed(api: Api) -> None:
+    assert api("GET", "/api/v1/relay/servers").body == [
+        {"server": "imap.contoso.com", "port": 143, "tls": "starttls", "protocol": "imap"},
+        {"server": "smtp.contoso.com", "port": 587, "tls": "starttls", "protocol": "smtp"},
+    ]
+
+
+# Users
+
+
+def test_users_are_added_changed_listed_and_removed(api: Api) -> None:
+    added = api(
+        "POST",
+        USERS,
+        {"name": "crm@contoso.com", "profiles": [SMTP], "networks": ["10.1.0.0/16"], "password": PASSWORD},
+    )
+    assert (added.status, added.text) == (204, "")
+    user = f"{USERS}/crm%40contoso.com"
+    assert api("PUT", f"{user}/profiles", {"profiles": [POP, SMTP]}).status == 204
+    assert api("PUT", f"{user}/networks", {"networks": ["10.2.0.0/16", "2001:db8:1::/48"]}).status == 204
+    assert api("PUT", f"{user}/password", {"password": "another-password"}).status == 204
+    assert api("GET", USERS).body == [
+        {
+            "name": "crm@contoso.com",
+            "profiles": {"pop": POP, "smtp": SMTP},
+            "networks": ["10.2.0.0/16", "2001:db8:1::/48"],
+            "password": True,
+        },
+        {"name": "printers", "profiles": {"imap": IMAP, "smtp": SMTP}, "networks": [], "password": True},
+    ]
+    assert api.admit(user="crm@contoso.com", password="another-password").status == 200
+    assert api.admit(user="crm@contoso.com").status == 403
+    assert api("DELETE", user).status == 204
+    assert api("DELETE", user).status == 404
+    assert [one["name"] for one in api("GET", USERS).body] == ["printers"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "said"),
+    [
+        ({"name": "printers"}, 409, "printers: there is a relay user with this name already"),
+        ({"name": "two words"}, 422, "user: 'two words' is not 1 to 64 printable characters"),
+        ({"profiles": ["press/fax"]}, 404, "no profile is called 'press/fax'"),
+        ({"profiles": []}, 422, "profiles: there is none"),
+        ({"networks": ["0.0.0.0/0"]}, 422, "network: 0.0.0.0/0 is too wide"),
+        ({"password": "short"}, 422, "password: it is not 12 to 255 characters"),
+        ({"password": None}, 409, "relay user crm needs a password or a network"),
+    ],
+)
+def test_a_user_that_cant_be_added_is_told_why(api: Api, changes: dict[str, object], status: int, said: str) -> None:
+    refused = api("POST", USERS, {"name": "crm", "profiles": [SMTP], "networks": [], "password": PASSWORD, **changes})
+    assert refused.status == status
+    assert refused.body["detail"].startswith(said)
+    assert PASSWORD not in refused.text
+    assert len(api("GET", USERS).body) == 1
+
+
+def test_a_profile_that_a_user_is_mapped_to_is_not_removed(api: Api) -> None:
+    refused = api("DELETE", f"/api/v1/profiles/{IMAP}")
+    assert refused.status == 409
+    assert refused.body["detail"].startswith(f"{IMAP}: relay user printers is mapped to it")

@@ -1,0 +1,434 @@
+"""Who comes by TCP, what they may, and the attacks that must not work: each as a browser or a program would try it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from eventsourcing.persistence import OperationalError
+from fakes import FakeClock, FakeProvider
+from served import ADMIN, POP, SMTP, all_that_lasts
+from tcp_house import COOKIE, Browser, Caller, a_tcp_service, listening_tcp
+
+from adapters.bootstrap import Service
+from adapters.http import listener as listener_module
+from adapters.http.limits import ORDINARY
+from domain.secret import Secret
+
+PASSWORD = "a-password-in-clear"
+_JSON = {"Content-Type": "application/json"}
+TOKEN = f"/api/v1/profiles/{SMTP}/access-token"
+
+
+@pytest.fixture
+def service(tmp_path: Path, clock: FakeClock, provider: FakeProvider) -> Iterator[Service]:
+    with a_tcp_service(tmp_path, clock, provider) as service:
+        service.administrators.add("anna", ["administrator", "auditor"], Secret(PASSWORD), ADMIN)
+        yield service
+
+
+@pytest.fixture
+def port(service: Service) -> Iterator[int]:
+    with listening_tcp(service) as port:
+        yield port
+
+
+@pytest.fixture
+def browser(port: int) -> Browser:
+    """A browser in which nobody is signed in."""
+    return Browser(port)
+
+
+@pytest.fixture
+def anna(browser: Browser) -> Browser:
+    """A browser in which Anna is signed in."""
+    assert browser.sign_in("anna", PASSWORD).status == 303
+    return browser
+
+
+@pytest.fixture
+def key(service: Service) -> str:
+    return service.clients.add("backup", [SMTP], None, ADMIN).reveal()
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    "request_line", ["GET /api/v1/status", f"GET {TOKEN}", "POST /api/v1/machines", "DELETE /api/v1/nothing"]
+)
+def test_nothing_of_the_api_answers_to_nobody(port: int, request_line: str) -> None:
+    refused = Caller(port)(*request_line.split())
+    assert (refused.status, refused.header("www-authenticate")) == (401, 'Bearer realm="mailtoken"')
+    assert refused.header("content-type") == "application/problem+json"
+
+
+def test_whether_the_service_lives_is_for_everybody(port: int) -> None:
+    assert [Caller(port)("GET", path).status for path in ("/healthz", "/readyz")] == [200, 200]
+
+
+def test_a_key_reads_what_it_was_granted_and_nothing_else(service: Service, port: int, key: str) -> None:
+    program = Caller.with_key(port, key)
+    served = program("GET", TOKEN)
+    assert (served.status, served.header("cache-control")) == (200, "no-store")
+    expected = service.tokens.access_token(SMTP, None, "client").credential.access_token.reveal()
+    assert served.body["access_token"] == expected
+    for method, target in (
+        ("GET", f"/api/v1/profiles/{POP}/access-token"),
+        ("GET", "/api/v1/profiles/no/such/access-token"),
+        ("GET", "/api/v1/status"),
+        ("POST", f"/api/v1/profiles/{SMTP}/token/renew"),
+        ("GET", "/api/v1/clients"),
+        ("GET", "/api/v1/administrators"),
+        ("DELETE", "/api/v1/clients/backup"),
+    ):
+        assert program(method, target).status in (403, 404), target
+    assert program("GET", f"/api/v1/profiles/{POP}/access-token").status == 403
+
+
+def test_the_second_answer_from_memory_is_the_first_one(port: int, key: str) -> None:
+    program = Caller.with_key(port, key)
+    first, second = program("GET", TOKEN), program("GET", TOKEN)
+    assert json.loads(first.text) == json.loads(second.text)
+    assert (second.status, second.header("content-type")) == (200, "application/json")
+    assert program("GET", f"{TOKEN}?min_ttl=600").body == second.body
+    assert program("GET", f"{TOKEN}?min_ttl=99999").status == 422
+    assert program("GET", f"{TOKEN}?min_ttl=x").status == 422
+
+
+def test_a_key_that_is_not_good_has_one_answer_whatever_is_wrong_with_it(
+    service: Service, port: int, key: str, clock: FakeClock
+) -> None:
+    id, _, secret = key.partition(".")
+    gone = service.clients.add("gone", [SMTP], None, ADMIN).reveal()
+    service.clients.remove("gone", ADMIN)
+    answers = [
+        Caller.with_key(port, one)("GET", TOKEN)
+        for one in (gone, f"{id}.{secret[:-1]}", f"nobody.{secret}", id, ".", "x" * 5000)
+    ]
+    assert {(one.status, one.text, one.header("www-authenticate")) for one in answers} == {
+        (401, answers[0].text, 'Bearer realm="mailtoken", error="invalid_token"')
+    }
+
+
+def test_a_key_that_is_revoked_is_not_served_from_memory(service: Service, port: int, key: str) -> None:
+    program = Caller.with_key(port, key)
+    assert [program("GET", TOKEN).status for _ in range(3)] == [200] * 3
+    service.clients.revoke("backup", [SMTP], ADMIN)
+    assert program("GET", TOKEN).status == 403
+    service.clients.remove("backup", ADMIN)
+    assert program("GET", TOKEN).status == 401
+
+
+def test_what_a_client_was_handed_and_when_it_came_is_on_record(service: Service, port: int, key: str) -> None:
+    program = Caller.with_key(port, key)
+    for _ in range(4):
+        program("GET", TOKEN)
+    told = [(one.by, one.facts["generation"]) for one in service.audit.records() if one.aggregate == "Reader"]
+    assert told == [("client:backup", 1)]
+    assert service.clients.clients()[0].used_at == service.clock.now()
+
+
+# Sessions
+
+
+def test_signing_in_sets_a_cookie_that_no_script_and_no_other_host_gets(browser: Browser) -> None:
+    signed_in = browser.sign_in("anna", PASSWORD, next="/history?profile=press/smtp")
+    assert (signed_in.status, signed_in.header("location")) == (303, "/history?profile=press/smtp")
+    value = signed_in.set_cookies[COOKIE]
+    shown, _, attributes = value.partition("; ")
+    assert len(shown) == 43
+    assert {one.lower() for one in attributes.split("; ")} == {"httponly", "path=/", "samesite=lax", "secure"}
+    assert browser("GET", "/api/v1/status").status == 200
+
+
+@pytest.mark.parametrize(
+    "came_for", ["//evil.example", "/\\evil.example", "https://evil.example", "", "/a\r\nX: y", "x"]
+)
+def test_signing_in_leads_to_no_other_site(browser: Browser, came_for: str) -> None:
+    assert browser.sign_in("anna", PASSWORD, next=came_for).header("location") == "/"
+
+
+def test_a_session_that_was_planted_before_the_sign_in_is_worth_nothing(service: Service, port: int) -> None:
+    attacker, victim = Browser(port), Browser(port)
+    attacker.sign_in("anna", PASSWORD)
+    victim.cookies[COOKIE] = planted = attacker.cookies[COOKIE]
+    assert victim.sign_in("anna", PASSWORD).status == 303
+    assert victim.cookies[COOKIE] != planted
+    assert attacker("GET", "/api/v1/status").status == 401
+    victim.cookies[COOKIE] = "chosen-by-the-attacker"
+    victim.sign_in("anna", PASSWORD)
+    attacker.cookies[COOKIE] = "chosen-by-the-attacker"
+    assert attacker("GET", "/api/v1/status").status == 401
+
+
+def test_a_stolen_cookie_is_worth_nothing_after_the_log_out(anna: Browser, port: int) -> None:
+    thief = Browser(port)
+    thief.cookies = dict(anna.cookies)
+    assert thief("GET", "/api/v1/status").status == 200
+    signed_out = anna.post("/sign-out", csrf=anna.csrf())
+    assert (signed_out.status, signed_out.header("location"), anna.cookies) == (303, "/sign-in", {})
+    assert thief("GET", "/api/v1/status").status == 401
+
+
+def test_two_cookies_of_one_name_are_none(anna: Browser) -> None:
+    twice = {"Cookie": f"{COOKIE}={anna.cookies[COOKIE]}; {COOKIE}=planted"}
+    assert anna("GET", "/api/v1/status", headers=twice).status == 401
+
+
+def test_who_signs_in_reads_no_tokens(service: Service, browser: Browser) -> None:
+    service.administrators.set_roles("anna", ["administrator", "operator", "auditor"], ADMIN)
+    browser.sign_in("anna", PASSWORD)
+    refused = browser("GET", TOKEN)
+    assert (refused.status, "anna is not client" in refused.text) == (403, True)
+
+
+def test_who_changes_something_is_named_in_the_record(service: Service, anna: Browser) -> None:
+    done = anna("POST", "/api/v1/machines", '{"name": "lobby"}', {"X-CSRF-Token": anna.csrf(), **_JSON})
+    assert done.status == 201
+    assert service.audit.records()[-1].by == "administrator:anna"
+
+
+# Other sites
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 403),
+        ({"X-CSRF-Token": "guessed"}, 403),
+        ({"X-CSRF-Token": "right", "Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, 403),
+        ({"X-CSRF-Token": "right", "Sec-Fetch-Site": "same-site"}, 403),
+        ({"X-CSRF-Token": "right", "Origin": "null", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"X-CSRF-Token": "right", "Origin": "https://evil.example"}, 403),
+        ({"X-CSRF-Token": "right", "Origin": "null"}, 201),
+        ({"X-CSRF-Token": "right"}, 201),
+    ],
+)
+def test_no_other_site_can_have_a_browser_change_anything(
+    service: Service, anna: Browser, headers: dict[str, str], status: int
+) -> None:
+    token = anna.csrf()
+    shown = {name: token if value == "right" else value for name, value in headers.items()}
+    before = all_that_lasts(service)
+    assert anna("POST", "/api/v1/machines", '{"name": "lobby"}', {**_JSON, **shown}).status == status
+    assert (all_that_lasts(service) == before) == (status == 403)
+
+
+@pytest.mark.parametrize("origin", ["null", "https://evil.example"])
+def test_an_old_browser_must_say_that_the_page_is_ours(anna: Browser, origin: str) -> None:
+    shown = {"X-CSRF-Token": anna.csrf(), "Cookie": f"{COOKIE}={anna.cookies[COOKIE]}", **_JSON}
+    old = Caller(anna.port)
+    assert old("POST", "/api/v1/machines", '{"name": "lobby"}', {**shown, "Origin": origin}).status == 403
+    assert old("POST", "/api/v1/machines", '{"name": "lobby"}', {**shown, "Origin": anna.origin}).status == 201
+
+
+@pytest.mark.parametrize("csrf", ["", "guessed", "of another session"])
+def test_a_form_without_the_sessions_own_token_changes_nothing(anna: Browser, port: int, csrf: str) -> None:
+    other = Browser(port)
+    other.sign_in("anna", PASSWORD)
+    refused = anna.post("/sign-out", csrf=other.csrf() if csrf == "of another session" else csrf)
+    assert refused.status == 403
+    assert anna("GET", "/api/v1/status").status == 200
+
+
+def test_a_form_with_the_token_reaches_its_page_whole(anna: Browser) -> None:
+    added = anna.post("/machines/add", csrf=anna.csrf(), name="x" * 5000)
+    assert added.status != 403
+    assert anna.post("/sign-out", csrf=anna.csrf()).status == 303
+
+
+def test_no_other_site_can_sign_a_browser_in(browser: Browser) -> None:
+    form = urlencode({"name": "anna", "password": PASSWORD})
+    elsewhere = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Sec-Fetch-Site": "cross-site",
+        "Origin": "https://evil.example",
+    }
+    assert browser("POST", "/sign-in", form, elsewhere).status == 403
+    assert browser.cookies == {}
+
+
+# Forwarding headers
+
+
+def test_forged_forwarding_headers_make_nobody_another(browser: Browser, service: Service) -> None:
+    for number in range(5):
+        forged = {"X-Forwarded-For": f"203.0.113.{number}", "Forwarded": f"for=203.0.113.{number}"}
+        assert browser.post("/sign-in", forged, name=f"n{number}", password="wrong").status == 403
+    locked = browser.post("/sign-in", {"X-Forwarded-For": "198.51.100.1"}, name="anna", password=PASSWORD)
+    assert (locked.status, locked.header("retry-after")) == (429, "2")
+    secure = browser("GET", "/sign-in", headers={"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"})
+    assert secure.header("strict-transport-security") is None
+
+
+def test_a_trusted_proxy_is_believed_and_what_clients_said_to_it_is_not(
+    tmp_path: Path, clock: FakeClock, provider: FakeProvider
+) -> None:
+    with (
+        a_tcp_service(tmp_path, clock, provider, trusted_proxies=["127.0.0.1", "10.0.0.0/8"]) as service,
+        listening_tcp(service) as port,
+    ):
+        service.administrators.add("anna", ["operator"], Secret(PASSWORD), ADMIN)
+
+        def guess(forwarded: str) -> int:
+            browser = Browser(port)
+            return browser.post("/sign-in", {"X-Forwarded-For": forwarded}, name=forwarded, password="wrong").status
+
+        guesses = [guess(f"198.51.100.{number}, 203.0.113.7, 10.0.0.5") for number in range(6)]
+        assert guesses == [403] * 5 + [429]
+        assert guess("203.0.113.8") == 403
+        secure = Browser(port)("GET", "/sign-in", headers={"X-Forwarded-Proto": "http, https"})
+        assert secure.header("strict-transport-security") == "max-age=31536000"
+        behind = Browser(port)
+        behind.origin = f"https://127.0.0.1:{port}"
+        forwarded = {"X-Forwarded-Proto": "https"}
+        assert behind.post("/sign-in", forwarded, name="anna", password=PASSWORD).status == 303
+        assert Browser(port).post("/sign-in", forwarded, name="anna", password=PASSWORD).status == 403
+
+
+# Guessing
+
+
+def test_guessing_locks_the_sign_in_and_no_token_session_or_key(
+    service: Service, anna: Browser, port: int, key: str, clock: FakeClock
+) -> None:
+    before = all_that_lasts(service)
+    guesser = Browser(port)
+    answers = [guesser.sign_in("anna", f"wrong {number}") for number in range(40)]
+    assert [one.status for one in answers] == [403] * 5 + [429] * 35
+    assert len({one.text for one in answers[:5]}) == 1
+    assert all_that_lasts(service) == before
+    assert anna("GET", "/api/v1/status").status == 200
+    assert Caller.with_key(port, key)("GET", TOKEN).status == 200
+    assert Browser(port).sign_in("anna", PASSWORD).status == 429
+    clock.step(seconds=2)
+    assert Browser(port).sign_in("anna", PASSWORD).status == 303
+
+
+def test_a_wrong_name_and_a_wrong_password_look_the_same(port: int) -> None:
+    ghost, wrong = Browser(port).sign_in("annb", "wrong"), Browser(port).sign_in("anna", "wrong")
+    assert ghost.status == wrong.status == 403
+    assert ghost.text.replace("annb", "anna") == wrong.text
+    assert "wrong name or password" in wrong.text
+
+
+# The set-up link
+
+
+def test_a_set_up_link_lets_the_first_administrator_in_once(
+    tmp_path: Path, clock: FakeClock, provider: FakeProvider
+) -> None:
+    with a_tcp_service(tmp_path, clock, provider) as service, listening_tcp(service) as port:
+        link = service.administrators.first_link()
+        assert link
+        code, browser = link.secret.reveal(), Browser(port)
+        page = browser("GET", f"/setup?code={code}")
+        assert (page.status, code in page.text) == (200, True)
+        assert page.header("referrer-policy") == "no-referrer"
+        form = {"code": code, "name": "anna", "password": PASSWORD}
+        assert browser.post("/setup", **form, repeated="something-else").status == 422
+        assert browser.post("/setup", **{**form, "password": "short"}, repeated="short").status == 422
+        done = browser.post("/setup", **form, repeated=PASSWORD)
+        assert (done.status, done.header("location")) == (303, "/")
+        assert browser("GET", "/api/v1/status").status == 200
+        again = Browser(port).post("/setup", **form, repeated=PASSWORD)
+        assert (again.status, code in again.text) == (403, False)
+        assert Browser(port)("GET", f"/setup?code={code}").status == 403
+
+
+@pytest.mark.parametrize("code", ["", "guessed", "%00", "%ed%a0%80", "x" * 3000])
+def test_a_link_that_was_never_given_leads_nowhere(browser: Browser, code: str) -> None:
+    assert browser("GET", f"/setup?code={code}").status == 403
+
+
+# Headers and limits
+
+
+@pytest.mark.parametrize("target", ["/sign-in", "/setup", "/api/v1/status", "/nothing", "/healthz", TOKEN])
+def test_every_answer_carries_what_keeps_browsers_safe(browser: Browser, target: str) -> None:
+    answer = browser("GET", target)
+    policy = answer.header("content-security-policy") or ""
+    assert policy.startswith("default-src 'self'; ")
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.header("x-content-type-options") == "nosniff"
+    assert answer.header("referrer-policy") == "no-referrer"
+    assert answer.header("cache-control") == "no-store"
+    assert answer.header("strict-transport-security") is None
+    assert answer.header("server") is None
+
+
+def test_a_static_file_may_be_kept(browser: Browser) -> None:
+    page = browser("GET", "/sign-in").text
+    static = page.partition('href="/static/')[2].partition('"')[0]
+    answer = browser("GET", f"/static/{static}")
+    assert answer.status == 200
+    assert "max-age" in (answer.header("cache-control") or "")
+    assert answer.header("x-content-type-options") == "nosniff"
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_that_is_too_large_is_not_taken(port: int, key: str, announced: bool) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        size = f"Content-Length: {ORDINARY.octets + 1}" if announced else "Transfer-Encoding: chunked"
+        head = f"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n{size}\r\n\r\n"
+        connection.sendall(head.encode())
+        with suppress(OSError):
+            for _ in range(0 if announced else 1 + ORDINARY.octets // 65536):
+                connection.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+        assert connection.recv(64).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_that_does_not_come_in_time_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.http.guard.ORDINARY", replace(ORDINARY, seconds=0.05))
+    with listening_tcp(service) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nname=")
+        assert connection.recv(64).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_head_that_is_too_large_ends_the_connection(port: int, at_once: bool) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        filling = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 1000) for number in range(40))
+        end = b"\r\n" if at_once else b""
+        with suppress(OSError):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + filling + end)
+        assert connection.recv(64).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"\r\n\r\n"])
+def test_a_head_that_does_not_come_in_time_ends_the_connection(
+    service: Service, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(listener_module, "_HEAD_SECONDS", 0.05)
+    with listening_tcp(service) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(said)
+        assert connection.recv(64).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_connection_is_kept_for_the_next_request(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    for _ in range(3):
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
+    connection.close()
+
+
+def test_the_store_failing_is_said_and_lets_nobody_in(
+    service: Service, anna: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OperationalError("disk I/O error")
+
+    monkeypatch.setattr(service.events.store, "reading", fail)
+    answer = anna("GET", "/api/v1/status")
+    assert (answer.status, answer.body["detail"]) == (503, "storage failing: disk I/O error")

@@ -1,0 +1,18 @@
+"""The picture of a token's life shows each transition of the lifecycle, once, and no other."""
+
+from __future__ import annotations
+
+import itertools
+
+from adapters.web.diagram import ARROWS, BOXES
+from domain.lifecycle import COMMANDS, Held, TokenStatus, target
+
+
+def test_every_transition_has_its_arrow_and_every_arrow_its_transition() -> None:
+    every = itertools.product(TokenStatus, COMMANDS, Held)
+    transitions = {(status, to) for status, command, held in every if (to := target(status, command, held))}
+    assert set(ARROWS) == transitions
+
+
+def test_every_state_has_its_box() -> None:
+    assert [box.status for box in BOXES] == list(TokenStatus)

@@ -1,0 +1,123 @@
+"""A service with its pages on a port of this machine, a provider and a mail server beside it, all of them real."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.bootstrap import Service, initialise, open_service
+from adapters.http.app import create_app
+from adapters.http.guard import Guard
+from adapters.http.listener import listen
+from adapters.practice.ca import PracticeCA
+from adapters.practice.mail_server import PracticeMailServer
+from adapters.practice.provider import PracticeProvider
+from domain.administrator import ROLES
+from domain.secret import Secret
+from infrastructure.config import load_config
+
+SCAN, FAX = "scan@contoso.com", "fax@contoso.com"
+PASSWORD = Secret("correct horse battery")
+PEOPLE = {"admin": ROLES, "anna": ("administrator",), "otto": ("operator",), "audrey": ("auditor",)}
+
+_CONFIG = """
+[providers.contoso]
+kind = "oidc"
+issuer = "{issuer}"
+client_id = "{client_id}"
+scopes = ["openid", "email", "offline_access", "mail"]
+ca_file = "{ca_file}"
+
+[providers.robot]
+kind = "oidc"
+issuer = "{issuer}"
+client_id = "{robot}"
+client_secret_file = ["old-secret", "new-secret"]
+client_secret_expires = 2099-12-31
+scopes = ["openid", "email", "offline_access"]
+ca_file = "{ca_file}"
+
+[mail]
+ca_file = "{ca_file}"
+"""
+
+
+@dataclass
+class Office:
+    """What a journey through the pages needs."""
+
+    service: Service
+    ca: PracticeCA
+    provider: PracticeProvider
+    mail: PracticeMailServer
+    origin: str
+
+    def add_printer(self, name: str, catalogue: str = "sharp-bp", account: str = SCAN) -> str:
+        """A machine with its first SMTP and POP settings filled in; the name of the SMTP one."""
+        names = self.service.settings.add_machine(name, catalogue, "administrator:admin")
+        for setting in names:
+            smtp = "/smtp" in setting
+            port = self.mail.smtp_port if smtp else self.mail.pop_port
+            fields = {"server": "localhost", "port": str(port), "provider": "contoso", "account": account}
+            self.service.settings.set_profile(setting, fields, "administrator:admin")
+        return names[0]
+
+
+@contextmanager
+def an_office(directory: Path) -> Iterator[Office]:
+    """An office in a new directory, its pages served until the end."""
+    ca = PracticeCA.create(directory / "ca")
+    with PracticeProvider(ca, interval=1) as provider, PracticeMailServer(ca, provider) as mail:
+        made = initialise(directory / "house")
+        with made.config.open("a") as config:
+            config.write(
+                _CONFIG.format(
+                    issuer=provider.issuer,
+                    client_id=provider.client_id,
+                    robot=provider.confidential_client_id,
+                    ca_file=ca.ca_file,
+                )
+            )
+        (made.config.parent / "old-secret").write_text("expired-last-year")
+        (made.config.parent / "new-secret").write_text(provider.client_secret)
+        _listen_at(made.config, _free_port())
+        with open_service(load_config(made.config)) as service:
+            service.worker.start()
+            for name, roles in PEOPLE.items():
+                service.administrators.add(name, roles, PASSWORD, "service")
+            try:
+                with served(service) as origin:
+                    yield Office(service, ca, provider, mail, origin)
+            finally:
+                service.worker.stop()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _listen_at(config: Path, port: int) -> None:
+    text = config.read_text()
+    assert "[server]\n" in text
+    config.write_text(text.replace("[server]\n", f'[server]\nlisten = "127.0.0.1:{port}"\n', 1))
+
+
+@contextmanager
+def served(service: Service) -> Iterator[str]:
+    """The service at the address its configuration has, as `mailtoken serve` puts it there; gives what to call it."""
+    listening = listen(service.config, Guard(create_app(service), service))
+    assert listening
+    server, listener = listening
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        yield f"http://localhost:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,54 @@
+"""An administrator: a name without an @, one or more roles, and a password by number."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from domain.administrator import Administrator, AdministratorState, valid_roles
+from domain.errors import InvalidValue
+
+NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+ID = UUID(int=1)
+ROOT = "administrator:root"
+
+
+def anna(*roles: str) -> Administrator:
+    return Administrator.add(ID, "anna", roles or ("operator",), by=ROOT, now=NOW)
+
+
+def test_a_new_administrator_has_roles_and_no_password() -> None:
+    assert anna("auditor", "administrator").state == AdministratorState("anna", ("administrator", "auditor"))
+
+
+@pytest.mark.parametrize("name", ["", "two words", "anna@contoso.com", "a" * 64, "-anna", "ann\n", "Ännä"])
+def test_a_name_is_one_that_no_account_of_a_provider_could_be(name: str) -> None:
+    with pytest.raises(InvalidValue, match="administrator: "):
+        Administrator.add(ID, name, ["operator"], by=ROOT, now=NOW)
+
+
+@pytest.mark.parametrize("roles", [[], ["client"], ["relay"], ["operator", "root"]])
+def test_a_person_holds_only_roles_of_people(roles: list[str]) -> None:
+    with pytest.raises(InvalidValue, match="a person is one or more of administrator, operator, auditor"):
+        anna(*roles) if roles else valid_roles(roles)
+
+
+def test_roles_are_changed_only_if_they_are_others() -> None:
+    administrator = anna("operator", "auditor")
+    version = administrator.version
+    administrator.set_roles(["auditor", "operator", "operator"], by=ROOT, now=NOW)
+    assert administrator.version == version
+    administrator.set_roles(["administrator"], by=ROOT, now=NOW)
+    assert administrator.state.roles == ("administrator",)
+
+
+def test_each_password_has_a_number_of_its_own() -> None:
+    administrator = anna()
+    administrator.change_password(by=ROOT, now=NOW)
+    administrator.change_password(by="administrator:anna", now=NOW)
+    assert administrator.state.password == 2
+    administrator.remove(by=ROOT, now=NOW)
+    assert administrator.state.removed
+    assert [event.by for event in administrator.pending_events] == [ROOT, ROOT, "administrator:anna", ROOT]

@@ -1,0 +1,85 @@
+"""A client: a key by number, and the profiles it was granted. A reader: the newest generation it was handed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from domain.catalogue import Protocol
+from domain.client import Client
+from domain.errors import InvalidValue
+from domain.profile import Profile
+from domain.reader import Reader, ReaderState
+
+NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+ANNA = "administrator:anna"
+TOKEN = UUID(int=7)
+
+
+def profile(number: int) -> Profile:
+    return Profile.create(
+        UUID(int=number),
+        machine_id=UUID(int=100),
+        machine="press",
+        setting=f"smtp-{number}",
+        protocol=Protocol.SMTP,
+        token_id=TOKEN,
+        group_id=None,
+        by=ANNA,
+        now=NOW,
+    )
+
+
+ONE, OTHER = profile(10), profile(11)
+
+
+def backup(expires_at: datetime | None = None) -> Client:
+    return Client.add(UUID(int=1), "backup", key_id="abc", expires_at=expires_at, profiles=[ONE], by=ANNA, now=NOW)
+
+
+def test_a_new_client_has_a_key_and_what_it_was_granted() -> None:
+    state = backup(NOW + timedelta(days=1)).state
+    assert (state.key, state.key_id, state.profiles) == (1, "abc", (ONE.id,))
+    assert not state.is_expired(NOW)
+    assert state.is_expired(NOW + timedelta(days=1))
+
+
+def test_a_key_without_an_end_never_expires() -> None:
+    assert not backup().state.is_expired(NOW + timedelta(days=36500))
+
+
+def test_a_key_that_has_ended_already_is_not_issued() -> None:
+    with pytest.raises(InvalidValue, match="expires: 2026-03-02 08:00 UTC is over"):
+        backup(NOW)
+
+
+def test_a_new_key_takes_the_place_of_the_old_one() -> None:
+    client = backup()
+    client.issue_key("xyz", None, by=ANNA, now=NOW)
+    assert (client.state.key, client.state.key_id) == (2, "xyz")
+
+
+def test_what_is_granted_or_revoked_twice_is_one_event() -> None:
+    client = backup()
+    client.collect_events()
+    client.grant([ONE, OTHER, OTHER], by=ANNA, now=NOW)
+    assert client.state.profiles == (ONE.id, OTHER.id)
+    client.revoke([ONE, ONE], by=ANNA, now=NOW)
+    assert client.state.profiles == (OTHER.id,)
+    assert [type(event).__name__ for event in client.pending_events] == ["Granted", "Revoked"]
+
+
+def test_a_reader_is_told_of_each_generation_once_and_of_no_older_one() -> None:
+    reader = Reader.begin(Reader.id_of(TOKEN, "1"), TOKEN, 3, "press/smtp", by="client:backup", now=NOW)
+    for generation in (3, 2, 4, 4, 3, 6):
+        reader.hand_out(generation, "press/smtp", by="client:backup", now=NOW)
+    assert [getattr(event, "generation", None) for event in reader.pending_events] == [3, 4, 6]
+    assert reader.state == ReaderState("client:backup", TOKEN, 6)
+
+
+def test_a_reader_is_one_client_of_one_token() -> None:
+    ids = {Reader.id_of(token, client) for token in (TOKEN, UUID(int=8)) for client in ("1", "2")}
+    assert len(ids) == 4
+    assert Reader.id_of(TOKEN, "1") in ids
