@@ -15,8 +15,15 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/mailtoken demo
 
+# The tests against real mail servers need Debian's Dovecot. What is left out is said; .ci/run leaves nothing out.
+PEERS ?= $(shell PATH="$$PATH:/usr/sbin" command -v dovecot)
+# Those that play the pages need Debian's Chromium.
+BROWSER ?= $(wildcard /usr/bin/chromium)
+
 test: $(READY)
-	$(BIN)/pytest
+	$(if $(PEERS),,@echo "No Dovecot here: tests/peers is left out. Its packages are named in .ci/run.")
+	$(if $(BROWSER),,@echo "No Chromium here: the journeys through the pages are left out. Its package is named in .ci/run.")
+	$(BIN)/pytest -m 'not torture$(if $(PEERS),, and not peers)$(if $(BROWSER),, and not browser)'
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -8,7 +8,7 @@ import logging
 import platform
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -18,8 +18,12 @@ from rich.text import Text
 from adapters.cli import screen
 from bench.acquisitions import acquisitions
 from bench.commands import token_show
+from bench.hand_outs import hand_outs
 from bench.log_growth import log_growth
+from bench.mail_upstream import NoDovecot
+from bench.pages import settings_page
 from bench.reading import rebuild, status_read
+from bench.relay import relay
 from bench.renewals import renewals, reply_to_escrow
 from bench.rounds import FULL, QUICK, Figure, Size
 from bench.saves import postgres_saves, sqlite_saves
@@ -31,15 +35,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, for a first look")
     parser.add_argument("--json", action="store_true", help="print an object")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"all by default: {', '.join(SECTIONS)}")
     wanted = parser.parse_args()
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    unknown = set(wanted.sections) - SECTIONS.keys()
+    if unknown:
+        parser.error(f"no section is called {', '.join(sorted(unknown))}; there are: {', '.join(SECTIONS)}")
     size = QUICK if wanted.quick else FULL
     left_out: list[str] = []
     with tempfile.TemporaryDirectory(prefix="mailtoken-bench-") as folder:
-        figures = list(_told(_figures(Path(folder), size, left_out)))
+        figures = list(_told(_figures(wanted.sections or list(SECTIONS), Path(folder), size, left_out)))
     if wanted.json:
         _write_json(figures, left_out, quick=wanted.quick)
     else:
@@ -47,19 +55,45 @@ def main() -> int:
     return 0
 
 
-def _figures(folder: Path, size: Size, left_out: list[str]) -> Iterator[Figure]:
-    yield sqlite_saves(folder, size)
-    try:
-        yield postgres_saves(size)
-    except NoPostgres as none:
-        left_out.append(f"saves on PostgreSQL: {none}")
-    yield status_read(folder, size)
-    yield rebuild(folder, size)
-    yield token_show(size)
-    yield from acquisitions(folder / "service", size)
-    yield from renewals(folder / "renewals", size)
-    yield reply_to_escrow(folder / "renewals", size)
-    yield from log_growth(folder / "growth", size)
+def _figures(sections: Sequence[str], folder: Path, size: Size, left_out: list[str]) -> Iterator[Figure]:
+    for name in sections:
+        try:
+            yield from SECTIONS[name](folder / name, size)
+        except (NoPostgres, NoDovecot) as none:
+            left_out.append(f"{name}: {none}")
+
+
+def _in_postgres(_: Path, size: Size) -> Iterator[Figure]:
+    yield postgres_saves(size)
+
+
+def _alone(measure: Callable[[Path, Size], Figure]) -> Section:
+    def section(folder: Path, size: Size) -> Iterator[Figure]:
+        folder.mkdir()
+        yield measure(folder, size)
+
+    return section
+
+
+def _renewals(folder: Path, size: Size) -> Iterator[Figure]:
+    yield from renewals(folder, size)
+    yield reply_to_escrow(folder, size)
+
+
+Section = Callable[[Path, Size], Iterator[Figure]]
+SECTIONS: Mapping[str, Section] = {
+    "saves": _alone(sqlite_saves),
+    "postgresql": _in_postgres,
+    "status": _alone(status_read),
+    "rebuild": _alone(rebuild),
+    "token-show": lambda _, size: iter([token_show(size)]),
+    "hand-outs": hand_outs,
+    "acquisitions": acquisitions,
+    "renewals": _renewals,
+    "relay": relay,
+    "growth": log_growth,
+    "pages": settings_page,
+}
 
 
 def _told(figures: Iterable[Figure]) -> Iterator[Figure]:

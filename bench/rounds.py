@@ -20,10 +20,42 @@ class Size:
     events: int
     renewals: int
     busy_weeks: int
+    mail_clients: tuple[int, ...]
+    mail_clients_as_installed: tuple[int, ...]
+    mail_rounds: int
+    mail_seconds: float
+    mailbox_messages: int
+    idle_connections: int
 
 
-FULL = Size(rounds=24, saves=50, settings=1000, events=10_000, renewals=40, busy_weeks=4)
-QUICK = Size(rounds=6, saves=20, settings=1000, events=4_000, renewals=16, busy_weeks=1)
+FULL = Size(
+    rounds=24,
+    saves=50,
+    settings=1000,
+    events=10_000,
+    renewals=40,
+    busy_weeks=4,
+    mail_clients=(1, 8, 32, 128),
+    mail_clients_as_installed=(32,),
+    mail_rounds=6,
+    mail_seconds=1.0,
+    mailbox_messages=256,
+    idle_connections=1000,
+)
+QUICK = Size(
+    rounds=6,
+    saves=20,
+    settings=1000,
+    events=4_000,
+    renewals=16,
+    busy_weeks=1,
+    mail_clients=(1, 32),
+    mail_clients_as_installed=(),
+    mail_rounds=2,
+    mail_seconds=0.3,
+    mailbox_messages=64,
+    idle_connections=200,
+)
 
 
 @dataclass(frozen=True)

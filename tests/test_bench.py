@@ -5,39 +5,79 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-FIGURES = (
-    "saves on SQLite",
-    "saves on PostgreSQL",
-    "status of 1,000 settings",
-    "rebuild from 4,000 events",
-    "mailtoken token show",
-    "reply to Retrieved, 1 linked",
-    "reply to Retrieved, 10 linked",
-    "reply to Retrieved, 100 linked",
-    "renewals through msal",
-    "renewals through Authlib",
-    "reply to escrow",
-    "token in office hours, Microsoft-like",
-    "token in office hours, Google-like",
-    "token read once a night, Microsoft-like",
-    "token read once a night, Google-like",
-    "token never read, Microsoft-like",
-    "token never read, Google-like",
-)
+BENCH = (sys.executable, "-m", "bench")
+FIGURES = {
+    "saves": ("saves on SQLite",),
+    "postgresql": ("saves on PostgreSQL",),
+    "status": ("status of 1,000 settings",),
+    "rebuild": ("rebuild from 4,000 events",),
+    "token-show": ("mailtoken token show",),
+    "hand-outs": (
+        "hand-outs over the Unix socket",
+        "hand-out over the Unix socket, p99",
+        "hand-outs over TLS",
+        "hand-out over TLS, p99",
+    ),
+    "acquisitions": ("reply to Retrieved, 1 linked", "reply to Retrieved, 10 linked", "reply to Retrieved, 100 linked"),
+    "renewals": ("renewals through msal", "renewals through Authlib", "reply to escrow"),
+    "relay": (
+        "relay, a session of 1 client",
+        "relay, 1 client",
+        "relay with pool, 1 client",
+        "relay, 32 clients",
+        "relay with pool, 32 clients",
+        "relay with pool and STARTTLS, 32 clients",
+        "relay, mailbox of 16 MB by IMAP",
+        "relay, mailbox of 16 MB by POP3",
+        "relay, a message of 150 MB",
+        "relay, 200 idle connections",
+        "relay, 200 idle connections under TLS",
+    ),
+    "growth": (
+        "token in office hours, Microsoft-like",
+        "token in office hours, Google-like",
+        "token read once a night, Microsoft-like",
+        "token read once a night, Google-like",
+        "token never read, Microsoft-like",
+        "token never read, Google-like",
+    ),
+    "pages": ("Settings of 10,000 settings, first page", "Settings of 10,000 settings, a search"),
+}
+LONG = ("relay", "pages")
+"""Sections that take minutes where cores are few."""
 TEXTS = {"name", "unit", "peer_name", "limited_by"}
 NUMBERS = {"ours", "peer", "ratio", "lower_quartile", "upper_quartile"}
 
 
 def test_every_figure_stands_beside_its_peer_with_a_ratio_and_what_limits_it() -> None:
+    check([section for section in FIGURES if section not in LONG])
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("section", LONG)
+def test_so_does_every_figure_that_takes_long(section: str) -> None:
+    check([section])
+
+
+def test_a_section_that_is_none_is_refused_by_name() -> None:
+    refused = subprocess.run([*BENCH, "savings"], cwd=ROOT, capture_output=True, check=False, text=True)
+    assert refused.returncode == 2
+    assert "no section is called savings; there are: saves, postgresql" in refused.stderr
+
+
+def check(sections: list[str]) -> None:
     measured = subprocess.run(
-        [sys.executable, "-m", "bench", "--quick", "--json"], cwd=ROOT, capture_output=True, check=False, text=True
+        [*BENCH, "--quick", "--json", *sections], cwd=ROOT, capture_output=True, check=False, text=True
     )
     assert measured.returncode == 0, measured.stderr
     report = json.loads(measured.stdout)
     assert report["quick"] is True
-    left_out = [line.partition(":")[0] for line in report["left_out"]]
-    assert [figure["name"] for figure in report["figures"]] == [name for name in FIGURES if name not in left_out]
+    left_out = {line.partition(":")[0] for line in report["left_out"]}
+    names = [name for section in sections if section not in left_out for name in FIGURES[section]]
+    assert [figure["name"] for figure in report["figures"]] == names
     for figure in report["figures"]:
         assert figure.keys() == TEXTS | NUMBERS | {"more_is_better", "target", "reached"}
         assert all(figure[name] for name in TEXTS)

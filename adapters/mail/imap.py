@@ -26,15 +26,7 @@ class IMAPSession:
 
     def greet(self) -> str:
         """Read the greeting and return it."""
-        line = self._line()
-        greeting = line.upper()
-        if greeting.startswith("* PREAUTH"):
-            raise untested()
-        if greeting.startswith("* BYE"):
-            raise _refused("greeting", line.removeprefix("* "))
-        if not greeting.startswith("* OK"):
-            raise Garbled("not an IMAP greeting")
-        return line
+        return greeted(self._line())
 
     def start_tls(self) -> None:
         """Ask for TLS, up to the go-ahead (RFC 9051 section 6.2.1)."""
@@ -58,7 +50,7 @@ class IMAPSession:
         while not (line := self._line()).startswith(f"{tag} "):
             if line == "+" or line.startswith("+ "):
                 self._connection.send_line(exchange.answer(line[1:].encode()))
-        reply = self._accepted("auth", line.removeprefix(f"{tag} "), exchange)
+        reply = accepted("auth", line.removeprefix(f"{tag} "), exchange)
         if not exchange.responded:
             raise untested()
         return reply
@@ -84,18 +76,42 @@ class IMAPSession:
         while not (line := self._line()).startswith(f"{tag} "):
             if line.upper().startswith("* CAPABILITY "):
                 self._offered = set(line.upper().split()[2:])
-        return self._accepted(step, line.removeprefix(f"{tag} "))
-
-    def _accepted(self, step: str, reply: str, exchange: ClientExchange | None = None) -> str:
-        condition = reply.partition(" ")[0].upper()
-        if condition == "OK":
-            return reply
-        if condition not in ("NO", "BAD"):
-            raise Garbled("not an IMAP reply")
-        raise _refused(step, reply, exchange)
+        return accepted(step, line.removeprefix(f"{tag} "))
 
     def _line(self, at_most_seconds: float | None = None) -> str:
         return self._connection.line(at_most_seconds).decode("utf-8", "replace")
+
+
+def greeted(line: str) -> str:
+    """The greeting, if it lets us go on.
+
+    Raises:
+        Ended: the server takes us as signed in already, or sends us away.
+        Garbled: it is no greeting.
+    """
+    greeting = line.upper()
+    if greeting.startswith("* PREAUTH"):
+        raise untested()
+    if greeting.startswith("* BYE"):
+        raise _refused("greeting", line.removeprefix("* "))
+    if not greeting.startswith("* OK"):
+        raise Garbled("not an IMAP greeting")
+    return line
+
+
+def accepted(step: str, reply: str, exchange: ClientExchange | None = None) -> str:
+    """The tagged reply at a step, without its tag, if it is positive.
+
+    Raises:
+        Ended: it is negative; says what that means.
+        Garbled: it is no reply.
+    """
+    condition = reply.partition(" ")[0].upper()
+    if condition == "OK":
+        return reply
+    if condition not in ("NO", "BAD"):
+        raise Garbled("not an IMAP reply")
+    raise _refused(step, reply, exchange)
 
 
 def _refused(step: str, reply: str, exchange: ClientExchange | None = None) -> Ended:

@@ -42,7 +42,7 @@ class POPSession:
         self._connection.send_line(exchange.command("AUTH", COMMAND_LIMIT_OCTETS))
         while (line := self._line()) == "+" or line.startswith("+ "):
             self._connection.send_line(exchange.answer(line[1:].encode()))
-        self._accepted("auth", line, exchange)
+        accepted("auth", line, exchange)
         if not exchange.responded:
             raise untested()
         return line
@@ -65,23 +65,39 @@ class POPSession:
             return {}
         capabilities: dict[str, list[str]] = {}
         while (line := self._line()) != ".":
-            name, *parameters = line.upper().split() or [""]
-            capabilities[name] = parameters
-            if len(capabilities) > _CAPABILITY_LINES:
-                raise Garbled("too many capabilities")
+            add_capability(capabilities, line)
         return capabilities
 
     def _reply(self, step: str) -> str:
-        return self._accepted(step, self._line())
-
-    def _accepted(self, step: str, line: str, exchange: ClientExchange | None = None) -> str:
-        if line.startswith("+OK"):
-            return line
-        if not line.startswith("-ERR"):
-            raise Garbled("not a POP3 reply")
-        code = _RESPONSE_CODE.match(line)
-        meaning = refusals.receiving_refusal(step, code[1] if code else "", exchange.error if exchange else None)
-        raise Ended(meaning.fault, meaning.sentence, line)
+        return accepted(step, self._line())
 
     def _line(self, at_most_seconds: float | None = None) -> str:
         return self._connection.line(at_most_seconds).decode("utf-8", "replace")
+
+
+def add_capability(capabilities: dict[str, list[str]], line: str) -> None:
+    """Note one line of CAPA's list: its name in upper case, with what follows it.
+
+    Raises:
+        Garbled: there are too many.
+    """
+    name, *parameters = line.upper().split() or [""]
+    capabilities[name] = parameters
+    if len(capabilities) > _CAPABILITY_LINES:
+        raise Garbled("too many capabilities")
+
+
+def accepted(step: str, line: str, exchange: ClientExchange | None = None) -> str:
+    """The reply at a step, if it is positive.
+
+    Raises:
+        Ended: it is negative; says what that means.
+        Garbled: it is no reply.
+    """
+    if line.startswith("+OK"):
+        return line
+    if not line.startswith("-ERR"):
+        raise Garbled("not a POP3 reply")
+    code = _RESPONSE_CODE.match(line)
+    meaning = refusals.receiving_refusal(step, code[1] if code else "", exchange.error if exchange else None)
+    raise Ended(meaning.fault, meaning.sentence, line)

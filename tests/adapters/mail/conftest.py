@@ -21,7 +21,7 @@ def serve(server_tls):
     servers = []
 
     def start(script, tls=server_tls, **where):
-        servers.append(ScriptedServer(script, tls, **where))
+        servers.append(ScriptedServer(script, tls=tls, **where))
         return servers[-1]
 
     yield start

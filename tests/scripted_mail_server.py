@@ -1,4 +1,4 @@
-"""A mail server that says what a test's script says, to one client, over real sockets and real TLS."""
+"""A mail server that says what a test's scripts say, one to each client, over real sockets and real TLS."""
 
 import select
 import socket
@@ -95,11 +95,11 @@ Script = Callable[[Peer], None]
 
 
 class ScriptedServer:
-    """Serves one client by the script, then hangs up. A script that fails, fails the test."""
+    """Serves each client by the next script, then hangs up. A script that fails, fails the test."""
 
-    def __init__(self, script: Script, tls: ssl.SSLContext, address: str = "127.0.0.1") -> None:
-        self.peer: Peer | None = None
-        self._script = script
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext, address: str = "127.0.0.1") -> None:
+        self.peers: list[Peer] = []
+        self._scripts = scripts
         self._tls = tls
         self._listener = socket.create_server(
             (address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -112,14 +112,14 @@ class ScriptedServer:
 
     @property
     def heard_in_clear(self) -> bytes:
-        return bytes(self._finished().heard_in_clear)
+        return b"".join(peer.heard_in_clear for peer in self._finished())
 
     @property
     def heard(self) -> bytes:
-        return bytes(self._finished().heard)
+        return b"".join(peer.heard for peer in self._finished())
 
     def close(self) -> None:
-        if self.peer is None:
+        if len(self.peers) < len(self._scripts):
             self._unwanted = True
             socket.create_connection(self._listener.getsockname()[:2]).close()
         self._thread.join(PATIENCE_SECONDS)
@@ -127,22 +127,24 @@ class ScriptedServer:
         if self._failure is not None:
             raise self._failure
 
-    def _finished(self) -> Peer:
+    def _finished(self) -> list[Peer]:
         self._thread.join(PATIENCE_SECONDS)
-        assert self.peer is not None
-        return self.peer
+        assert self.peers
+        return self.peers
 
     def _serve(self) -> None:
         try:
             self._listener.settimeout(PATIENCE_SECONDS)
-            sock, _ = self._listener.accept()
-            if self._unwanted:
-                return sock.close()
-            self.peer = Peer(sock, self._tls)
-            try:
-                self._script(self.peer)
-            finally:
-                self.peer.sock.close()
+            for script in self._scripts:
+                sock, _ = self._listener.accept()
+                if self._unwanted:
+                    return sock.close()
+                peer = Peer(sock, self._tls)
+                self.peers.append(peer)
+                try:
+                    script(peer)
+                finally:
+                    peer.sock.close()
         except BaseException as failure:
             self._failure = failure
 

@@ -1,0 +1,114 @@
+"""What the relay's tests share: an authority for both sides, scripted mail servers, and the receiving side at work."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import structlog
+from receiving_rig import HeldDoor, ReceivingRelay, admission
+from scripted_mail_server import Script, ScriptedServer
+from sending_rig import SendingRelay, UsersDoor
+from smtp_peer import Peer
+
+from adapters.practice.ca import PracticeCA
+from adapters.relay.listener import Certificate, Limits
+from domain.catalogue import Protocol
+
+
+@pytest.fixture(scope="session")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> PracticeCA:
+    return PracticeCA.create(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def server_tls(ca: PracticeCA) -> ssl.SSLContext:
+    return ca.issue().ssl_context()
+
+
+@pytest.fixture(scope="session")
+def client_tls(ca: PracticeCA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(ca.ca_file)
+    return context
+
+
+@pytest.fixture(scope="session")
+def certificate(ca: PracticeCA) -> Certificate:
+    """The relay's own."""
+    issued = ca.issue()
+    return Certificate(issued.cert_file, issued.key_file)
+
+
+@pytest.fixture
+def serve(server_tls: ssl.SSLContext) -> Iterator[Callable[..., ScriptedServer]]:
+    """Start a scripted mail server; the scripts' own failures come out at the end of the test."""
+    with ExitStack() as running:
+
+        def start(*scripts: Script) -> ScriptedServer:
+            server = ScriptedServer(*scripts, tls=server_tls)
+            running.callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def receive(
+    serve: Callable[..., ScriptedServer], ca: PracticeCA, certificate: Certificate
+) -> Iterator[Callable[..., tuple[ReceivingRelay, HeldDoor, ScriptedServer]]]:
+    """Start the receiving side of the relay before a mail server that speaks by these scripts."""
+    with ExitStack() as running:
+
+        def start(
+            protocol: Protocol, *scripts: Script, limits: Limits | None = None, **different: Any
+        ) -> tuple[ReceivingRelay, HeldDoor, ScriptedServer]:
+            server = serve(*scripts)
+            door = HeldDoor(admission(protocol, server.port, **different))
+            return running.enter_context(ReceivingRelay(door, ca.ca_file, certificate, limits)), door, server
+
+        yield start
+
+
+@pytest.fixture
+def peer(server_tls: ssl.SSLContext) -> Iterator[Peer]:
+    """A mail server that takes messages."""
+    with Peer(server_tls) as running:
+        yield running
+
+
+@pytest.fixture
+def users(peer: Peer) -> UsersDoor:
+    """A door that lets one user in, whose mail goes to `peer`."""
+    door = UsersDoor()
+    door.add(peer.port)
+    return door
+
+
+@pytest.fixture
+def send(ca: PracticeCA, users: UsersDoor) -> Iterator[Callable[..., SendingRelay]]:
+    """Start the relay, with the `[relay]` table of a test."""
+    with ExitStack() as running:
+
+        def start(*urls: str, **table: Any) -> SendingRelay:
+            return running.enter_context(SendingRelay(users, ca.ca_file, *urls, **table))
+
+        yield start
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the SMTP side logs, as the fields of each line."""
+    lines: list[dict[str, Any]] = []
+
+    def keep(_: object, __: str, fields: Any) -> Any:
+        lines.append(dict(fields))
+        raise structlog.DropEvent
+
+    log = structlog.wrap_logger(None, processors=[keep], wrapper_class=structlog.BoundLogger)
+    for module in ("smtp", "listener", "pool", "capabilities"):
+        monkeypatch.setattr(f"adapters.relay.{module}.log", log)
+    return lines

@@ -1,0 +1,250 @@
+"""The SMTP side of the relay on real sockets: its loop in a thread, a door with a book of users, and a client."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import uvloop
+
+from adapters.relay.door import Admission, MailServerAddress
+from adapters.relay.listener import Endpoint
+from adapters.relay.run import Relay
+from domain.catalogue import Protocol
+from domain.errors import NotPermitted
+from domain.secret import Secret
+from infrastructure.config import Config, MailTable, RelayTable
+
+USER, PASSWORD = "printers", "correct horse"
+MAILBOX = "scan@contoso.com"
+PATIENCE_SECONDS = 60
+MESSAGE = b"Subject: Scan\r\n\r\n..a dot\r\n.\r\n"
+
+T = TypeVar("T")
+
+
+class UsersDoor:
+    """Who may come in, where their mail goes, and with which token; `newer_tokens` are what renewals bring."""
+
+    def __init__(self) -> None:
+        self.admissions: dict[str, Admission] = {}
+        self.passwords: dict[str, str] = {}
+        self.networks: dict[str, str] = {}
+        self.newer_tokens: list[str] = []
+        self.asked: list[tuple[str, str | None]] = []
+        self.renewals: list[int] = []
+        self.trouble: Exception | None = None
+        self.trouble_at_renewal: Exception | None = None
+
+    def add(self, port: int, *, user: str = USER, network: str | None = None, **different: Any) -> None:
+        """Let a user in by the password, or from an address."""
+        self.passwords[user] = PASSWORD
+        if network:
+            self.networks[network] = user
+        usual = Admission(
+            user=user,
+            profile="office-mfp/smtp-service",
+            protocol=Protocol.SMTP,
+            server="localhost",
+            port=port,
+            tls="starttls",
+            timeout_seconds=15,
+            mailbox=MAILBOX,
+            sender_address=MAILBOX,
+            access_token=Secret("token-1"),
+            expires_at=datetime.now(UTC) + timedelta(hours=1),
+            generation=1,
+        )
+        self.admissions[user] = replace(usual, **different)
+
+    async def admit(self, protocol: Protocol, address: str, user: str | None, password: Secret | None) -> Admission:
+        self.asked.append((address, user))
+        if self.trouble:
+            raise self.trouble
+        if user is None:
+            user = self.networks.get(address)
+        elif password is None or self.passwords.get(user) != password.reveal():
+            user = None
+        if user is None:
+            raise NotPermitted("no")
+        return self.admissions[user]
+
+    async def renewed(self, admission: Admission) -> Admission:
+        self.renewals.append(admission.generation)
+        if self.trouble_at_renewal:
+            raise self.trouble_at_renewal
+        newer = replace(
+            admission,
+            access_token=Secret(self.newer_tokens.pop(0)),
+            generation=admission.generation + 1,
+            expires_at=datetime.now(UTC) + timedelta(hours=1),
+        )
+        self.admissions[admission.user] = newer
+        return newer
+
+    async def servers(self) -> list[MailServerAddress]:
+        return [MailServerAddress(one.server, one.port, one.tls, one.protocol) for one in self.admissions.values()]
+
+
+class SendingRelay:
+    """The relay in a thread, from `with` to its end; `ports` are in the order of `urls`."""
+
+    def __init__(
+        self,
+        door: UsersDoor,
+        ca_file: Path,
+        *urls: str,
+        certificate_file: Path | None = None,
+        key_file: Path | None = None,
+        **table: Any,
+    ) -> None:
+        files = {"certificate_file": str(certificate_file), "key_file": str(key_file)} if certificate_file else {}
+        self.config = Config(
+            directory=Path("/"), mail=MailTable(ca_file=str(ca_file)), relay=RelayTable(**files, **table)
+        )
+        self.ports: list[int] = []
+        self.relay: Relay
+        self._door = door
+        self._urls = urls or ("smtp://127.0.0.1:0",)
+        self._grace_seconds = 0.0
+
+    def __enter__(self) -> Self:
+        listening: Future[None] = Future()
+        self._thread = threading.Thread(target=uvloop.run, args=(self._run(listening),), daemon=True)
+        self._thread.start()
+        listening.result(PATIENCE_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def port(self) -> int:
+        return self.ports[0]
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something in the relay's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_SECONDS)
+
+    def look(self) -> bool:
+        """Have it learn now what the mail servers can do."""
+        return self.call(self.relay._capabilities.look(self.relay._dialer, self._door))
+
+    def begin_closing(self, grace_seconds: float) -> None:
+        self._grace_seconds = grace_seconds
+        self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(PATIENCE_SECONDS)
+            assert not self._thread.is_alive(), "the relay does not end"
+
+    async def _run(self, listening: Future[None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        try:
+            self.relay = Relay(self.config, self._door)
+            places = await self.relay.listen([Endpoint.of_url(url) for url in self._urls])
+        except BaseException as error:
+            listening.set_exception(error)
+            return
+        self.ports = [port for _, port in places]
+        listening.set_result(None)
+        await self._stopping.wait()
+        await self.relay.close(self._grace_seconds)
+
+
+class Sender:
+    """A program that sends mail, as a test plays it."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS, source_address=(address, 0))
+        self._unread = b""
+        if tls:
+            self.start_tls(tls)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def start_tls(self, tls: ssl.SSLContext) -> None:
+        assert not self._unread
+        self.sock = tls.wrap_socket(self.sock, server_hostname="localhost")
+
+    def send(self, octets: bytes) -> None:
+        self.sock.sendall(octets)
+
+    def hear(self, beginning: str = "") -> str:
+        """Read one reply, which has to begin so; its lines are joined by LF."""
+        lines = []
+        while not lines or lines[-1][3:4] == "-":
+            while b"\r\n" not in self._unread:
+                data = self.sock.recv(65536)
+                assert data, f"closed where {beginning!r} was expected, after {lines} {self._unread!r}"
+                self._unread += data
+            line, _, self._unread = self._unread.partition(b"\r\n")
+            lines.append(line.decode())
+        reply = "\n".join(lines)
+        assert reply.startswith(beginning), f"{reply!r} instead of {beginning!r}"
+        return reply
+
+    def ask(self, line: str, beginning: str = "") -> str:
+        """Send a command and read its reply, which has to begin so."""
+        self.send(line.encode() + b"\r\n")
+        return self.hear(beginning)
+
+    def hear_out(self) -> bytes:
+        """All that comes until the relay hangs up."""
+        try:
+            while data := self.sock.recv(65536):
+                self._unread += data
+        except ConnectionError:
+            pass
+        left, self._unread = self._unread, b""
+        return left
+
+    def greet(self) -> Self:
+        self.hear("220 ")
+        self.ask("EHLO printer", "250")
+        return self
+
+    def sign_in(self, beginning: str = "235 2.7.0", user: str = USER, password: str = PASSWORD) -> str:
+        return self.ask(f"AUTH PLAIN {plain(user, password)}", beginning)
+
+    def begin(self, sender: str = MAILBOX, recipient: str = "you@contoso.com") -> None:
+        """Up to the go-ahead for a message."""
+        self.ask(f"MAIL FROM:<{sender}>", "250")
+        self.ask(f"RCPT TO:<{recipient}>", "250")
+        self.ask("DATA", "354")
+
+    def deliver(self, message: bytes = MESSAGE, beginning: str = "250") -> str:
+        """Hand a message over, dots stuffed and with the final one; returns the reply to it."""
+        self.begin()
+        self.send(message)
+        return self.hear(beginning)
+
+
+def plain(user: str, password: str, identity: str = "") -> str:
+    return b64encode(f"{identity}\0{user}\0{password}".encode()).decode()
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    """What it returns, as soon as that is something."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (found := what()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.005)
+    return found

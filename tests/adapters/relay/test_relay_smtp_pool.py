@@ -1,0 +1,268 @@
+"""Sessions with mail servers: kept and lent again, never to the wrong one; and a mailbox's budget that all share."""
+
+import socket
+import threading
+from collections import Counter
+from contextlib import ExitStack
+
+import pytest
+from sending_rig import MAILBOX, MESSAGE, USER, Sender, wait_for
+from smtp_peer import close, say
+
+from domain.secret import Secret
+
+
+def sign_ins(peer):
+    return len(peer.tokens_seen)
+
+
+def send_one(port, **who):
+    with Sender(port).greet() as client:
+        client.sign_in(**who)
+        client.deliver()
+        client.ask("QUIT", "221")
+
+
+def test_with_the_pool_one_sign_in_serves_many_clients(send, peer):
+    relay = send()
+    for _ in range(20):
+        send_one(relay.port)
+    assert sign_ins(peer) == 1
+    assert [len(one.messages) for one in peer.conversations if one.messages] == [20]
+    commands = next(one.commands for one in peer.conversations if one.messages)
+    for at, command in enumerate(commands):
+        if command.startswith(b"MAIL"):
+            assert commands[at - 1] == b"RSET", "reset between messages"
+
+
+def test_without_the_pool_every_client_has_its_own_sign_in(send, peer):
+    relay = send(pool=False)
+    for _ in range(3):
+        send_one(relay.port)
+    assert sign_ins(peer) == 3
+    assert [len(one.messages) for one in peer.conversations if one.messages] == [1, 1, 1]
+    wait_for(lambda: [verbs[-1] for verbs in peer.verbs if "AUTH" in verbs] == ["QUIT"] * 3)
+
+
+def test_no_session_is_ever_lent_to_another_profile(send, peer, users):
+    users.add(peer.port, user="others", profile="fax/smtp-service", access_token=Secret("token-2"))
+    peer.tokens.add("token-2")
+    relay = send()
+    for user in (USER, "others", USER, "others"):
+        send_one(relay.port, user=user)
+    assert Counter(token for _, token in peer.tokens_seen) == {"token-1": 1, "token-2": 1}
+    assert sorted(len(one.messages) for one in peer.conversations if one.messages) == [2, 2]
+
+
+def test_a_session_with_an_older_token_is_not_lent_any_more(send, peer, users):
+    relay = send()
+    send_one(relay.port)
+    users.add(peer.port, access_token=Secret("token-2"), generation=2)
+    peer.tokens = {"token-2"}
+    send_one(relay.port)
+    assert [token for _, token in peer.tokens_seen] == ["token-1", "token-2"]
+
+
+def test_a_session_that_the_mail_server_has_closed_is_replaced_unseen(send, peer):
+    relay = send()
+    send_one(relay.port)
+    conversation = next(one for one in peer.conversations if one.messages)
+    conversation.sock.shutdown(socket.SHUT_RDWR)
+    send_one(relay.port)
+    assert len(peer.messages) == 2
+    assert sign_ins(peer) == 2
+
+
+def test_a_session_that_ends_with_its_first_command_is_replaced_once(send, peer):
+    relay = send()
+    send_one(relay.port)
+    peer.do("MAIL", close)
+    send_one(relay.port)
+    assert len(peer.messages) == 2
+
+
+def test_a_session_after_an_error_is_not_lent_again(send, peer):
+    relay = send()
+    peer.do("END", say("nonsense"))
+    with Sender(relay.port).greet() as client:
+        client.sign_in()
+        client.deliver(beginning="451")
+        client.deliver()
+    assert sign_ins(peer) == 2
+
+
+def test_what_is_idle_is_ended_with_quit_when_the_relay_stops(send, peer):
+    relay = send()
+    send_one(relay.port)
+    relay.close()
+    conversation = next(one for one in peer.conversations if one.messages)
+    wait_for(lambda: conversation.commands[-1] == b"QUIT")
+
+
+def test_many_clients_at_once_are_all_served(send, peer):
+    relay = send()
+    threads = [threading.Thread(target=send_one, args=(relay.port,)) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(peer.messages) == 40
+    assert set(peer.messages) == {MESSAGE}
+
+
+def test_the_next_connections_resume_the_tls_session(send, peer):
+    relay = send(pool=False)
+    for _ in range(3):
+        send_one(relay.port)
+    assert [one.resumed for one in peer.conversations if one.messages][1:] == [True, True]
+
+
+def test_a_mail_server_that_never_resumes_a_tls_session_is_offered_none_after_a_while(send, peer, ca):
+    relay = send(pool=False)
+    sessions = relay.relay._dialer._sessions
+    send_one(relay.port)
+    assert sessions.of("localhost")
+    for _ in range(8):
+        peer.tls = ca.issue().ssl_context()
+        send_one(relay.port)
+    assert not any(one.resumed for one in peer.conversations)
+    assert sessions.of("localhost") is None
+    assert len(peer.messages) == 9
+
+
+# The budget of a mailbox
+
+
+def turns_at(relay):
+    async def of():
+        return relay.relay._pool._budgets.of("localhost", MAILBOX)
+
+    return relay.call(of())
+
+
+@pytest.mark.parametrize("pool", [True, False])
+def test_a_mailbox_never_has_more_connections_than_its_server_allows(send, peer, users, pool):
+    users.add(peer.port, user="others", profile="fax/smtp-service")
+    most = Counter()
+
+    def watched(conversation):
+        most["open"] = max(most["open"], sum(is_open(one) for one in peer.conversations))
+        conversation.say("250 2.1.0 ok")
+
+    def is_open(conversation):
+        return any(c.startswith(b"AUTH") for c in conversation.commands) and b"QUIT" not in conversation.commands
+
+    peer.do("MAIL", *[watched] * 100)
+    relay = send(pool=pool, budgets={"localhost": {"connections": 2}})
+    threads = [
+        threading.Thread(target=send_one, args=(relay.port,), kwargs={"user": user}) for user in [USER, "others"] * 10
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(peer.messages) == 20
+    assert 0 < most["open"] <= 2
+
+
+def test_an_idle_session_makes_room_for_another_profile_of_the_mailbox(send, peer, users):
+    users.add(peer.port, user="others", profile="fax/smtp-service")
+    relay = send(budgets={"localhost": {"connections": 1}})
+    send_one(relay.port)
+    send_one(relay.port, user="others")
+    assert len(peer.messages) == 2
+    first = next(one for one in peer.conversations if one.messages)
+    assert first.commands[-1] == b"QUIT"
+
+
+def test_who_waits_too_long_for_the_mailbox_is_told_to_try_again(send, peer):
+    relay = send(budgets={"localhost": {"connections": 1, "wait": 1}})
+    with Sender(relay.port).greet() as busy, Sender(relay.port).greet() as late:
+        busy.sign_in()
+        busy.ask(f"MAIL FROM:<{MAILBOX}>", "250")
+        late.sign_in()
+        late.ask(f"MAIL FROM:<{MAILBOX}>", "432 4.3.2")
+        busy.ask("RSET", "250")
+        late.deliver()
+
+
+def test_clients_that_wait_go_in_the_order_of_their_coming(send, peer):
+    relay = send(budgets={"localhost": {"connections": 1}})
+    order = []
+    with ExitStack() as opened:
+        clients = [opened.enter_context(Sender(relay.port, address=f"127.0.0.{n}").greet()) for n in range(2, 8)]
+        for client in clients:
+            client.sign_in()
+        clients[0].ask(f"MAIL FROM:<{MAILBOX}>", "250")
+        turns = turns_at(relay)
+        for number, client in enumerate(clients[1:], 1):
+            client.send(f"MAIL FROM:<number-{number}@b.c>\r\n".encode())
+            wait_for(lambda number=number: len(turns._coming) == number)
+        for client in clients:
+            if client is not clients[0]:
+                client.hear("250")
+            client.ask("RSET", "250")
+        order = [
+            command
+            for one in peer.conversations
+            for command in one.commands
+            if command.startswith(b"MAIL FROM:<number")
+        ]
+    assert order == [f"MAIL FROM:<number-{n}@b.c>".encode() for n in range(1, 6)]
+
+
+def test_more_messages_than_a_minute_may_have_wait_and_are_told_so(send, peer):
+    relay = send(budgets={"localhost": {"messages_per_minute": 3, "wait": 1}})
+    with Sender(relay.port).greet() as client:
+        client.sign_in()
+        for _ in range(3):
+            client.deliver()
+        client.ask(f"MAIL FROM:<{MAILBOX}>", "432 4.3.2")
+    assert len(peer.messages) == 3
+
+
+def test_another_mailbox_has_a_budget_of_its_own(send, peer, users):
+    users.add(peer.port, user="others", profile="fax/smtp-service", mailbox="fax@contoso.com")
+    relay = send(budgets={"localhost": {"connections": 1}})
+    with Sender(relay.port).greet() as one, Sender(relay.port).greet() as other:
+        one.sign_in()
+        one.ask(f"MAIL FROM:<{MAILBOX}>", "250")
+        other.sign_in(user="others")
+        other.deliver()
+
+
+def test_a_432_pauses_the_whole_mailbox(send, peer):
+    relay = send(budgets={"localhost": {"pause": 600, "wait": 1}})
+    peer.do("MAIL", say("432 4.3.2 concurrent connections limit exceeded"))
+    with Sender(relay.port).greet() as client, Sender(relay.port).greet() as other:
+        client.sign_in()
+        other.sign_in()
+        client.ask(f"MAIL FROM:<{MAILBOX}>", "432 4.3.2 concurrent")
+        other.ask(f"MAIL FROM:<{MAILBOX}>", "432 4.3.2 the mailbox")
+    assert sum(verbs.count("MAIL") for verbs in peer.verbs) == 1
+
+
+def test_a_client_that_gives_up_waiting_leaves_its_turn_to_the_next(send, peer):
+    relay = send(budgets={"localhost": {"connections": 1}})
+    with Sender(relay.port).greet() as busy, Sender(relay.port).greet() as late:
+        busy.sign_in()
+        busy.ask(f"MAIL FROM:<{MAILBOX}>", "250")
+        late.sign_in()
+        late.send(f"MAIL FROM:<{MAILBOX}>\r\n".encode())
+        wait_for(lambda: turns_at(relay)._coming)
+        late.sock.close()
+        busy.ask("RSET", "250")
+        busy.deliver()
+    send_one(relay.port)
+    assert len(peer.messages) == 2
+
+
+def test_exchange_has_its_budget_without_a_word_in_the_configuration(send):
+    relay = send(budgets={"mx.contoso.com": {"connections": 7}})
+
+    async def limit(host):
+        return relay.relay._pool._budgets.of(host, MAILBOX).limit
+
+    assert relay.call(limit("SMTP.office365.com")) == 3
+    assert relay.call(limit("mx.contoso.com")) == 7
+    assert relay.call(limit("localhost")) is None
