@@ -56,6 +56,8 @@ def listening(config: Config, tokens: TokenService) -> Iterator[None]:
             h11_max_incomplete_event_size=16 * 1024,
             limit_concurrency=64,
             timeout_keep_alive=5,
+            # A browser that keeps its connection does not keep the service from stopping.
+            timeout_graceful_shutdown=2,
         )
         settings.load()
         listener = settings.bind_socket()
