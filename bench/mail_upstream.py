@@ -23,7 +23,7 @@ from adapters.practice.ca import PracticeCA
 from bench.material import ACCOUNT
 
 # The folders of the tests are no packages: their modules find each other the way pytest has it.
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "peers"))
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("tests", "tests/peers")]
 from dovecot import Dovecot, NoDovecot
 from office import Office, wait_until
 from ports import answers, free_ports

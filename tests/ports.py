@@ -7,6 +7,13 @@ import socket
 from contextlib import ExitStack
 
 
+def free_port() -> int:
+    """A port of this machine that nobody uses; connections going out are not given it meanwhile."""
+    with _free_socket() as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
 def free_ports(*names: str) -> dict[str, int]:
     """A port of this machine for each name: nobody uses it, and connections going out are not given it."""
     with ExitStack() as held:

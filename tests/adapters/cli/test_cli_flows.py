@@ -2,13 +2,13 @@
 
 import json
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from mailtoken_house import DEADLINE_SECONDS, SCAN, House
+from ports import free_port
 
 from adapters.practice import person
 from adapters.practice.ca import PracticeCA
@@ -131,8 +131,7 @@ def test_checking_an_unknown_provider_names_those_there_are(office: House) -> No
 def test_a_browser_on_another_machine_comes_back_to_the_service_itself(office: House, tmp_path: Path) -> None:
     house = House(tmp_path / "headless", office.ca, office.provider, office.mail)
     certificate = office.ca.issue()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"https://localhost:{port}/callback"
     with (house.directory / "mailtoken.toml").open("a") as config:
         config.write(

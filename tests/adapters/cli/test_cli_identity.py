@@ -3,13 +3,13 @@
 import http.client
 import json
 import re
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 from mailtoken_house import House
+from ports import free_port
 
 PASSWORD = "a-password-in-clear"
 SMTP = "office-mfp/smtp-service"
@@ -17,9 +17,7 @@ SMTP = "office-mfp/smtp-service"
 
 def listen(house: House) -> int:
     """Have its service listen on loopback from its next start on; the port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     config = house.directory / "mailtoken.toml"
     config.write_text(config.read_text().replace("[server]\n", f'[server]\nlisten = "127.0.0.1:{port}"\n', 1))
     return port

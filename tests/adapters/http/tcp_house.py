@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fakes import CHEAP_ARGON2, FakeProvider
+from ports import free_port
 from served import a_service
 
 from adapters.bootstrap import Service
@@ -29,13 +29,6 @@ from infrastructure.config import ServerTable
 from infrastructure.passwords import PasswordHasher
 
 COOKIE = "__Host-mailtoken"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

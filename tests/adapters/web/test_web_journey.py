@@ -14,7 +14,7 @@ from web_office import FAX, PASSWORD, SCAN, Office
 from domain.secret import Secret
 
 # One browser for all of them.
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 NewContext = Callable[..., BrowserContext]
 AXE = (Path(__file__).parent / "axe-core" / "axe.min.js").read_text()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from ports import free_port
 
 from adapters.bootstrap import Service, initialise, open_service
 from adapters.http.app import create_app
@@ -84,7 +85,7 @@ def an_office(directory: Path) -> Iterator[Office]:
             )
         (made.config.parent / "old-secret").write_text("expired-last-year")
         (made.config.parent / "new-secret").write_text(provider.client_secret)
-        _listen_at(made.config, _free_port())
+        _listen_at(made.config, free_port())
         with open_service(load_config(made.config)) as service:
             service.worker.start()
             for name, roles in PEOPLE.items():
@@ -94,12 +95,6 @@ def an_office(directory: Path) -> Iterator[Office]:
                     yield Office(service, ca, provider, mail, origin)
             finally:
                 service.worker.stop()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _listen_at(config: Path, port: int) -> None:
