@@ -24,6 +24,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LONGEST_NAME = 64
 _SHORTEST_PASSWORD, _LONGEST_PASSWORD = 12, 255
+_LONGEST_TO_COMPOSE = 4096
 # The private networks of RFC 1918 begin at /8; a site's of RFC 4193 and a provider's allocation are no larger than /32.
 _WIDEST = {4: 8, 6: 32}
 
@@ -34,18 +35,24 @@ def valid_name(name: str) -> str:
     Raises:
         InvalidValue: too long, or with a space, a colon, a slash or a control character.
     """
-    composed = unicodedata.normalize("NFC", name)
+    composed = _composed(name)
     fits = 1 <= len(composed) <= _LONGEST_NAME and composed.isprintable()
     if not fits or any(character in composed for character in " :/"):
+        shown = name[:_LONGEST_PASSWORD]
         raise InvalidValue(
-            "user", f"{name!r} is not 1 to {_LONGEST_NAME} printable characters without spaces, ':' and '/'"
+            "user", f"{shown!r} is not 1 to {_LONGEST_NAME} printable characters without spaces, ':' and '/'"
         )
     return composed
 
 
 def comparable(password: Secret) -> Secret:
     """The password as it is hashed and compared: composed (RFC 8265 section 4.2)."""
-    return Secret(unicodedata.normalize("NFC", password.reveal()))
+    return Secret(_composed(password.reveal()))
+
+
+def _composed(text: str) -> str:
+    # To compose takes the square of the length: what is far too long for anything stays as it is.
+    return unicodedata.normalize("NFC", text) if len(text) <= _LONGEST_TO_COMPOSE else text
 
 
 def check_password(password: Secret) -> None:
@@ -75,6 +82,8 @@ def _network(text: str) -> Network:
         network = ipaddress.ip_network(text)
     except ValueError:
         raise InvalidValue("network", _no_network(text)) from None
+    if isinstance(network, ipaddress.IPv6Network) and network.network_address.scope_id:
+        raise InvalidValue("network", f"{text} has a zone: name the network alone")
     if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
         raise InvalidValue("network", f"{text} is an IPv4 network in disguise: write it as one")
     widest = _WIDEST[network.version]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
+
+from domain.catalogue import Protocol
 
 PROFILE = "office-mfp/smtp-service"
 AT, UNTIL = "2026-11-22T09:30:00.000000+00:00", "2026-11-22T10:30:00.000000+00:00"
@@ -516,3 +518,119 @@ class Plan(BaseModel):
     fingerprint: str
     changes: list[Change]
     refusals: list[PlanRefusal]
+
+
+# The relay
+
+
+class NewRelayUser(BaseModel):
+    """A relay user to add, with a password, networks or both, and the profiles to send and receive as."""
+
+    model_config = _with_example(name="crm@contoso.com", profiles=["press/smtp"], password="correct horse battery")  # noqa: S106 - an example
+    name: Text
+    profiles: list[Text]
+    networks: list[Text] = Field(default_factory=list)
+    password: SecretStr | None = None
+
+
+class RelayPassword(BaseModel):
+    """The password of a relay user from now on."""
+
+    model_config = _with_example(password="correct horse battery")  # noqa: S106 - an example
+    password: SecretStr
+
+
+class RelayProfiles(BaseModel):
+    """The profiles a relay user sends and receives as, and no others: one for each protocol."""
+
+    model_config = _with_example(profiles=["press/smtp"])
+    profiles: list[Text]
+
+
+class RelayNetworks(BaseModel):
+    """The networks from which a relay user needs no sign-in, and no others."""
+
+    model_config = _with_example(networks=["10.20.30.0/24", "2001:db8:1::/48"])
+    networks: list[Text]
+
+
+class RelaySignIn(BaseModel):
+    """A client at `address` (an IP address) that wants in; by its network if user and password are null."""
+
+    model_config = _with_example(
+        protocol="smtp",
+        address="192.0.2.7",
+        user="printers",
+        password="correct horse battery",  # noqa: S106 - an example
+    )
+    protocol: Protocol
+    address: str
+    # Not Text: what nobody can be called is a wrong sign-in like every other.
+    user: str | None = None
+    password: SecretStr | None = None
+
+
+class RelayRejection(BaseModel):
+    """The mail server rejected the access token of this generation."""
+
+    model_config = _with_example(user="printers", protocol="smtp", profile="press/smtp", generation=1)
+    user: str
+    protocol: Protocol
+    profile: str
+    generation: int
+
+
+class RelayUser(BaseModel):
+    """A relay user, the profile of each protocol, the networks that let them in, and whether a password does."""
+
+    model_config = _with_example(
+        name="printers", profiles={"smtp": "press/smtp"}, networks=["10.20.30.0/24"], password=True
+    )
+    name: str
+    profiles: dict[str, str]
+    networks: list[str]
+    password: bool
+
+
+class RelayAdmission(BaseModel):
+    """Who was let in, where their mail goes, and the access token for there, which has this `generation`.
+
+    `timeout` is in seconds; `mailbox` is the SASL user.
+    """
+
+    model_config = _with_example(
+        user="printers",
+        profile="press/smtp",
+        protocol="smtp",
+        server="smtp.office365.com",
+        port=587,
+        tls="starttls",
+        timeout=20,
+        mailbox="scan@contoso.com",
+        sender_address="scan@contoso.com",
+        access_token="EwBAA8l6BAAU",  # noqa: S106 - an example
+        expires_at=UNTIL,
+        generation=1,
+    )
+    user: str
+    profile: str
+    protocol: str
+    server: str
+    port: int
+    tls: str
+    timeout: int
+    mailbox: str
+    sender_address: str | None
+    access_token: str
+    expires_at: Instant
+    generation: int
+
+
+class RelayServer(BaseModel):
+    """A mail server that mail of relay users goes to, and how it is spoken to."""
+
+    model_config = _with_example(server="smtp.office365.com", port=587, tls="starttls", protocol="smtp")
+    server: str
+    port: int
+    tls: str
+    protocol: str

@@ -4,114 +4,80 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict, SecretStr
+from fastapi import APIRouter, Depends, Path, Response
+from pydantic import SecretStr
 
-from adapters.http.callers import ADMINISTRATOR, RELAY, acting_as
-from domain.catalogue import Protocol
+from adapters.http import models
+from adapters.http.callers import RELAY, Administrator, acting_as
+from adapters.http.models import Text
 from domain.secret import Secret
 from infrastructure.clock import instant_text
 from infrastructure.relay_users import Admission, ListedUser, RelayUsers
 
-Administrator = Annotated[str, Depends(acting_as(ADMINISTRATOR))]
 Relay = Annotated[str, Depends(acting_as(RELAY))]
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class NewUser(_Body):
-    """A relay user to add, with a password, networks or both."""
-
-    name: str
-    profiles: list[str]
-    networks: list[str] = []
-    password: SecretStr | None = None
-
-
-class NewPassword(_Body):
-    """The password to have from now on."""
-
-    password: SecretStr
-
-
-class Profiles(_Body):
-    """The profiles to send and receive as, and no others."""
-
-    profiles: list[str]
-
-
-class Networks(_Body):
-    """The networks from which no sign-in is needed, and no others."""
-
-    networks: list[str]
-
-
-class SignIn(_Body):
-    """A client at `address` (an IP address) that wants in; by its network if user and password are null."""
-
-    protocol: Protocol
-    address: str
-    user: str | None = None
-    password: SecretStr | None = None
-
-
-class Rejection(_Body):
-    """The mail server rejected the access token of this generation."""
-
-    user: str
-    protocol: Protocol
-    profile: str
-    generation: int
+UserName = Annotated[Text, Path(examples=["printers"])]
 
 
 def router(users: RelayUsers) -> APIRouter:
     """The routes below `/api/v1/relay`."""
-    router = APIRouter(prefix="/api/v1/relay")
+    router = APIRouter(prefix="/api/v1/relay", tags=["relay"])
+    _users(router, users)
+    _doors(router, users)
+    return router
 
-    @router.get("/users")
+
+def _users(router: APIRouter, users: RelayUsers) -> None:
+    @router.get("/users", response_model=list[models.RelayUser])
     def list_users(_: Administrator) -> list[dict[str, Any]]:
+        """Every relay user."""
         return [_user_json(user) for user in users.users()]
 
     @router.post("/users", status_code=204)
-    def add(body: NewUser, by: Administrator) -> None:
+    def add(body: models.NewRelayUser, by: Administrator) -> None:
+        """Add a relay user with a password, with networks, or with both."""
         users.add(body.name, body.profiles, body.networks, _secret(body.password), by)
 
     @router.delete("/users/{name}", status_code=204)
-    def remove(name: str, by: Administrator) -> None:
+    def remove(name: UserName, by: Administrator) -> None:
+        """Remove a relay user; a client that is signed in may stay so for a minute."""
         users.remove(name, by)
 
     @router.put("/users/{name}/password", status_code=204)
-    def set_password(name: str, body: NewPassword, by: Administrator) -> None:
+    def set_password(name: UserName, body: models.RelayPassword, by: Administrator) -> None:
+        """Give a relay user a new password; the one before may work for another minute."""
         users.set_password(name, Secret(body.password.get_secret_value()), by)
 
     @router.put("/users/{name}/profiles", status_code=204)
-    def map_profiles(name: str, body: Profiles, by: Administrator) -> None:
+    def map_profiles(name: UserName, body: models.RelayProfiles, by: Administrator) -> None:
+        """Let a relay user send and receive as these profiles and no others."""
         users.map(name, body.profiles, by)
 
     @router.put("/users/{name}/networks", status_code=204)
-    def set_networks(name: str, body: Networks, by: Administrator) -> None:
+    def set_networks(name: UserName, body: models.RelayNetworks, by: Administrator) -> None:
+        """Let a relay user in without a sign-in from these networks and no others."""
         users.set_networks(name, body.networks, by)
 
-    @router.post("/admissions")
-    def admit(body: SignIn, _: Relay, response: Response) -> dict[str, Any]:
+
+def _doors(router: APIRouter, users: RelayUsers) -> None:
+    @router.post("/admissions", response_model=models.RelayAdmission)
+    def admit(body: models.RelaySignIn, _: Relay, response: Response) -> dict[str, Any]:
+        """Let a client in: where its mail goes, and the access token for there. What was wrong is never said."""
         response.headers["Cache-Control"] = "no-store"
         return _admission_json(users.admit(body.protocol, body.address, body.user, _secret(body.password)))
 
-    @router.post("/renewals")
-    def renew(body: Rejection, _: Relay, response: Response) -> dict[str, Any]:
+    @router.post("/renewals", response_model=models.RelayAdmission)
+    def renew(body: models.RelayRejection, _: Relay, response: Response) -> dict[str, Any]:
+        """The same admission with a newer access token, after the mail server rejected the one it had."""
         response.headers["Cache-Control"] = "no-store"
         return _admission_json(users.renewed(body.user, body.protocol, body.profile, body.generation))
 
-    @router.get("/servers")
+    @router.get("/servers", response_model=list[models.RelayServer])
     def servers(_: Relay) -> list[dict[str, Any]]:
+        """The mail servers that mail of relay users goes to."""
         return [
             {"server": one.server, "port": one.port, "tls": one.tls, "protocol": one.protocol.value}
             for one in users.servers()
         ]
-
-    return router
 
 
 def _secret(value: SecretStr | None) -> Secret | None:

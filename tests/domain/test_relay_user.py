@@ -190,6 +190,7 @@ def test_networks_are_kept_in_one_form_and_once() -> None:
         ("::/0", "::/0 is too wide: name the clients' own networks, /32 or narrower"),
         ("2000::/3", "2000::/3 is too wide: name the clients' own networks, /32 or narrower"),
         ("::ffff:0.0.0.0/96", "::ffff:0.0.0.0/96 is an IPv4 network in disguise: write it as one"),
+        ("fe80::%eth0/64", "fe80::%eth0/64 has a zone: name the network alone"),
         ("10.1.2.3/24", "10.1.2.3/24 has host bits set: is 10.1.2.0/24 meant?"),
         ("office", "'office' is not a network like 10.20.30.0/24 or 2001:db8:1::/48"),
         ("", "'' is not a network like 10.20.30.0/24 or 2001:db8:1::/48"),
