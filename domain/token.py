@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from eventsourcing.domain import Aggregate
@@ -152,8 +152,8 @@ class TokenState:
     def _sign_in_age(self, when: datetime) -> int | None:
         return int((when - self.credential.granted_at).total_seconds()) if self.credential else None
 
-    def holding(self, credential: Generation) -> TokenState:
-        """Alive with this credential, which its own attempt brought."""
+    def holding(self, credential: Generation, **changes: Any) -> TokenState:
+        """Alive with this credential, which its own attempt brought, and otherwise changed so."""
         age = (credential.issued_at - credential.granted_at).total_seconds()
         # A grant that has outlived the age shows that the policy has changed.
         outlived = self.sign_in_seconds is not None and age > self.sign_in_seconds
@@ -167,6 +167,7 @@ class TokenState:
             code=None,
             signed_in_as=None,
             sign_in_seconds=None if outlived else self.sign_in_seconds,
+            **changes,
         )
 
     def replies_and(self, attempt_id: str) -> tuple[str, ...]:
@@ -304,8 +305,8 @@ class Token(Aggregate):
                 self.grant_expires_at,
                 self.issued_at,
             )
-            return replace(
-                state.holding(credential),
+            return state.holding(
+                credential,
                 status=state.next_status("retrieve"),
                 since=self.timestamp,
                 provider=self.provider,
@@ -332,7 +333,7 @@ class Token(Aggregate):
             status = state.next_status("renew")
             assert state.credential is not None
             since = self.timestamp if status is not state.status else state.since
-            return replace(state.holding(self._next(state.credential)), status=status, since=since)
+            return state.holding(self._next(state.credential), status=status, since=since)
 
         def _next(self, held: Generation) -> Generation:
             # An end that is not said again still stands, unless the grant has outlived it.
@@ -340,16 +341,19 @@ class Token(Aggregate):
             if ends_at and ends_at <= self.issued_at:
                 ends_at = None
             stands = ends_at and held.grant_expires_at and ends_at - held.grant_expires_at < _SAME_END
-            return replace(
-                held,
-                number=self.generation,
-                attempt_id=self.attempt_id,
-                scope=self.scope,
-                issued_at=self.issued_at,
-                expires_at=self.expires_at,
-                renewable=self.renewable,
-                grant_expires_at=ends_at,
-                end_set_at=held.end_set_at if stands else self.issued_at,
+            return Generation(
+                self.generation,
+                held.grant,
+                self.attempt_id,
+                self.scope,
+                self.issued_at,
+                self.expires_at,
+                self.renewable,
+                held.flow,
+                held.granted_by,
+                held.granted_at,
+                ends_at,
+                held.end_set_at if stands else self.issued_at,
             )
 
     class GrantFoundDead(Event):
