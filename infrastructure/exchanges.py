@@ -39,7 +39,7 @@ from domain.smtp_group import update_in_concert
 from domain.token import Attempt, Reception, Token, TokenState, is_expected
 from infrastructure.claims import Claims, Taking
 from infrastructure.escrow import Escrow, Slot, Work
-from infrastructure.log import EventLog
+from infrastructure.log import CONFLICTS, EventLog
 from infrastructure.store import Alongside, VaultRow
 from infrastructure.vault import Vault
 
@@ -47,8 +47,6 @@ log = structlog.get_logger("mailtoken")
 
 WORKER = "worker"
 RETRY_SECONDS = 10.0
-_CONFLICTS = 20
-"""How often to decide again; each time somebody else got something done."""
 
 
 class Exchanges:
@@ -289,7 +287,7 @@ class Exchanges:
     def _acquire(self, slot: Slot, grant: Granted, attempt: Attempt) -> None:
         identity = grant.identity
         assert identity is not None
-        for _ in range(_CONFLICTS):
+        for _ in range(CONFLICTS):
             token = self._events.token(slot.work.token_id)
             if not is_expected(identity, attempt.account, token.state):
                 self._end_attempt(slot, Reason.WRONG_ACCOUNT, None, identity.account)
@@ -337,7 +335,7 @@ class Exchanges:
 
     def _adopt_renewal(self, slot: Slot, grant: Granted, before: TokenState, by: str) -> None:
         work = slot.work
-        for _ in range(_CONFLICTS):
+        for _ in range(CONFLICTS):
             token = self._events.token(work.token_id)
             reception = token.renew(work.attempt_id, work.generation, grant, by=by, now=self._clock.now())
             if self._store_grant(slot, token, reception, grant.credential):
@@ -419,7 +417,7 @@ class Exchanges:
         Raises:
             Conflict: the token changes faster than that.
         """
-        for _ in range(_CONFLICTS):
+        for _ in range(CONFLICTS):
             token = self._events.token(token_id)
             decide(token)
             if not token.pending_events:

@@ -18,11 +18,10 @@ from domain.profile import Profile
 from domain.reader import Reader
 from domain.renewal import is_due
 from domain.token import Generation, Token, served
-from infrastructure.log import AnyAggregate, EventLog
+from infrastructure.log import CONFLICTS, AnyAggregate, EventLog
 from infrastructure.token_service import HandOut, TokenService
 
 _MOST = 10_000
-_CONFLICTS = 20
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class HandOuts:
             Conflict: others are always first; try again.
         """
         reader_id = Reader.id_of(hand_out.token_id, id or client)
-        for _ in range(_CONFLICTS):
+        for _ in range(CONFLICTS):
             now, reader = self._clock.now(), self._events.reader(reader_id)
             if reader is None:
                 reader = Reader.begin(reader_id, hand_out.token_id, hand_out.generation, name, by=client, now=now)

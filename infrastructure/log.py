@@ -51,6 +51,8 @@ AnyEvent = (
 Listener = Callable[[Sequence[AnyAggregate]], None]
 TAggregate = TypeVar("TAggregate", Token, Profile, SmtpGroup, Machine, RelayUser, Administrator, Client, Reader)
 
+CONFLICTS = 20
+"""How often whoever meets a `Conflict` loads and decides again; each time somebody else got something done."""
 _PAGE = 2000
 _NO_INSTANT = datetime.fromtimestamp(0, UTC)
 """When a reader was made is in the log; nothing asks its row for it."""

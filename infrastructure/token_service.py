@@ -40,7 +40,7 @@ from domain.token import Attempt, Generation, Token, TokenState, served
 from infrastructure.claims import Claims
 from infrastructure.escrow import Escrow, Work
 from infrastructure.exchanges import RETRY_SECONDS, WORKER, Exchanges
-from infrastructure.log import EventLog
+from infrastructure.log import CONFLICTS, EventLog
 from infrastructure.patience import Patience
 from infrastructure.status import SettingStatus, read_status, read_statuses
 from infrastructure.store import Alongside, VaultRow
@@ -49,8 +49,6 @@ from infrastructure.vault import Vault
 
 log = structlog.get_logger("mailtoken")
 
-_CONFLICTS = 20
-"""How often to decide again; each time somebody else got something done."""
 _WAIT_FOR_OTHER_SECONDS = 90.0
 _LOOK_AGAIN_SECONDS = 0.05
 _NO_JUMP_SECONDS = 1.0
@@ -508,7 +506,7 @@ class TokenService:
         # A grant whose reply is still in the escrow is the one to revoke; what can't be read now is wiped below.
         with suppress(MailtokenError):
             self._exchanges.conclude(token_id)
-        for _ in range(_CONFLICTS):
+        for _ in range(CONFLICTS):
             token = self._events.token(self.status(name).profile.token_id)
             provider, account, credential = token.state.provider, token.state.account, self._try_open(token)
             with about(name):
