@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import ClassVar, TypeVar
@@ -33,8 +32,6 @@ LINE_LIMIT_OCTETS = 8192
 # At a resumption the certificate is not shown again, so a session must not outlive it by much.
 _SESSION_SECONDS = 3600.0
 # Behind one name may be several servers, or processes of one, that don't know each other's sessions.
-_REFUSALS = 8
-_NO_SESSION_SECONDS = 60.0
 _NO_SESSION_SECONDS = 600.0
 _ADDRESS_SECONDS = 30.0
 
@@ -179,15 +176,6 @@ async def signed_in(
             raise
     newer = await door.renewed(admission)
     return newer, await sign_in(newer)
-
-
-@dataclass
-class _Kept:
-    """A TLS session to resume, or None for a server that does not; until when, and how often in a row it was not."""
-
-    session: ssl.SSLSession | None
-    until: float
-    refusals: int = 0
 
 
 class _Sessions:
