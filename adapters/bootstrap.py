@@ -27,11 +27,13 @@ from infrastructure.clients import Clients
 from infrastructure.clock import SystemClock
 from infrastructure.config import Config, ProviderTable, load_config, write_config
 from infrastructure.escrow import Escrow
+from infrastructure.exchanges import Exchanges
 from infrastructure.fleet import Fleet
 from infrastructure.hand_outs import HandOuts
 from infrastructure.locate import FILE_NAME
 from infrastructure.log import EventLog
 from infrastructure.mail_service import MailService
+from infrastructure.needs import Needs
 from infrastructure.notices import Channel, Notifier
 from infrastructure.one_time import BegunSignIns
 from infrastructure.opening import create_store, has_store, open_store, read_meta
@@ -79,6 +81,7 @@ class Service:
     notifier: Notifier
     relay_users: RelayUsers
     fleet: Fleet
+    needs: Needs
     timeline: Timeline
     applier: Applier
     administrators: Administrators
@@ -159,15 +162,9 @@ def open_service(
                 name: build_provider(provider_settings(config, name, table), clock)
                 for name, table in config.providers.items()
             }
-        vault = Vault(sealer, store_id)
-        tokens = TokenService(
-            events,
-            vault,
-            Escrow(config.path(config.store.escrow), sealer, store_id),
-            Claims(events.store, str(config.path(config.store.escrow).resolve())),
-            providers,
-            clock,
-        )
+        vault, escrow = Vault(sealer, store_id), Escrow(config.path(config.store.escrow), sealer, store_id)
+        claims = Claims(events.store, str(config.path(config.store.escrow).resolve()))
+        tokens = TokenService(Exchanges(events, vault, escrow, claims, providers, clock))
         if server is None:
             server = MailServerClient(config.path(config.mail.ca_file) if config.mail.ca_file else None)
         replies = tokens.recover()
@@ -177,7 +174,7 @@ def open_service(
         limits = {name: table.limits for name, table in config.providers.items()}
         secrets_end = {name: table.client_secret_expires_at for name, table in config.providers.items()}
         attention, audit = Attention(tokens, clock, limits, secrets_end), Audit(events)
-        passwords, sessions = PasswordHasher(), Sessions(events.store, clock)
+        passwords, sessions = PasswordHasher(), Sessions(events.store, clock, config.server.members_for)
         yield Service(
             config,
             clock,
@@ -188,9 +185,10 @@ def open_service(
             audit,
             Worker(tokens),
             RenewalWorker(events, tokens, clock, limits),
-            Notifier(events.store, clock, attention, _channels(config, mail)),
+            Notifier(events.store, claims, clock, attention, _channels(config, mail)),
             RelayUsers(events, vault, tokens, clock, passwords),
             Fleet(events.store, clock, attention, audit),
+            Needs(events.store, clock, attention, audit),
             Timeline(events),
             Applier(events, tokens, clock, list(providers)),
             Administrators(events, vault, clock, passwords, sessions),

@@ -216,6 +216,7 @@ _CHANGES: Mapping[str, str] = MappingProxyType(
         "set fields": "~ {profile}: {fields}",
         "unlink": "~ {profile}: out of the group {group}, with a token of its own, Not Retrieved",
         "link": "~ {profile}: into the group {group}",
+        "add client": "+ client {client}, without a key: mailtoken client key {client} makes one",
         "grant": "+ {client} may read the token of {profile}",
         "revoke": "- {client} may not read the token of {profile} any more",
     }

@@ -21,7 +21,7 @@ from bench.commands import token_show
 from bench.hand_outs import hand_outs
 from bench.log_growth import log_growth
 from bench.mail_upstream import NoDovecot
-from bench.pages import settings_page
+from bench.pages import pages
 from bench.reading import rebuild, status_read
 from bench.relay import relay
 from bench.renewals import renewals, reply_to_escrow
@@ -92,7 +92,7 @@ SECTIONS: Mapping[str, Section] = {
     "renewals": _renewals,
     "relay": relay,
     "growth": log_growth,
-    "pages": settings_page,
+    "pages": pages,
 }
 
 

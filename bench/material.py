@@ -50,7 +50,7 @@ class Material:
         """Add tokens that are Retrieved."""
         tokens = [Token.create(uuid4(), by="administrator:root", now=NOW) for _ in range(count)]
         for token in tokens:
-            obtain(token)
+            obtain(token, NOW)
         put = [self.vault.seal_credential(token.id, 1, credential(NOW)) for token in tokens]
         self.log.save(*tokens, beside=Alongside(put=put))
         self.tokens += tokens
@@ -80,26 +80,31 @@ class Material:
         service, names = SettingsService(self.log, SystemClock(), ["contoso"]), list[str]()
         while len(names) < settings:
             names += service.add_machine(f"machine-{len(names) // 7}", "sharp-bp", "administrator:root")
-        with self.store.reading() as query:
-            rows = query.rows("SELECT id, token_id FROM profile")
-        users: dict[str, list[Profile]] = {}
-        for row in rows:
-            users.setdefault(row["token_id"], []).append(self.log.profile(UUID(row["id"])))
-        changed, put = list[Token | Profile](), list[VaultRow]()
-        for token_id, profiles in users.items():
-            token = self.log.token(UUID(token_id))
-            changed += [token, *update_in_concert(obtain(token), profiles)]
-            put.append(self.vault.seal_credential(token.id, 1, credential(NOW)))
-        self.log.save(*changed, beside=Alongside(put=put))
+        retrieve_all(self.log, self.vault, NOW)
 
     def add_history(self, events: int) -> None:
         """Add tokens with a life of renewals behind them, until the log has that many more `events`."""
         for _ in range(0, events, _LIFE):
             token = Token.create(uuid4(), by="administrator:root", now=NOW)
-            obtain(token)
+            obtain(token, NOW)
             while token.version < _LIFE:
                 renew(token, uuid4().hex)
             self.log.save(token)
+
+
+def retrieve_all(log: EventLog, vault: Vault, now: datetime) -> None:
+    """Let every token that a setting has be Retrieved at `now`."""
+    with log.store.reading() as query:
+        rows = query.rows("SELECT id, token_id FROM profile")
+    users: dict[str, list[Profile]] = {}
+    for row in rows:
+        users.setdefault(row["token_id"], []).append(log.load(Profile, UUID(row["id"])))
+    changed, put = list[Token | Profile](), list[VaultRow]()
+    for token_id, profiles in users.items():
+        token = log.token(UUID(token_id))
+        changed += [token, *update_in_concert(obtain(token, now), profiles)]
+        put.append(vault.seal_credential(token.id, 1, credential(now)))
+    log.save(*changed, beside=Alongside(put=put))
 
 
 def credential(now: datetime) -> Credential:
@@ -108,8 +113,8 @@ def credential(now: datetime) -> Credential:
     return Credential(Secret(access), Secret(refresh), _SCOPE, now, now + timedelta(hours=1))
 
 
-def obtain(token: Token) -> Token.Event:
-    """Let a token be requested and Retrieved; the last event of that."""
+def obtain(token: Token, now: datetime) -> Token.Event:
+    """Let a token be requested and Retrieved at `now`; the last event of that."""
     attempt_id, identity = uuid4().hex, Identity(ACCOUNT, str(uuid4()), str(uuid4()))
     token.request(
         attempt_id,
@@ -117,11 +122,11 @@ def obtain(token: Token) -> Token.Event:
         profile="machine-0/smtp-service",
         provider="contoso",
         account=ACCOUNT,
-        expires_at=NOW + timedelta(minutes=15),
+        expires_at=now + timedelta(minutes=15),
         by="operator:root",
-        now=NOW,
+        now=now,
     )
-    token.retrieve(attempt_id, Granted(credential(NOW), identity), identity, by="worker", now=NOW)
+    token.retrieve(attempt_id, Granted(credential(now), identity), identity, by="worker", now=now)
     event = token.pending_events[-1]
     assert isinstance(event, Token.Event)
     return event

@@ -1,84 +1,92 @@
-"""The pages of a large fleet: what the service takes to make them, beside reading every row they are counted from."""
+"""The pages of a large fleet: what the service takes to make them, beside reading every setting's rows."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import socket
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from adapters.bootstrap import Service, initialise, open_service
-from adapters.http.app import create_app
-from adapters.http.guard import Guard
-from adapters.http.listener import listen
 from adapters.http.sessions import COOKIE
+from bench.material import retrieve_all
 from bench.rounds import Figure, Size, compare
 from domain.administrator import ROLES
+from domain.secret import Secret
 from infrastructure.config import load_config
+from tests.ports import free_port
+from tests.served_pages import listen_at, served
 
 _ROWS = """
 SELECT profile.name, profile.machine, profile.settings, token.* FROM profile JOIN token ON token.id = profile.token_id
 """
-_SETTINGS = 10_000
+_SETTINGS, _CLIENTS = 10_000, 100
+_PAGES = {
+    "Settings": "/settings",
+    "Settings, searched": "/settings?q=mfp-00077",
+    "a setting": "/settings/mfp-00077/smtp",
+    "Attention": "/attention",
+    "History": "/history",
+    "Providers": "/providers",
+    "Clients": "/clients",
+    "Administrators": "/administrators",
+}
 _MILLISECONDS = 1000
+_BY, _PASSWORD = "administrator:root", Secret("correct horse battery")
+_CONFIG = """
+[providers.contoso]
+kind = "microsoft"
+tenant = "contoso.com"
+client_id = "0dd7b2a5"
+"""
 
 
-def settings_page(directory: Path, size: Size) -> Iterator[Figure]:
-    """The Settings page, first and searched, from the request's first byte to the answer's last."""
-    made = initialise(directory)
-    text = made.config.read_text()
-    address = _free_address()
-    made.config.write_text(text.replace("[server]\n", f'[server]\nlisten = "{address}"\n', 1))
+def pages(directory: Path, size: Size) -> Iterator[Figure]:
+    """Every page, from the request's first byte to the answer's last; Attention on a very bad day too."""
+    made, port = initialise(directory), free_port()
+    listen_at(made.config, port)
+    with made.config.open("a") as config:
+        config.write(_CONFIG)
     with open_service(load_config(made.config)) as service:
         _fill(service)
-        with _served(service) as cookie, closing(sqlite3.connect(directory / "mailtoken.db")) as rows:
-            for name, path in (("first page", "/settings"), ("a search", "/settings?q=mfp-00077")):
-                yield compare(
-                    f"Settings of {_SETTINGS:,} settings, {name}",
-                    ours=lambda path=path: _request(address, path, cookie),  # type: ignore[misc]
+        with served(service), closing(sqlite3.connect(directory / "mailtoken.db")) as rows:
+            cookie = f"{COOKIE}={service.administrators.sign_in('root', _PASSWORD, '127.0.0.1').reveal()}"
+
+            def page(name: str, path: str) -> Figure:
+                return compare(
+                    f"{name}, of {_SETTINGS:,} settings",
+                    ours=lambda: _request(port, path, cookie),
                     peer=lambda: _read(rows),
-                    peer_name="the same rows as JSON",
+                    peer_name="the rows of every setting as JSON",
                     rounds=size.rounds,
                     unit="ms",
                     more_is_better=False,
                     target=None,
-                    limited_by="counting every setting each time; 300 ms are promised",
+                    limited_by="what is shown or counted; 300 ms are promised",
                 )
 
-
-def _free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host, port = free.getsockname()
-        return f"{host}:{port}"
+            for name, path in _PAGES.items():
+                yield page(name, path)
+            for status in service.tokens.statuses():
+                service.tokens.alarms[status.profile.token_id] = "reply_in_doubt"
+            yield page("Attention, all wanted", "/attention")
 
 
 def _fill(service: Service) -> None:
-    for number in range(_SETTINGS // 3):
-        service.settings.add_machine(f"mfp-{number:05}", "generic", "administrator:root")
-    service.administrators.add("root", ROLES, None, "administrator:root")
+    profiles = list[str]()
+    while len(profiles) < _SETTINGS:
+        profiles += service.settings.add_machine(f"mfp-{len(profiles) // 3:05}", "generic", _BY)
+    retrieve_all(service.events, service.relay_users._vault, service.clock.now())
+    for number in range(_CLIENTS):
+        service.clients.add(f"client-{number}", profiles[number::_CLIENTS][:10], None, _BY)
+    service.administrators.add("root", ROLES, _PASSWORD, _BY)
 
 
-@contextmanager
-def _served(service: Service) -> Iterator[str]:
-    listening = listen(service.config, Guard(create_app(service), service))
-    assert listening
-    server, listener = listening
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        yield f"{COOKIE}={service.administrators.sign_in_trusted('root').reveal()}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def _request(address: str, path: str, cookie: str) -> float:
-    with closing(http.client.HTTPConnection(address)) as connection:
+def _request(port: int, path: str, cookie: str) -> float:
+    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
         connection.connect()
         started = time.perf_counter()
         connection.request("GET", path, headers={"Cookie": cookie})

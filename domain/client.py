@@ -5,7 +5,7 @@ The key is `id.secret`. Events name the id; what the secret is compared with is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -22,12 +22,13 @@ from domain.profile import Profile
 class ClientState:
     """What the events of a client add up to. `profiles` are the ids of those it may read the tokens of.
 
-    `key` counts the keys there were; it names the sealed row of the one that holds, whose id is `key_id`.
+    `key` counts the keys there were; it names the sealed row of the one that holds, whose id is `key_id`. Before the
+    first it is 0, and there is no id.
     """
 
     name: str
     key: int = 0
-    key_id: str = ""
+    key_id: str | None = None
     expires_at: datetime | None = None
     profiles: tuple[UUID, ...] = ()
     removed: bool = False
@@ -65,7 +66,7 @@ class Client(Aggregate):
         name: str
 
         def begin(self) -> ClientState:
-            """It may read nothing yet."""
+            """It has no key and may read nothing yet."""
             return ClientState(self.name)
 
         def apply(self, client: Client) -> None:
@@ -114,29 +115,16 @@ class Client(Aggregate):
             return replace(state, removed=True)
 
     @classmethod
-    def add(
-        cls,
-        id: UUID,
-        name: str,
-        *,
-        key_id: str,
-        expires_at: datetime | None,
-        profiles: Sequence[Profile],
-        by: str,
-        now: datetime,
-    ) -> Client:
-        """A client with its first key.
+    def add(cls, id: UUID, name: str, *, by: str, now: datetime) -> Client:
+        """A client that has no key and may read nothing yet.
 
         Raises:
-            InvalidValue: not a name, or the key would have expired already.
+            InvalidValue: not a name.
         """
-        client = cls._create(cls.Created, id=id, timestamp=now, name=valid_name("client", name), by=by)
-        client.issue_key(key_id, expires_at, by=by, now=now)
-        client.grant(profiles, by=by, now=now)
-        return client
+        return cls._create(cls.Created, id=id, timestamp=now, name=valid_name("client", name), by=by)
 
     def issue_key(self, key_id: str, expires_at: datetime | None, *, by: str, now: datetime) -> None:
-        """Have a new key in the place of the one before.
+        """Have a new key, in the place of the one before if there is one.
 
         Raises:
             InvalidValue: it would have expired already.

@@ -43,10 +43,16 @@ def used_since(inactivity: timedelta, now: datetime) -> datetime:
 
 def forecast(state: TokenState, limits: GrantLimits, client_secret_expires_at: datetime | None) -> Ending | None:
     """What ends this token first; None if it is not held and alive, or nothing is known to end it."""
-    credential = state.credential
-    if credential is None or state.dead:
+    if state.credential is None or state.dead:
         return None
-    endings = list(_grant(credential, limits, state.sign_in_seconds))
+    return first_ending(state.credential, state.sign_in_seconds, limits, client_secret_expires_at)
+
+
+def first_ending(
+    credential: Generation, sign_in_seconds: int | None, limits: GrantLimits, client_secret_expires_at: datetime | None
+) -> Ending | None:
+    """What ends this credential first, which is alive; None if nothing is known to."""
+    endings = list(_grant(credential, limits, sign_in_seconds))
     if client_secret_expires_at:
         endings.append(Ending(Cause.CLIENT_SECRET_EXPIRES, client_secret_expires_at))
     return min(endings, key=lambda ending: ending.at, default=None)

@@ -160,6 +160,14 @@ class Link:
 
 
 @dataclass(frozen=True)
+class AddClient:
+    """Add a client, without a key: that is never in a file, and is issued and shown when somebody asks for it."""
+
+    KIND: ClassVar = "add client"
+    client: str
+
+
+@dataclass(frozen=True)
 class Grant:
     """Let a client read the access token of a profile."""
 
@@ -178,7 +186,17 @@ class Revoke:
 
 
 Change = (
-    DeleteToken | RemoveProfile | RemoveMachine | AddMachine | AddProfile | SetFields | Unlink | Link | Grant | Revoke
+    DeleteToken
+    | RemoveProfile
+    | RemoveMachine
+    | AddMachine
+    | AddProfile
+    | SetFields
+    | Unlink
+    | Link
+    | AddClient
+    | Grant
+    | Revoke
 )
 
 
@@ -234,7 +252,7 @@ class _Planner:
         self._group_tokens: dict[str, str] = {}
         self._joined: set[str] = set()
         for name, profile in present.profiles.items():
-            self._place(name, profile)
+            self._put(name, profile)
         self.changes: list[Change] = []
         self.refusals: list[Refusal] = []
 
@@ -260,7 +278,7 @@ class _Planner:
             if machine not in self._machines or not some_absent:
                 continue
             there = [name for name in self._profiles if name.partition("/")[0] == machine]
-            gone = [name for name in there if wanted.absent or self._wants_absent(name)]
+            gone = [name for name in there if any(one.absent for one in self._wanted_of(name))]
             refused = len(self.refusals)
             for name in gone:
                 with self._at(*self._place_of(name, within_absent=wanted.absent)):
@@ -305,7 +323,7 @@ class _Planner:
                     self.refusals.append(Refusal((*self._place_of(name), one), why))
 
     def grant(self) -> None:
-        """Let each client that the file names read the tokens it names, and no others."""
+        """Add the clients there are not, and let each that the file names read the tokens it names, and no others."""
         for client, names in self._wanted.clients.items():
             with self._at("clients", client):
                 self._grant(client, names)
@@ -336,22 +354,23 @@ class _Planner:
             raise Refused(f"{name}: there is a smtp group with this name already")
         self._machines[name] = model.name
         for setting in model.settings:
-            self._place(f"{name}/{setting.name}", _new(name, setting))
+            self._put(f"{name}/{setting.name}", _new(name, setting))
         self.changes.append(AddMachine(name, model.name))
 
     def _add_setting(self, machine: str, setting: str) -> None:
         name = f"{machine}/{setting}"
         known = CATALOGUES[self._machines[machine]].setting(setting)
-        if self._wants_absent(name) and self._wanted.machines[machine].settings[setting].fields:
+        _, wanted = self._wanted_of(name)
+        if wanted.absent and wanted.fields:
             raise Refused("an absent setting has no fields")
-        if name not in self._profiles and not self._wants_absent(name):
-            self._place(name, _new(machine, replace(known, linked=False)))
+        if name not in self._profiles and not wanted.absent:
+            self._put(name, _new(machine, replace(known, linked=False)))
             self.changes.append(AddProfile(name))
 
     def _unlink(self, name: str, group: str) -> None:
         self._permit("unlink", name)
         self._leave(name)
-        self._place(name, replace(self._profiles[name], group=None, token=_own_token(name)))
+        self._put(name, replace(self._profiles[name], group=None, token=_token_of(name)))
         self.changes.append(Unlink(name, group))
 
     def _fill_in(self, name: str, wanted: WantedSetting) -> None:
@@ -381,9 +400,7 @@ class _Planner:
             )
 
     def _link(self, name: str, group: str) -> None:
-        profile = self._profiles.get(name)
-        if profile is None:
-            raise NotFound(f"no profile is called {name!r}: see mailtoken profile list")
+        profile = self._profile(name)
         if profile.group == group:
             return
         valid_name("group", group)
@@ -395,26 +412,28 @@ class _Planner:
             profile = self._profiles[name]
         self._permit("link", name)
         self._leave(name)
-        token = self._group_tokens.get(group, f"token of {group}")
+        token = self._group_tokens.get(group, _token_of(group))
         joined = replace(profile, group=group, token=token)
-        self._place(name, replace(joined, settings=self._in_concert(joined)))
+        self._put(name, replace(joined, settings=self._in_concert(joined)))
         self._joined.add(name)
         self.changes.append(Link(name, group))
 
     def _grant(self, client: str, names: Sequence[str]) -> None:
-        if client not in self._present.clients:
-            raise NotFound(
-                f"no client is called {client!r}: add it first (mailtoken client add): its key is shown once"
-            )
-        granted = set(self._present.clients[client])
         for name in names:
-            if name not in self._profiles:
-                raise NotFound(f"no profile is called {name!r}: see mailtoken profile list")
+            self._profile(name)
+        granted = set(self._present.clients.get(client, ()))
+        if client not in self._present.clients:
+            self.changes.append(AddClient(valid_name("client", client)))
         left = granted & self._profiles.keys()
         self.changes.extend(Revoke(client, name) for name in sorted(left - set(names)))
         self.changes.extend(Grant(client, name) for name in dict.fromkeys(names) if name not in granted)
 
     # What is there now
+
+    def _profile(self, name: str) -> PresentProfile:
+        if name not in self._profiles:
+            raise NotFound(f"no profile is called {name!r}: see mailtoken profile list")
+        return self._profiles[name]
 
     def _settings(self) -> Iterator[tuple[str, WantedSetting]]:
         for machine, wanted in self._wanted.machines.items():
@@ -422,19 +441,15 @@ class _Planner:
                 for setting, one in wanted.settings.items():
                     yield f"{machine}/{setting}", one
 
-    def _wants_absent(self, name: str) -> bool:
-        machine, _, setting = name.partition("/")
-        wanted = self._wanted.machines.get(machine)
-        return bool(wanted and setting in wanted.settings and wanted.settings[setting].absent)
+    def _wanted_of(self, name: str) -> tuple[WantedMachine, WantedSetting]:
+        machine_name, _, setting = name.partition("/")
+        machine = self._wanted.machines.get(machine_name, WantedMachine())
+        return machine, machine.settings.get(setting, WantedSetting())
 
     def _may_delete_token(self, name: str) -> bool:
-        machine, _, setting = name.partition("/")
-        wanted = self._wanted.machines.get(machine)
-        if wanted is None:
-            return False
-        return wanted.delete_token or (setting in wanted.settings and wanted.settings[setting].delete_token)
+        return any(wanted.delete_token for wanted in self._wanted_of(name))
 
-    def _place(self, name: str, profile: PresentProfile) -> None:
+    def _put(self, name: str, profile: PresentProfile) -> None:
         self._profiles[name] = profile
         self._tokens.setdefault(profile.token, HeldToken())
         self._users.setdefault(profile.token, set()).add(name)
@@ -485,15 +500,15 @@ class _Planner:
 def _new(machine: str, setting: CatalogueSetting) -> PresentProfile:
     name = f"{machine}/{setting.name}"
     group = machine if setting.linked else None
-    return PresentProfile(setting.protocol, Settings(), f"token of {group}" if group else _own_token(name), group)
+    return PresentProfile(setting.protocol, Settings(), _token_of(group or name), group)
 
 
 def _is_same(account: str | None, other: str | None) -> bool:
-    return bool(account and other) and str(account).casefold() == str(other).casefold()
+    return account is not None and other is not None and account.casefold() == other.casefold()
 
 
-def _own_token(name: str) -> str:
-    return f"token of {name}"
+def _token_of(profile_or_group: str) -> str:
+    return f"token of {profile_or_group}"
 
 
 def as_json(change: Change) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """A relay user: who may send and receive through the relay, as which profiles, and how they show who they are.
 
-By a password, whose hash is sealed in the vault and never here, or by the network they are in, or by either.
+By a password, whose hash is sealed in the vault and never here, or for SMTP by the network they are in, or by either.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -248,10 +248,10 @@ class RelayUser(Aggregate):
 
         Raises:
             InvalidValue: not a name, not networks, or two profiles of a protocol.
-            Refused: with neither, or a network is somebody else's.
+            Refused: with neither, a network is somebody else's, or a profile that they could never use.
         """
         user = cls._create(cls.Created, id=id, timestamp=now, name=valid_name(name), by=by)
-        user.map(profiles, by=by, now=now)
+        _map(user, _one_for_each_protocol(profiles), by, now)
         if password:
             user.change_password(by=by, now=now)
         user.set_networks(networks, others=others, by=by, now=now)
@@ -262,13 +262,11 @@ class RelayUser(Aggregate):
 
         Raises:
             InvalidValue: none, or two of a protocol.
+            Refused: one to receive as and no password, or networks and none to send as.
         """
         wanted = _one_for_each_protocol(profiles)
-        for protocol in [protocol for protocol in self.state.profiles if protocol not in wanted]:
-            self.trigger_event(self.Unmapped, protocol=protocol.value, by=by, timestamp=now)
-        for protocol, profile in wanted.items():
-            if self.state.profiles.get(protocol) != profile.id:
-                self.trigger_event(self.Mapped, protocol=protocol.value, profile_id=profile.id, by=by, timestamp=now)
+        _check_ways_in(self.state.name, wanted, self.state.networks, has_password=self.state.password > 0)
+        _map(self, wanted, by, now)
 
     def set_networks(
         self, networks: Iterable[str], *, others: Iterable[RelayUserState], by: str, now: datetime
@@ -277,14 +275,13 @@ class RelayUser(Aggregate):
 
         Raises:
             InvalidValue: not networks.
-            Refused: one is another user's, or none is left and there is no password.
+            Refused: one is another user's, there is no profile to send as, or none is left and there is no password.
         """
         wanted = read_networks(networks)
         for other in others:
             if taken := set(wanted) & set(other.networks):
                 raise Refused(f"{min(taken)} is a network of relay user {other.name} already: take it from them first")
-        if not wanted and not self.state.password:
-            raise Refused(f"relay user {self.state.name} needs a password or a network to be let in by")
+        _check_ways_in(self.state.name, self.state.profiles, wanted, has_password=self.state.password > 0)
         if wanted != self.state.networks:
             self.trigger_event(self.NetworksChanged, networks=list(wanted), by=by, timestamp=now)
 
@@ -295,6 +292,30 @@ class RelayUser(Aggregate):
     def remove(self, *, by: str, now: datetime) -> None:
         """Go."""
         self.trigger_event(self.Removed, by=by, timestamp=now)
+
+
+def _map(user: RelayUser, wanted: Mapping[Protocol, Profile], by: str, now: datetime) -> None:
+    for protocol in [protocol for protocol in user.state.profiles if protocol not in wanted]:
+        user.trigger_event(user.Unmapped, protocol=protocol.value, by=by, timestamp=now)
+    for protocol, profile in wanted.items():
+        if user.state.profiles.get(protocol) != profile.id:
+            user.trigger_event(user.Mapped, protocol=protocol.value, profile_id=profile.id, by=by, timestamp=now)
+
+
+def _check_ways_in(name: str, protocols: Collection[Protocol], networks: Sequence[str], *, has_password: bool) -> None:
+    """See that there is a way in for each protocol. By network it is for SMTP alone: others always sign in."""
+    if not networks and not has_password:
+        raise Refused(f"relay user {name} needs a password or a network to be let in by")
+    if networks and Protocol.SMTP not in protocols:
+        raise Refused(
+            f"relay user {name}: a network lets in by SMTP alone, for POP3 and IMAP clients always sign in: give them a"
+            " password and no networks, or an SMTP setting too"
+        )
+    if not has_password and set(protocols) != {Protocol.SMTP}:
+        raise Refused(
+            f"relay user {name}: POP3 and IMAP clients always sign in, from every network: give them a password too, or"
+            " an SMTP setting alone"
+        )
 
 
 def _one_for_each_protocol(profiles: Sequence[Profile]) -> dict[Protocol, Profile]:

@@ -145,7 +145,7 @@ class Administrators:
             raise Refused("there are administrators already: name the one who is to choose a new password")
         about = str(self._administrator(name).id) if name is not None else ""
         bearer = new_bearer()
-        return SetUpLink(bearer, name, self._links.keep(bearer, _LINK, about, by, _LINK_LIFE, only_one=True))
+        return SetUpLink(bearer, name, self._links.keep(bearer, _LINK, about, by, _LINK_LIFE))
 
     def first_link(self) -> SetUpLink | None:
         """The link that makes the first administrator; None if there is one already."""
@@ -160,10 +160,10 @@ class Administrators:
         found = self._look(secret)
         return self._name_of(UUID(found.about)) if found.about else None
 
-    def use_link(self, secret: Secret, name: str, password: Secret) -> str:
-        """Choose a password with a link; with one for the first administrator `name` becomes that, with every role.
+    def use_link(self, secret: Secret, name: str, password: Secret) -> Secret:
+        """Choose a password with a link, and sign in; returns what the browser is to show from now on.
 
-        Returns the administrator's name.
+        With a link for the first administrator `name` becomes that, with every role.
 
         Raises:
             NotPermitted: the link is over, was used, or never was one.
@@ -179,7 +179,7 @@ class Administrators:
             raise NotPermitted(_NO_LINK)
         self._save(administrator, hashed, by)
         self._lockout.forgive(administrator.state.name)
-        return administrator.state.name
+        return self._sessions.begin(administrator.id, administrator.state)
 
     def _look(self, secret: Secret) -> OneTime:
         found = self._links.look(_LINK, secret)
@@ -204,17 +204,7 @@ class Administrators:
             log.warning("sign_in_refused", address=address)
             raise NotPermitted(_WRONG)
         self._lockout.forgive(name, address)
-        return self.sign_in_trusted(name)
-
-    def sign_in_trusted(self, name: str) -> Secret:
-        """Sign in somebody who has shown otherwise who they are; returns what the browser is to show from now on.
-
-        Raises:
-            NotFound: no such administrator.
-        """
-        stored = self._stored_as(name)
-        if not stored:
-            raise self._unknown(name)
+        # Of the password that was verified: by now there may be a new one, and then this session is over already.
         return self._sessions.begin(stored.id, stored.state)
 
     # Shared
@@ -245,11 +235,8 @@ class Administrators:
     def _administrator(self, name: str) -> Administrator:
         stored = self._stored_as(name)
         if not stored:
-            raise self._unknown(name)
-        return self._events.administrator(stored.id)
-
-    def _unknown(self, name: str) -> NotFound:
-        return NotFound(f"no administrator is called {name!r}: see mailtoken administrator list")
+            raise NotFound(f"no administrator is called {name!r}: see mailtoken administrator list")
+        return self._events.load(Administrator, stored.id)
 
     def _name_of(self, id: UUID) -> str:
         names = [one.state.name for one in self._all() if one.id == id]

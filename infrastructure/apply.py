@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar, assert_never
 from uuid import UUID, uuid4
 
 from domain.catalogue import catalogue
 from domain.client import Client
-from domain.errors import NotPermitted, Outdated, Refused
+from domain.errors import Conflict, NotPermitted, Outdated, Refused, about
 from domain.machine import Machine
 from domain.plan import (
+    AddClient,
     AddMachine,
     AddProfile,
     Change,
@@ -41,17 +42,17 @@ from domain.plan import (
     texts_of,
 )
 from domain.ports import Clock
-from domain.profile import Profile, Settings
+from domain.profile import AUTHORIZATION_FIELDS, Profile, Settings
 from domain.smtp_group import SmtpGroup, leave
 from domain.token import Token, TokenState
-from infrastructure.log import EventLog
-from infrastructure.rows import client_state, relay_user_state
+from infrastructure.log import AnyAggregate, EventLog
+from infrastructure.rows import client_state, relay_user_state, view
 from infrastructure.settings_service import assemble_machine
 from infrastructure.status import SettingStatus, read_statuses
 from infrastructure.store import Alongside, Query
 from infrastructure.token_service import TokenService
 
-T = TypeVar("T")
+T = TypeVar("T", Profile, SmtpGroup, Machine, Client)
 
 
 class Applier:
@@ -76,7 +77,7 @@ class Applier:
         Raises:
             NotPermitted: a token has to be deleted and the caller may not.
             Outdated: the plan is not the one whose fingerprint is `only_if` any more.
-            Refused: the plan has refusals.
+            Refused: the plan has refusals, or a token is not as it was planned any more.
             Conflict: somebody else changed the same at the same moment.
         """
         planned = self.plan(wanted)
@@ -183,7 +184,10 @@ def _groups(present: Present) -> dict[str, list[str]]:
 
 
 class _Work:
-    """The aggregates that a plan changes, loaded once and saved together."""
+    """The aggregates that a plan changes, loaded once and saved together, and the tokens that have to permit it.
+
+    Others may have changed any of them since the plan was made, or change them until it is saved.
+    """
 
     def __init__(self, events: EventLog, by: str, now: datetime) -> None:
         self._events = events
@@ -199,13 +203,13 @@ class _Work:
         self._groups: dict[UUID, SmtpGroup] = {}
         self._machines: dict[UUID, Machine] = {}
         self._clients: dict[UUID, Client] = {}
-        self._loaded: dict[UUID, int] = {}
 
     def carry_out(self, change: Change) -> None:
         """Decide one change.
 
         Raises:
             Refused: the state of a token does not permit it any more.
+            Conflict: what it concerns is gone.
         """
         match change:
             case DeleteToken():
@@ -221,13 +225,15 @@ class _Work:
                 profile.remove(by=self._by, now=self._now)
                 del self._profile_ids[change.profile]
             case SetFields():
-                profile = self._profile(change.profile)
-                profile.configure(profile.changes(change.after), by=self._by, now=self._now)
+                self._fill_in(change)
             case Link():
                 self._link(change)
             case Unlink():
+                self._permit("unlink", self._profile(change.profile))
                 own = self._new_token()
                 self._leaving(change.profile).unlink(own.id, by=self._by, now=self._now)
+            case AddClient():
+                self._add_client(change)
             case Grant():
                 self._client(change.client).grant([self._profile(change.profile)], by=self._by, now=self._now)
             case Revoke():
@@ -242,18 +248,18 @@ class _Work:
             Conflict: somebody else changed one of them first.
         """
         # Tokens that were there first, then profiles: so each event finds, in the log, the profiles it concerns.
-        there = [self._tokens[id] for id in self._tokens if id in self._loaded]
-        new = [token for id, token in self._tokens.items() if id not in self._loaded]
-        expects = {token.id: self._loaded[token.id] for token in there if not token.pending_events}
-        self._events.save(
+        there = [token for token in self._tokens.values() if not _is_new(token)]
+        new = [token for token in self._tokens.values() if _is_new(token)]
+        looked_at: list[AnyAggregate] = [
             *there,
             *self._machines.values(),
             *self._profiles.values(),
             *new,
             *self._groups.values(),
             *self._clients.values(),
-            beside=Alongside(expects=expects),
-        )
+        ]
+        expects = {one.id: one.version for one in looked_at if not one.pending_events}
+        self._events.save(*looked_at, beside=Alongside(expects=expects))
 
     def _add_machine(self, change: AddMachine) -> None:
         added = assemble_machine(change.machine, catalogue(change.catalogue), self._by, self._now)
@@ -283,7 +289,20 @@ class _Work:
         )
         self._take(profile)
 
+    def _add_client(self, change: AddClient) -> None:
+        client = Client.add(uuid4(), change.client, by=self._by, now=self._now)
+        self._clients[client.id] = client
+        self._client_ids[change.client] = client.id
+
+    def _fill_in(self, change: SetFields) -> None:
+        profile = self._profile(change.profile)
+        if AUTHORIZATION_FIELDS & change.after.keys():
+            self._permit("change", profile)
+        if changes := profile.changes(change.after):
+            profile.configure(changes, by=self._by, now=self._now)
+
     def _link(self, change: Link) -> None:
+        self._permit("link", self._profile(change.profile))
         profile = self._leaving(change.profile)
         group = self._group(change.group)
         token = self._token(group.state.token_id)
@@ -299,11 +318,15 @@ class _Work:
         )
         group.link(profile.id, by=self._by, now=self._now)
 
+    def _permit(self, act: str, profile: Profile) -> None:
+        with about(profile.state.name):
+            self._token(profile.state.token_id).permit(act, self._now)
+
     def _leaving(self, name: str) -> Profile:
         """The profile, once it has left its group and its token behind."""
         profile = self._profile(name)
         group_id = profile.state.group_id
-        group = self._load(self._groups, group_id, self._events.group) if group_id else None
+        group = self._load(SmtpGroup, self._groups, group_id) if group_id else None
         leave(profile, group, self._token(profile.state.token_id), by=self._by, now=self._now)
         if group and group.state.dissolved:
             del self._group_ids[group.state.name]
@@ -314,7 +337,7 @@ class _Work:
             group = SmtpGroup.create(uuid4(), name, self._new_token().id, by=self._by, now=self._now)
             self._groups[group.id] = group
             self._group_ids[name] = group.id
-        return self._load(self._groups, self._group_ids[name], self._events.group)
+        return self._load(SmtpGroup, self._groups, self._group_ids[name])
 
     def _take(self, profile: Profile) -> None:
         self._profiles[profile.id] = profile
@@ -328,23 +351,29 @@ class _Work:
     def _token(self, id: UUID) -> Token:
         if id not in self._tokens:
             self._tokens[id] = self._events.token(id)
-            self._loaded[id] = self._tokens[id].version
         return self._tokens[id]
 
     def _profile(self, name: str) -> Profile:
-        return self._load(self._profiles, self._profile_ids[name], self._events.profile)
+        return self._load(Profile, self._profiles, self._profile_ids.get(name))
 
     def _machine(self, name: str) -> Machine:
-        return self._load(self._machines, self._machine_ids[name], self._events.machine)
+        return self._load(Machine, self._machines, self._machine_ids.get(name))
 
     def _client(self, name: str) -> Client:
-        return self._load(self._clients, self._client_ids[name], self._events.client)
+        return self._load(Client, self._clients, self._client_ids.get(name))
 
-    @staticmethod
-    def _load(loaded: dict[UUID, T], id: UUID, load: Callable[[UUID], T]) -> T:
-        if id not in loaded:
-            loaded[id] = load(id)
-        return loaded[id]
+    def _load(self, kind: type[T], loaded: dict[UUID, T], id: UUID | None) -> T:
+        if id in loaded:
+            return loaded[id]
+        one = self._events.load(kind, id) if id else None
+        if one is None or view(one.id, one.version, one.state).row is None:
+            raise Conflict("somebody else removed something of this at the same moment: look at the plan again")
+        loaded[one.id] = one
+        return one
+
+
+def _is_new(token: Token) -> bool:
+    return token.version == len(token.pending_events)
 
 
 def _ids(query: Query, table: str) -> dict[str, UUID]:

@@ -265,7 +265,7 @@ def _compare_vault(query: Query, fold: Fold) -> Iterator[str]:
         if administrator.password and not administrator.removed:
             expected.add((str(id), SIGN_IN_PASSWORD, administrator.password))
     for id, client in fold.of(ClientState).items():
-        if not client.removed:
+        if client.key and not client.removed:
             expected.add((str(id), CLIENT_KEY, client.key))
     rows = query.rows("SELECT token_id, kind, generation FROM vault")
     stored = {(row["token_id"], row["kind"], row["generation"]) for row in rows}

@@ -1,8 +1,8 @@
 """Claims: the single flight over threads, processes and nodes. No event: a claim says nothing about the token.
 
-The primary key (token, kind of work, generation) lets one request for a generation leave. A claim is taken over when
-its process is dead, or too old by the database's time (PostgreSQL) or the time since boot (SQLite); a wall clock that
-steps moves neither.
+The primary key (token, kind of work, generation) lets one request for a generation, or one notice to people, leave. A
+claim is taken over when its process is dead, or too old by the database's time (PostgreSQL) or the time since boot
+(SQLite); a wall clock that steps moves neither.
 """
 
 from __future__ import annotations

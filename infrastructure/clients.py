@@ -10,7 +10,7 @@ import base64
 import hmac
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -27,7 +27,7 @@ from infrastructure.bearer import LONGEST, digest, new_bearer
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.log import AnyAggregate, EventLog
 from infrastructure.rows import client_state
-from infrastructure.store import Alongside, Query
+from infrastructure.store import Alongside, Query, rows_in
 from infrastructure.vault import Vault
 
 log = structlog.get_logger("mailtoken")
@@ -42,10 +42,13 @@ _BELIEVED_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class ListedClient:
-    """A client as an administrator sees it; `used_at` is to the minute, `profiles` are names."""
+    """A client as an administrator sees it; `used_at` is to the minute, `profiles` are names.
+
+    Without a `key_id` it has no key yet.
+    """
 
     name: str
-    key_id: str
+    key_id: str | None
     profiles: tuple[str, ...]
     expires_at: datetime | None
     used_at: datetime | None
@@ -96,7 +99,8 @@ class Clients:
     def clients(self) -> list[ListedClient]:
         """Every client, in the order of their names."""
         with self._events.store.reading() as query:
-            stored, names = _stored(query), _profile_names(query)
+            stored = _stored(query)
+            names = _granted_names(query, stored)
             used = {UUID(row["client_id"]): row["used_at"] for row in query.rows("SELECT * FROM client_use")}
         listed = (
             ListedClient(
@@ -118,18 +122,18 @@ class Clients:
             NotFound: no such profile.
             Refused: the name is taken.
         """
-        granted = [self._profile(profile) for profile in profiles]
-        key_id, secret = _new_id(), new_bearer()
-        client = Client.add(
-            uuid4(), name, key_id=key_id, expires_at=expires_at, profiles=granted, by=by, now=self._clock.now()
-        )
+        granted = [self._events.profile_called(profile) for profile in profiles]
+        secret, now = new_bearer(), self._clock.now()
+        client = Client.add(uuid4(), name, by=by, now=now)
+        client.issue_key(_new_id(), expires_at, by=by, now=now)
+        client.grant(granted, by=by, now=now)
         with self._events.store.reading() as query:
-            if any(state.name == name for _, _, state in _stored(query)):
+            if _id_of(query, name):
                 raise Refused(f"{name}: there is a client with this name already")
         return self._save_key(client, secret, granted)
 
     def new_key(self, name: str, expires_at: datetime | None, by: str) -> Secret:
-        """Give a client a new key, which nobody can be told again; the one before is no good any more.
+        """Give a client a new key, which nobody can be told again; the one before, if any, is no good any more.
 
         Raises:
             NotFound: no such client.
@@ -147,7 +151,7 @@ class Clients:
         Raises:
             NotFound: no such client or profile.
         """
-        client, granted = self._client(name), [self._profile(profile) for profile in profiles]
+        client, granted = self._client(name), [self._events.profile_called(profile) for profile in profiles]
         client.grant(granted, by=by, now=self._clock.now())
         if client.pending_events:
             self._events.save(client, beside=Alongside(expects={one.id: one.version for one in granted}))
@@ -159,12 +163,12 @@ class Clients:
             NotFound: no such client or profile.
         """
         client = self._client(name)
-        client.revoke([self._profile(profile) for profile in profiles], by=by, now=self._clock.now())
+        client.revoke([self._events.profile_called(profile) for profile in profiles], by=by, now=self._clock.now())
         if client.pending_events:
             self._events.save(client)
 
     def remove(self, name: str, by: str) -> None:
-        """Remove a client with its key.
+        """Remove a client with its key, if it has one.
 
         Raises:
             NotFound: no such client.
@@ -226,8 +230,11 @@ class Clients:
         """Every key; what was sealed is opened again only where something has changed."""
         known = {}
         with self._events.store.reading() as query:
-            names = _profile_names(query)
-            for id, version, state in _stored(query):
+            stored = _stored(query)
+            names = _granted_names(query, stored)
+            for id, version, state in stored:
+                if state.key_id is None:
+                    continue
                 holder = KeyHolder(id, state.name, frozenset(names[one] for one in state.profiles if one in names))
                 earlier = before.get(state.key_id)
                 sealed = earlier.digest if earlier and earlier.version == version else self._digest(query, id, state)
@@ -254,19 +261,12 @@ class Clients:
         self._events.save(client, beside=Alongside(put=[sealed], expects=expects))
         return Secret(f"{client.state.key_id}.{secret.reveal()}")
 
-    def _profile(self, name: str) -> Profile:
-        with self._events.store.reading() as query:
-            rows = query.rows("SELECT id FROM profile WHERE name = ?", (name,))
-        if not rows:
-            raise NotFound(f"no profile is called {name!r}: see mailtoken profile list")
-        return self._events.profile(UUID(rows[0]["id"]))
-
     def _client(self, name: str) -> Client:
         with self._events.store.reading() as query:
-            found = next((id for id, _, state in _stored(query) if state.name == name), None)
+            found = _id_of(query, name)
         if found is None:
             raise NotFound(f"no client is called {name!r}: see mailtoken client list")
-        return self._events.client(found)
+        return self._events.load(Client, found)
 
 
 def _new_id() -> str:
@@ -277,5 +277,12 @@ def _stored(query: Query) -> list[tuple[UUID, int, ClientState]]:
     return [(UUID(row["id"]), row["version"], client_state(row)) for row in query.rows("SELECT * FROM client")]
 
 
-def _profile_names(query: Query) -> dict[UUID, str]:
-    return {UUID(row["id"]): row["name"] for row in query.rows("SELECT id, name FROM profile")}
+def _id_of(query: Query, name: str) -> UUID | None:
+    rows = query.rows("SELECT id FROM client WHERE name = ?", (name,))
+    return UUID(rows[0]["id"]) if rows else None
+
+
+def _granted_names(query: Query, clients: Iterable[tuple[UUID, int, ClientState]]) -> dict[UUID, str]:
+    granted = {str(profile_id) for _, _, state in clients for profile_id in state.profiles}
+    rows = rows_in(query, "SELECT id, name FROM profile WHERE id IN", list(granted))
+    return {UUID(row["id"]): row["name"] for row in rows}

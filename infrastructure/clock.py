@@ -30,4 +30,6 @@ def read_instant(text: str) -> datetime:
         ValueError: not an ISO 8601 instant.
     """
     instant = datetime.fromisoformat(text)
+    if instant.tzinfo is UTC:
+        return instant
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)

@@ -58,7 +58,7 @@ class SignInTable(_Table):
     """`[server.sign_in]`: administrators sign in at the organisation's OpenID provider.
 
     `provider` is one of [providers], else `issuer`, `client_id` and `client_secret_file` are our registration there.
-    `groups` are the roles of each group in the claim `groups_claim`.
+    `groups` are the roles of each group in the claim `groups_claim`. Whoever signed in keeps them for `session_hours`.
     """
 
     groups: dict[str, tuple[Literal["administrator", "operator", "auditor"], ...]]
@@ -71,6 +71,7 @@ class SignInTable(_Table):
     proxy: str | None = None
     scopes: tuple[str, ...] = ("openid", "profile", "email")
     account_claims: tuple[str, ...] = ("preferred_username", "email", "upn")
+    session_hours: Annotated[int, Field(ge=1, le=12)] = 12
 
     @model_validator(mode="after")
     def _has_one_registration(self) -> SignInTable:
@@ -125,6 +126,11 @@ class ServerTable(_Table):
         if not self.certificate_file and not is_loopback(self.address[0]):
             raise ValueError("listen: without certificate_file and key_file it must be a loopback address")
         return self
+
+    @property
+    def members_for(self) -> timedelta:
+        """How long somebody of the organisation stays signed in; not at all if they can't sign in here any more."""
+        return timedelta(hours=self.sign_in.session_hours) if self.sign_in else timedelta(0)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -425,6 +431,7 @@ socket = "mailtoken.sock"
 # provider = "contoso"            # one of [providers]; or issuer, client_id and client_secret_file
 # groups = { "mail-admins" = ["administrator", "operator", "auditor"], "help-desk" = ["operator"] }
 # groups_claim = "groups"
+# session_hours = 12              # who leaves a group keeps its roles for so long; 1 has everybody sign in each hour
 
 # Where browsers come back to, if they are on another machine than the service.
 # [server.callback]

@@ -32,11 +32,11 @@ _ROOM_BYTES = 512 * 1024
 
 @dataclass(frozen=True)
 class Work:
-    """One request to a token endpoint, known by its attempt id.
+    """One request to a token endpoint, known by its attempt id; or a notice to people, which is claimed like one.
 
-    `kind` is "acquisition" or "renewal". `generation` is the attempt's ordinal for the one, the parent generation for
-    the other; with the kind it names the claim. `provider` and `account` are whom it asks for whom, if that is known:
-    sealed with the reply, as the token may be deleted when it is read.
+    `kind` is "acquisition", "renewal" or "notice CHANNEL". `generation` is the attempt's ordinal for the first, the
+    parent generation for the second; with the kind it names the claim. `provider` and `account` are whom it asks for
+    whom, if that is known: sealed with the reply, as the token may be deleted when it is read.
     """
 
     kind: str

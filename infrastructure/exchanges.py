@@ -40,7 +40,7 @@ from domain.token import Attempt, Reception, Token, TokenState, is_expected
 from infrastructure.claims import Claims, Taking
 from infrastructure.escrow import Escrow, Slot, Work
 from infrastructure.log import CONFLICTS, EventLog
-from infrastructure.store import Alongside, VaultRow
+from infrastructure.store import Alongside, VaultRow, replace_vault_row
 from infrastructure.vault import Vault
 
 log = structlog.get_logger("mailtoken")
@@ -50,7 +50,10 @@ RETRY_SECONDS = 10.0
 
 
 class Exchanges:
-    """Asks the providers' token endpoints, and does what their replies say, now or after a crash."""
+    """Asks the providers' token endpoints, and does what their replies say, now or after a crash.
+
+    `providers` are those the configuration has, by name.
+    """
 
     def __init__(
         self,
@@ -61,14 +64,13 @@ class Exchanges:
         providers: Mapping[str, Provider],
         clock: Clock,
     ) -> None:
-        self._events = events
-        self._vault = vault
+        self.events = events
+        self.vault = vault
+        self.claims = claims
+        self.providers = providers
+        self.clock = clock
         self._escrow = escrow
-        self._claims = claims
-        self._providers = providers
-        self._clock = clock
         self._reading: dict[UUID, threading.Lock] = {}
-        self._slowed_down: dict[str, int] = {}
         self.alarms: dict[UUID, str] = {}
         """Tokens a person should look at for a reason the log does not tell, by a code."""
         self.unproven: set[UUID] = set()
@@ -82,9 +84,9 @@ class Exchanges:
         Raises:
             StorageFull: there is no room for what it would bring.
         """
-        if not self._events.store.has_room():
+        if not self.events.store.has_room():
             raise StorageFull("no space to store a new token: free space where the store is")
-        taking = self._claims.take(work)
+        taking = self.claims.take(work)
         if taking is Taking.TAKEN_OVER:
             # Whoever was at it may have had a reply, which only they could read.
             self._escrow.note_lost(work)
@@ -95,7 +97,7 @@ class Exchanges:
         if self._escrow.has_reply_to(work):
             return
         try:
-            self._claims.release(work)
+            self.claims.release(work)
         except PersistenceError as error:
             # It goes stale by itself; what matters is in the log or in the escrow.
             log.error("claim_not_released", token=str(work.token_id), error=str(error))
@@ -114,10 +116,10 @@ class Exchanges:
         Raises:
             NotFound: it is not in the configuration.
         """
-        if name is None or name not in self._providers:
-            known = ", ".join(self._providers) or "none"
+        if name is None or name not in self.providers:
+            known = ", ".join(self.providers) or "none"
             raise NotFound(f"provider: {name!r} is not in the configuration; it has: {known}")
-        return self._providers[name]
+        return self.providers[name]
 
     # The exchange
 
@@ -128,23 +130,23 @@ class Exchanges:
         Raises:
             InvalidValue: `redirected_to` is not of this attempt; it goes on.
         """
-        interval = self._slowed_down.get(attempt.id, RETRY_SECONDS)
+        interval = RETRY_SECONDS
         with self._keeping(slot):
-            provider, now = self.provider(attempt.provider), self._clock.now()
+            provider, now = self.provider(attempt.provider), self.clock.now()
             pending = self.pending(slot.work.token_id, attempt)
             outcome: AcquisitionOutcome | RenewalOutcome
             match pending:
                 case DeviceAuthorization():
-                    # What slow_down added stays added (RFC 8628 section 3.5).
-                    interval = self._slowed_down.get(attempt.id, pending.interval_seconds)
-                    pending = replace(pending, interval_seconds=int(interval))
+                    interval = pending.interval_seconds
                     outcome = provider.redeem_device_code(pending, slot, now)
+                    if isinstance(outcome, Pending) and outcome.interval_seconds > interval:
+                        self._slow_down(slot.work, pending, outcome.interval_seconds)
                 case BrowserAuthorization():
                     outcome = provider.redeem_code(pending, redirected_to, slot, now)
                 case None:
                     scopes = self._app_scopes(provider, slot.work.token_id)
                     outcome = provider.request_app_token(scopes, attempt.account, slot, now)
-            return self._take_acquisition(slot, outcome, attempt, int(interval))
+            return self._take_acquisition(slot, outcome, attempt, interval)
 
     def refresh(self, slot: Slot, token: Token, by: str) -> None:
         """Ask for the renewal of the credential that is held, or read the reply that is kept.
@@ -155,9 +157,9 @@ class Exchanges:
         """
         assert token.state.credential is not None
         with self._keeping(slot):
-            with self._events.store.reading() as query:
-                held = self._vault.credential(query, token.id, token.state.credential.number)
-            provider, now = self.provider(token.state.provider), self._clock.now()
+            with self.events.store.reading() as query:
+                held = self.vault.credential(query, token.id, token.state.credential.number)
+            provider, now = self.provider(token.state.provider), self.clock.now()
             if token.state.credential.flow == "app":
                 scopes = self._app_scopes(provider, token.id)
                 outcome = provider.request_app_token(scopes, token.state.account or "", slot, now)
@@ -171,12 +173,23 @@ class Exchanges:
         Raises:
             VaultDamaged: it does not open.
         """
-        with self._events.store.reading() as query:
+        with self.events.store.reading() as query:
             if attempt.flow == "device":
-                return self._vault.device_code(query, token_id, attempt.ordinal)
+                return self.vault.device_code(query, token_id, attempt.ordinal)
             if attempt.flow == "browser":
-                return self._vault.code_verifier(query, token_id, attempt.ordinal)
+                return self.vault.code_verifier(query, token_id, attempt.ordinal)
         return None
+
+    def _slow_down(self, work: Work, pending: DeviceAuthorization, interval_seconds: int) -> None:
+        """What slow_down added stays added (RFC 8628 section 3.5), also for another node and after a restart.
+
+        It is sealed with the rest of the attempt's terms and goes when that is over. No event: it can come every few
+        seconds, and nothing that anybody is shown has changed. Before the escrow is cleared: a crash in between adds
+        once more, which is too patient and never too eager.
+        """
+        slower = replace(pending, interval_seconds=interval_seconds)
+        with self.events.store.writing() as query:
+            replace_vault_row(query, self.vault.seal_device_code(work.token_id, work.generation, slower))
 
     # What was left over
 
@@ -195,8 +208,8 @@ class Exchanges:
                     except (MailtokenError, PersistenceError) as error:
                         log.error("reply_left_in_escrow", token=str(token_id), error=str(error))
                     if slot.path.exists():
-                        self._claims.hold(slot.work)
-        self._claims.clear_dead()
+                        self.claims.hold(slot.work)
+        self.claims.clear_dead()
         return replies
 
     def conclude(self, token_id: UUID) -> bool:
@@ -226,7 +239,7 @@ class Exchanges:
     def _read_reply(self, slot: Slot) -> None:
         work = slot.work
         try:
-            token = self._events.token(work.token_id)
+            token = self.events.token(work.token_id)
         except NotFound:
             self._escrow.clear(slot)
             return
@@ -246,23 +259,21 @@ class Exchanges:
     def _discard(self, slot: Slot) -> None:
         """A reply to what is over: say so, wipe it, and have the provider forget what it granted."""
         work, reply = slot.work, slot.reply
-        self.decide(work.token_id, lambda token: token.discard(work.attempt_id, by=WORKER, now=self._clock.now()))
+        self.decide(work.token_id, lambda token: token.discard(work.attempt_id, by=WORKER, now=self.clock.now()))
         self._escrow.clear(slot)
-        if reply and work.provider and work.account and work.provider in self._providers:
-            credential = self._providers[work.provider].read_grant(reply)
+        if reply and work.provider and work.account and work.provider in self.providers:
+            credential = self.providers[work.provider].read_grant(reply)
             if credential:
                 self.revoke(work.provider, work.account, credential)
 
     # Replies
 
     def _take_acquisition(
-        self, slot: Slot, outcome: AcquisitionOutcome | RenewalOutcome, attempt: Attempt, interval_seconds: int
+        self, slot: Slot, outcome: AcquisitionOutcome | RenewalOutcome, attempt: Attempt, interval_seconds: float
     ) -> float | None:
         match outcome:
             case Pending():
                 self._escrow.clear(slot)
-                if outcome.interval_seconds > interval_seconds:
-                    self._slowed_down[attempt.id] = outcome.interval_seconds
                 return outcome.interval_seconds
             case Granted():
                 self._acquire(slot, outcome, attempt)
@@ -288,12 +299,12 @@ class Exchanges:
         identity = grant.identity
         assert identity is not None
         for _ in range(CONFLICTS):
-            token = self._events.token(slot.work.token_id)
+            token = self.events.token(slot.work.token_id)
             if not is_expected(identity, attempt.account, token.state):
                 self._end_attempt(slot, Reason.WRONG_ACCOUNT, None, identity.account)
                 self.revoke(attempt.provider, identity.account, grant.credential)
                 return
-            reception = token.retrieve(attempt.id, grant, identity, by=WORKER, now=self._clock.now())
+            reception = token.retrieve(attempt.id, grant, identity, by=WORKER, now=self.clock.now())
             if self._store_grant(slot, token, reception, grant.credential):
                 if reception is Reception.LATE:
                     self.revoke(attempt.provider, identity.account, grant.credential)
@@ -309,7 +320,7 @@ class Exchanges:
                 verdict = replace(outcome, reason=self._explained(slot, outcome.reason))
                 self.decide(
                     work.token_id,
-                    lambda token: token.find_dead(work.generation, verdict, by=by, now=self._clock.now()),
+                    lambda token: token.find_dead(work.generation, verdict, by=by, now=self.clock.now()),
                 )
                 self.unproven.discard(work.token_id)
                 self._escrow.clear(slot)
@@ -336,8 +347,8 @@ class Exchanges:
     def _adopt_renewal(self, slot: Slot, grant: Granted, before: TokenState, by: str) -> None:
         work = slot.work
         for _ in range(CONFLICTS):
-            token = self._events.token(work.token_id)
-            reception = token.renew(work.attempt_id, work.generation, grant, by=by, now=self._clock.now())
+            token = self.events.token(work.token_id)
+            reception = token.renew(work.attempt_id, work.generation, grant, by=by, now=self.clock.now())
             if self._store_grant(slot, token, reception, grant.credential):
                 if reception is Reception.LATE and before.provider and before.account:
                     self.revoke(before.provider, before.account, grant.credential)
@@ -359,11 +370,11 @@ class Exchanges:
         linked: list[Profile] = []
         expects: dict[UUID, int] = {}
         if reception is Reception.ADOPTED:
-            put = [self._vault.seal_credential(token.id, token.state.generations, credential)]
+            put = [self.vault.seal_credential(token.id, token.state.generations, credential)]
             linked, expects = self.linked(token)
         try:
             if token.pending_events:
-                self._events.save(token, *linked, beside=Alongside(put=put, release=[slot.work], expects=expects))
+                self.events.save(token, *linked, beside=Alongside(put=put, release=[slot.work], expects=expects))
         except Conflict:
             return False
         self._escrow.clear(slot)
@@ -376,7 +387,7 @@ class Exchanges:
         self.decide(
             work.token_id,
             lambda token: token.end_attempt(
-                work.attempt_id, reason, code, signed_in_as, by=WORKER, now=self._clock.now()
+                work.attempt_id, reason, code, signed_in_as, by=WORKER, now=self.clock.now()
             ),
         )
         self._escrow.wipe_lost(work)
@@ -405,7 +416,7 @@ class Exchanges:
             raise
 
     def _app_scopes(self, provider: Provider, token_id: UUID) -> Sequence[str]:
-        with self._events.store.reading() as query:
+        with self.events.store.reading() as query:
             rows = query.rows("SELECT DISTINCT protocol FROM profile WHERE token_id = ?", (str(token_id),))
         return provider.scopes(rows[0]["protocol"], "app")
 
@@ -418,12 +429,12 @@ class Exchanges:
             Conflict: the token changes faster than that.
         """
         for _ in range(CONFLICTS):
-            token = self._events.token(token_id)
+            token = self.events.token(token_id)
             decide(token)
             if not token.pending_events:
                 return
             try:
-                self._events.save(token)
+                self.events.save(token)
             except Conflict:
                 continue
             return
@@ -435,21 +446,28 @@ class Exchanges:
         assert isinstance(event, Token.Event)
         if not isinstance(event, Token.Retrieved | Token.Deleted):
             return [], {}
-        with self._events.store.reading() as query:
-            ids = query.rows("SELECT id FROM profile WHERE token_id = ?", (str(token.id),))
+        with self.events.store.reading() as query:
+            linked = self.events.profiles_of(query, token.id)
             groups = query.rows("SELECT id, version FROM smtp_group WHERE token_id = ?", (str(token.id),))
-        linked = [self._events.profile(UUID(row["id"])) for row in ids]
         return list(update_in_concert(event, linked)), {UUID(row["id"]): row["version"] for row in groups}
 
     def revoke(self, provider: str, account: str, credential: Credential) -> bool:
         """Tell the provider to forget a grant, unless another live credential of ours could die with it."""
-        with self._events.store.reading() as query:
-            others = query.rows(
-                "SELECT account FROM token WHERE provider = ? AND generation IS NOT NULL AND dead IS NULL", (provider,)
-            )
-        if provider not in self._providers or any(row["account"].casefold() == account.casefold() for row in others):
+        if provider not in self.providers or self.sharing(provider, account):
             return False
-        return self._providers[provider].revoke(credential)
+        return self.providers[provider].revoke(credential)
+
+    def sharing(self, provider: str, account: str) -> list[tuple[str, UUID]]:
+        """The settings with a live credential that a revocation for this account may end, each with its token."""
+        with self.events.store.reading() as query:
+            rows = query.rows(
+                "SELECT profile.name, profile.token_id, token.account FROM profile "
+                "JOIN token ON token.id = profile.token_id "
+                "WHERE token.provider = ? AND token.generation IS NOT NULL AND token.dead IS NULL",
+                (provider,),
+            )
+        same = (row for row in rows if row["account"].casefold() == account.casefold())
+        return sorted((row["name"], UUID(row["token_id"])) for row in same)
 
     def alarm(self, token_id: UUID, code: str, why: str) -> None:
         """Have a person look at a token."""

@@ -1,7 +1,7 @@
 """The fleet, a page at a time: which machines to show, and how many settings are in which state.
 
-All of a page is one consistent snapshot. Every setting is counted each time, from a few columns; only the tokens whose
-time may be over, or whose end may be near, and those that are shown, are read in full and judged by the domain.
+All of a page is one consistent snapshot. Every setting is counted each time, from a few columns; the domain judges only
+the tokens whose time may be over, or whose end may be near, and only what is shown is read in full.
 """
 
 from __future__ import annotations
@@ -14,16 +14,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from domain.forecast import SOON, used_since
 from domain.lifecycle import TokenStatus
 from domain.ports import Clock
 from domain.profile import ProfileState
 from infrastructure.attention import Attended, Attention
 from infrastructure.audit import Audit
-from infrastructure.clock import instant_text
-from infrastructure.rows import token_state
 from infrastructure.status import SettingStatus, named, read_statuses_of, read_statuses_with
-from infrastructure.store import Query, Store
+from infrastructure.store import Query, Store, rows_in
 
 MACHINES_ON_A_PAGE = 12
 NEEDS_ATTENTION = "attention"
@@ -104,14 +101,15 @@ class Fleet:
             lines = list(self._lines(query, now, with_words=bool(wanted.search)))
             choice = _Choice(lines, wanted)
             attended = self._attention.of_all(read_statuses_of(query, choice.machines, now))
-            return choice.page(attended, _catalogues(query))
+            return choice.page(attended, _catalogues(query, choice.machines))
 
     def page_as_of(self, wanted: Wanted, instant: datetime) -> FleetPage:
         """The same as a reader at `instant` saw it, without what only a running service knows."""
         statuses = self._audit.statuses_as_of(instant)
         choice = _Choice([_line(status) for status in statuses], wanted)
         with self._store.reading() as query:
-            return choice.page([Attended(one, None, one.attention) for one in statuses], _catalogues(query))
+            attended = [Attended(one, None, one.attention) for one in statuses]
+            return choice.page(attended, _catalogues(query, choice.machines))
 
     def setting(self, name: str) -> SettingOnPage:
         """One setting, with those that share its token.
@@ -121,7 +119,7 @@ class Fleet:
         """
         with self._store.reading() as query:
             sharing = read_statuses_with(query, name, self._clock.now())
-            return _setting(self._attention.of(named(sharing, name)), sharing, _catalogues(query))
+            return _setting(query, self._attention.of(named(sharing, name)), sharing)
 
     def setting_as_of(self, name: str, instant: datetime) -> SettingOnPage:
         """The same as a reader at `instant` saw it.
@@ -132,17 +130,24 @@ class Fleet:
         statuses = self._audit.statuses_as_of(instant)
         status = named(statuses, name)
         with self._store.reading() as query:
-            return _setting(Attended(status, None, status.attention), statuses, _catalogues(query))
+            return _setting(query, Attended(status, None, status.attention), statuses)
+
+    def settings_by_provider(self) -> Mapping[str | None, int]:
+        """How many settings name each provider; None is for those that name none."""
+        counts = Counter[str | None]()
+        with self._store.reading() as query:
+            for row in query.rows("SELECT settings, count(*) AS number FROM profile GROUP BY settings"):
+                counts[json.loads(row["settings"])["provider"]] += row["number"]
+        return counts
 
     def _lines(self, query: Query, now: datetime, *, with_words: bool) -> Iterator[_Line]:
         tokens = {row["id"]: row["status"] for row in query.rows("SELECT id, status FROM token")}
         attention = {id for id, status in tokens.items() if status == TokenStatus.INVALID}
         attention.update(map(str, self._attention.alarms()))
-        for row in query.rows(*_to_be_judged(now, self._attention)):
-            id, state = UUID(row["id"]), token_state(row).at(now)
-            tokens[row["id"]] = state.status.value
-            if self._attention.of_token(id, state):
-                attention.add(row["id"])
+        for one in self._attention.near(query, now):
+            tokens[one.id] = one.status.value
+            if one.attention:
+                attention.add(one.id)
         for row in query.rows(
             "SELECT profile.name, profile.machine, profile.token_id, profile.settings, smtp_group.name AS group_name"
             " FROM profile LEFT JOIN smtp_group ON smtp_group.id = profile.group_id"
@@ -153,24 +158,11 @@ class Fleet:
             yield _Line(row["name"], row["machine"], id, tokens[id], id in attention, words)
 
 
-def _to_be_judged(now: datetime, attention: Attention) -> tuple[str, list[Any]]:
-    """The tokens that may not be what their rows say, or may be near their end: all of those, and maybe some more."""
-    ends = ["renewable = 0", "sign_in_seconds IS NOT NULL", "grant_expires_at <= ?"]
-    parameters: list[Any] = [instant_text(now), instant_text(now + SOON)]
-    for provider, inactivity in attention.inactivity():
-        ends.append("(provider = ? AND issued_at <= ?)")
-        parameters += [provider, instant_text(used_since(inactivity, now))]
-    for provider in attention.client_secrets_end_by(now + SOON):
-        ends.append("provider = ?")
-        parameters.append(provider)
-    statement = f"SELECT * FROM token WHERE attempt_expires_at <= ? OR (dead IS NULL AND ({' OR '.join(ends)}))"  # noqa: S608
-    return statement, parameters
-
-
-def _setting(setting: Attended, statuses: Iterable[SettingStatus], catalogues: Mapping[str, str]) -> SettingOnPage:
+def _setting(query: Query, setting: Attended, statuses: Iterable[SettingStatus]) -> SettingOnPage:
     profile = setting.status.profile
     linked = tuple(one for one in statuses if one.profile.token_id == profile.token_id and one != setting.status)
-    return SettingOnPage(setting, linked, catalogues)
+    machines = {profile.machine, *(one.profile.machine for one in linked)}
+    return SettingOnPage(setting, linked, _catalogues(query, list(machines)))
 
 
 def _line(status: SettingStatus) -> _Line:
@@ -195,8 +187,9 @@ def _words(values: Iterable[Any]) -> str:
     return "\n".join(str(value) for value in values if value is not None).casefold()
 
 
-def _catalogues(query: Query) -> dict[str, str]:
-    return {row["name"]: row["catalogue"] for row in query.rows("SELECT name, catalogue FROM machine")}
+def _catalogues(query: Query, machines: Sequence[str]) -> dict[str, str]:
+    rows = rows_in(query, "SELECT name, catalogue FROM machine WHERE name IN", machines)
+    return {row["name"]: row["catalogue"] for row in rows}
 
 
 class _Choice:

@@ -1,7 +1,12 @@
 """Guessing passwords is made slow: after some wrong ones an account, and an address, waits, twice as long each time.
 
-What waits is the sign-in and nothing else: no token, session or key takes notice. It is kept in memory, for each
-process. Root on the Unix socket signs in nowhere, and so is never locked out.
+What waits is the sign-in and nothing else: no token, session or key takes notice. Root on the Unix socket signs in
+nowhere, and so is never locked out. The relay has a way of its own (`adapters.relay.guesses`): a printer with an old
+password tries for ever, so there a source is slowed and an account never waits.
+
+It is kept in memory, for each process, and not in the store: there each guess would be a commit that anybody may cause,
+which is the better attack. Several nodes give a guesser as many times some ten tries an hour, a restart five more: far
+too few for passwords of twelve characters and more.
 """
 
 from __future__ import annotations
@@ -11,14 +16,17 @@ import math
 import threading
 from dataclasses import dataclass
 
-from domain.errors import NotPermitted
+from domain.errors import InvalidValue, NotPermitted
 from domain.ports import Clock
+from domain.relay_user import read_address
 
 _FREE = 5
 """So many wrong ones are mistakes."""
 _FIRST_SECONDS, _LONGEST_SECONDS = 2.0, 900.0
 _FORGOTTEN_AFTER_SECONDS = 3600.0
 _MOST = 10_000
+_LONGEST_NAME = 64
+"""Characters; no account has such a long name, so those beyond may count as one, and none of them fills the memory."""
 
 
 class LockedOut(NotPermitted):
@@ -75,7 +83,7 @@ class Lockout:
     def forgive(self, account: str, address: str | None = None) -> None:
         """The password was right, or root has given a new one; an address is forgiven the last try alone."""
         with self._lock:
-            self._guessers.pop(("account", account), None)
+            self._guessers.pop(_account(account), None)
             guesser = self._guessers.get(_keys(account, address)[1]) if address else None
             if guesser:
                 guesser.wrong -= 1
@@ -88,15 +96,19 @@ class Lockout:
 
 
 def _keys(account: str, address: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    return ("account", account), ("address", _source(address))
+    return _account(account), ("address", source_of(address))
 
 
-def _source(address: str) -> str:
+def _account(account: str) -> tuple[str, str]:
+    return "account", account[:_LONGEST_NAME]
+
+
+def source_of(address: str) -> str:
     """Who has this address: of IPv6 the whole /64, for that is what one host or customer has (RFC 6177)."""
     try:
-        read = ipaddress.ip_address(address)
-    except ValueError:
+        read = read_address(address)
+    except InvalidValue:
         return address
     if isinstance(read, ipaddress.IPv4Address):
         return str(read)
-    return str(read.ipv4_mapped or ipaddress.IPv6Network((int(read), 64), strict=False))
+    return str(ipaddress.IPv6Network((int(read), 64), strict=False))

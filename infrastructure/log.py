@@ -33,7 +33,7 @@ from domain.reader import Reader, ReaderState
 from domain.relay_user import RelayUser, RelayUserState
 from domain.smtp_group import SmtpGroup, SmtpGroupState
 from domain.token import Token, TokenState
-from infrastructure.rows import State, View, reader_state, token_state, view
+from infrastructure.rows import State, View, profile_state, reader_state, token_state, view
 from infrastructure.store import Alongside, Query, Store
 from infrastructure.vault import CLIENT_KEY, CREDENTIAL, PASSWORD, PENDING, SIGN_IN_PASSWORD
 
@@ -49,13 +49,14 @@ AnyEvent = (
     | Reader.Event
 )
 Listener = Callable[[Sequence[AnyAggregate]], None]
-TAggregate = TypeVar("TAggregate", Token, Profile, SmtpGroup, Machine, RelayUser, Administrator, Client, Reader)
+TSnapshot = TypeVar("TSnapshot", Token, Profile, Reader)
+TAggregate = TypeVar("TAggregate", Token, Profile, SmtpGroup, Machine, RelayUser, Administrator, Client)
 
 CONFLICTS = 20
 """How often whoever meets a `Conflict` loads and decides again; each time somebody else got something done."""
 _PAGE = 2000
 _NO_INSTANT = datetime.fromtimestamp(0, UTC)
-"""When a reader was made is in the log; nothing asks its row for it."""
+"""When a reader or a profile was made is in the log; nothing asks its row for it."""
 
 
 class _Transcoder(JSONTranscoder):
@@ -109,6 +110,19 @@ class EventLog:
         self.listeners: list[Listener] = []
         """Told what may have changed, after each save of this process, also of one that failed and may be stored."""
 
+    def load(self, kind: type[TAggregate], id: UUID) -> TAggregate:
+        """The aggregate of this kind and id, replayed from its events; see `token` for those with many.
+
+        Raises:
+            NotFound: there is none.
+        """
+        try:
+            aggregate: Aggregate = self._events.repository.get(id, projector_func=_project)
+        except AggregateNotFoundError:
+            raise NotFound(f"there is no {kind.__name__.lower()} with the id {id}") from None
+        assert isinstance(aggregate, kind)
+        return aggregate
+
     def token(self, id: UUID) -> Token:
         """The token of this id, from its row: a token that lives for years is renewed thousands of times.
 
@@ -117,65 +131,33 @@ class EventLog:
         """
         with self.store.reading() as query:
             rows = query.rows("SELECT * FROM token WHERE id = ?", (str(id),))
-        return _snapshot(id, rows[0]) if rows else self._load(Token, id)
+        if not rows:
+            return self.load(Token, id)
+        state = token_state(rows[0])
+        return _of_row(Token, rows[0], state, state.since)
 
-    def profile(self, id: UUID) -> Profile:
-        """The profile of this id.
-
-        Raises:
-            NotFound: there is none.
-        """
-        return self._load(Profile, id)
-
-    def group(self, id: UUID) -> SmtpGroup:
-        """The SMTP group of this id.
+    def profile_called(self, name: str) -> Profile:
+        """The profile of this name.
 
         Raises:
             NotFound: there is none.
         """
-        return self._load(SmtpGroup, id)
+        with self.store.reading() as query:
+            rows = query.rows("SELECT id FROM profile WHERE name = ?", (name,))
+        if not rows:
+            raise NotFound(f"no profile is called {name!r}: see mailtoken profile list")
+        return self.load(Profile, UUID(rows[0]["id"]))
 
-    def machine(self, id: UUID) -> Machine:
-        """The machine of this id.
-
-        Raises:
-            NotFound: there is none.
-        """
-        return self._load(Machine, id)
-
-    def relay_user(self, id: UUID) -> RelayUser:
-        """The relay user of this id.
-
-        Raises:
-            NotFound: there is none.
-        """
-        return self._load(RelayUser, id)
-
-    def administrator(self, id: UUID) -> Administrator:
-        """The administrator of this id.
-
-        Raises:
-            NotFound: there is none.
-        """
-        return self._load(Administrator, id)
-
-    def client(self, id: UUID) -> Client:
-        """The client of this id.
-
-        Raises:
-            NotFound: there is none.
-        """
-        return self._load(Client, id)
+    def profiles_of(self, query: Query, token_id: UUID) -> list[Profile]:
+        """The profiles that use this token, as `query` sees them, from their rows: a group may have hundreds."""
+        rows = query.rows("SELECT * FROM profile WHERE token_id = ?", (str(token_id),))
+        return [_of_row(Profile, row, profile_state(row), _NO_INSTANT) for row in rows]
 
     def reader(self, id: UUID) -> Reader | None:
         """The reader of this id, from its row as a token is; None if this client never got the token."""
         with self.store.reading() as query:
             rows = query.rows("SELECT * FROM reader WHERE id = ?", (str(id),))
-        if not rows:
-            return None
-        reader = _of_row(Reader, id, rows[0]["version"], reader_state(rows[0]), _NO_INSTANT)
-        assert isinstance(reader, Reader)
-        return reader
+        return _of_row(Reader, rows[0], reader_state(rows[0]), _NO_INSTANT) if rows else None
 
     def save(self, *aggregates: AnyAggregate, beside: Alongside | None = None) -> None:
         """Store what these aggregates decided, and what goes beside it, in one transaction.
@@ -215,27 +197,12 @@ class EventLog:
         self._events.close()
         self.store.close()
 
-    def _load(self, kind: type[TAggregate], id: UUID) -> TAggregate:
-        try:
-            aggregate: Aggregate = self._events.repository.get(id, projector_func=_project)
-        except AggregateNotFoundError:
-            raise NotFound(f"there is no {kind.__name__.lower()} with the id {id}") from None
-        assert isinstance(aggregate, kind)
-        return aggregate
 
-
-def _snapshot(id: UUID, row: Mapping[str, Any]) -> Token:
-    # Written in the transaction of the token's last event, so there are none behind it.
-    state = token_state(row)
-    token = _of_row(Token, id, row["version"], state, state.since)
-    assert isinstance(token, Token)
-    return token
-
-
-def _of_row(kind: type[Token | Reader], id: UUID, version: int, state: State, since: datetime) -> Aggregate | None:
+def _of_row(kind: type[TSnapshot], row: Mapping[str, Any], state: State, since: datetime) -> TSnapshot:
+    # Written in the transaction of the aggregate's last event, so there are none behind it.
     attributes = {"state": state, "_created_on": since, "_modified_on": since}
-    aggregate: Any = Snapshot(id, version, since, kind.TOPIC, attributes).mutate(None)
-    assert isinstance(aggregate, Aggregate)
+    aggregate: Any = Snapshot(UUID(row["id"]), row["version"], since, kind.TOPIC, attributes).mutate(None)
+    assert isinstance(aggregate, kind)
     return aggregate
 
 

@@ -43,6 +43,7 @@ class MailService:
 
         Raises:
             NotFound: no such profile.
+            InvalidValue: a recipient, and not an SMTP setting.
             Refused: there is no token to test with.
             Unreachable: the token has expired and can't be renewed now.
         """

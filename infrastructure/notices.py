@@ -1,17 +1,19 @@
 """Tells people when a token needs somebody, is about to end, or has recovered.
 
 What was told is a row for each token or provider and channel, written once the channel has taken the notice. A crash
-in between delivers it once more, under the same key; nothing is left out.
+in between delivers it once more, under the same key; nothing is left out. Of several nodes one tells: it has a claim,
+as for a request to a provider, which is taken over if it dies.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import structlog
 
@@ -19,7 +21,9 @@ from domain.errors import MailtokenError, Unreachable
 from domain.notice import Notice, Told, occasion
 from domain.ports import Clock
 from infrastructure.attention import OF_PROVIDERS, Attended, Attention
+from infrastructure.claims import Claims
 from infrastructure.clock import instant_text, read_instant
+from infrastructure.escrow import Work
 from infrastructure.store import Query, Store
 
 log = structlog.get_logger("mailtoken")
@@ -70,11 +74,13 @@ class Notifier:
     def __init__(
         self,
         store: Store,
+        claims: Claims,
         clock: Clock,
         attention: Attention,
         channels: Iterable[Channel],
     ) -> None:
         self._store = store
+        self._claims = claims
         self._clock = clock
         self._attention = attention
         self._channels = tuple(channels)
@@ -94,31 +100,49 @@ class Notifier:
 
     def tell_what_is_new(self) -> int:
         """Look once; returns how many notices were delivered."""
-        subjects = _subjects(self._attention.statuses())
-        return sum(self._tell_through(channel, subjects) for channel in self._channels)
-
-    def _tell_through(self, channel: Channel, subjects: Iterable[_Subject]) -> int:
+        # Before the statuses: what another node tells from now on it has seen later than we have.
         with self._store.reading() as query:
-            told = _read_told(query, channel.name)
+            told = {channel.name: _read_told(query, channel.name) for channel in self._channels}
+        subjects = _subjects(self._attention.statuses())
+        return sum(self._tell_through(channel, subjects, told[channel.name]) for channel in self._channels)
+
+    def _tell_through(self, channel: Channel, subjects: Iterable[_Subject], told: Mapping[UUID, Told]) -> int:
         delivered = 0
         for subject in subjects:
             notice = subject.notice(told.get(subject.id), self._clock.now())
             if notice is None or self._stop.is_set():
                 continue
-            try:
-                channel.tell(notice)
-            except Unreachable as unreachable:
-                log.warning("notice_not_delivered", why=channel.name, error=str(unreachable))
-                break
-            except Exception as error:
-                # Our own errors hold no secret; the text of any other may have an address or a command line in it.
-                why = str(error) if isinstance(error, MailtokenError) else type(error).__name__
-                log.warning("notice_not_delivered", why=channel.name, error=why)
-                continue
-            with self._store.writing() as query:
-                _write_told(query, channel.name, notice)
-            delivered += 1
+            with self._claimed(channel, notice) as is_ours:
+                if not is_ours:
+                    continue
+                try:
+                    channel.tell(notice)
+                except Unreachable as unreachable:
+                    log.warning("notice_not_delivered", why=channel.name, error=str(unreachable))
+                    break
+                except Exception as error:
+                    # Our own errors hold no secret; the text of any other may have an address or a command line in it.
+                    why = str(error) if isinstance(error, MailtokenError) else type(error).__name__
+                    log.warning("notice_not_delivered", why=channel.name, error=why)
+                    continue
+                with self._store.writing() as query:
+                    _write_told(query, channel.name, notice)
+                delivered += 1
         return delivered
+
+    @contextmanager
+    def _claimed(self, channel: Channel, notice: Notice) -> Iterator[bool]:
+        """Whether this notice is ours to tell: nobody else is at it, or has told people something since we looked."""
+        work = Work(f"notice {channel.name}", notice.subject_id, uuid4().hex, 0)
+        if not self._claims.take(work):
+            yield False
+            return
+        try:
+            with self._store.reading() as query:
+                told = _read_told(query, channel.name, notice.subject_id)
+            yield told.get(notice.subject_id) == notice.before
+        finally:
+            self._claims.release(work)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -153,8 +177,13 @@ def _shared(values: Iterable[str | None]) -> str | None:
     return different.pop() if len(different) == 1 else None
 
 
-def _read_told(query: Query, channel: str) -> dict[UUID, Told]:
-    rows: list[Mapping[str, Any]] = query.rows("SELECT * FROM notice WHERE channel = ?", (channel,))
+def _read_told(query: Query, channel: str, subject_id: UUID | None = None) -> dict[UUID, Told]:
+    """What people were told last, of each subject or of one."""
+    rows: list[Mapping[str, Any]] = (
+        query.rows("SELECT * FROM notice WHERE channel = ? AND token_id = ?", (channel, str(subject_id)))
+        if subject_id
+        else query.rows("SELECT * FROM notice WHERE channel = ?", (channel,))
+    )
     return {
         UUID(row["token_id"]): Told(row["attention"], read_instant(row["told_at"]), row["reminders"]) for row in rows
     }

@@ -1,4 +1,4 @@
-"""Passwords of relay users, hashed with argon2id.
+"""Passwords of relay users and administrators, hashed with argon2id.
 
 The parameters are the second choice of RFC 9106 (section 4): 64 MiB for each verification. The first takes 2 GiB, which
 the small machines this runs on don't have.

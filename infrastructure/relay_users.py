@@ -36,7 +36,6 @@ from infrastructure.vault import Vault
 
 log = structlog.get_logger("mailtoken")
 
-_BY_NAME = "SELECT * FROM relay_user WHERE name = ?"
 _WRONG = "wrong user, password or network"
 _FORCED_RENEWAL_EVERY = timedelta(minutes=10)
 """A mail server that rejects a token which was renewed for it rejects the next one too: a setting is wrong there."""
@@ -127,9 +126,10 @@ class RelayUsers:
         Raises:
             InvalidValue: not a name, a password or a network, or two profiles of a protocol.
             NotFound: no such profile.
-            Refused: the name or a network is taken, or there is neither password nor network.
+            Refused: the name or a network is taken, there is neither password nor network, or a profile could never
+                be used with what there is.
         """
-        mapped = [self._profile(profile) for profile in profiles]
+        mapped = [self._events.profile_called(profile) for profile in profiles]
         hashed = self._hash(password) if password else None
         with self._giving_networks:
             others = self._others(valid_name(name))
@@ -152,8 +152,9 @@ class RelayUsers:
         Raises:
             NotFound: no such relay user or profile.
             InvalidValue: none, or two of a protocol.
+            Refused: one to receive as and no password, or networks and none to send as.
         """
-        user, mapped = self._user(name), [self._profile(profile) for profile in profiles]
+        user, mapped = self._user(name), [self._events.profile_called(profile) for profile in profiles]
         user.map(mapped, by=by, now=self._clock.now())
         if user.pending_events:
             self._events.save(user, beside=Alongside(expects=_expected(mapped)))
@@ -164,7 +165,7 @@ class RelayUsers:
         Raises:
             NotFound: no such relay user.
             InvalidValue: not networks.
-            Refused: one is another user's, or none is left and there is no password.
+            Refused: one is another user's, there is no profile to send as, or none is left and there is no password.
         """
         with self._giving_networks:
             user = self._user(name)
@@ -200,7 +201,7 @@ class RelayUsers:
     # What the relay asks
 
     def admit(self, protocol: Protocol, address: str, name: str | None, password: Secret | None) -> Admission:
-        """Let a client in by user and password, or by the network it is in if both are None.
+        """Let a client in by user and password, or for SMTP by the network it is in if both are None.
 
         Raises:
             InvalidValue: not an IP address.
@@ -208,7 +209,7 @@ class RelayUsers:
             Refused: no profile of this protocol, or its token can't be served; says why.
             Unreachable: the token has expired and can't be renewed now, or too many sign in at once.
         """
-        by_network = name is None and password is None
+        by_network = protocol is Protocol.SMTP and name is None and password is None
         user = self._by_network(address) if by_network else self._by_password(name or "", password or Secret(""))
         if user is None:
             raise NotPermitted(_WRONG)
@@ -297,18 +298,11 @@ class RelayUsers:
         check_password(password)
         return self._passwords.hash(comparable(password))
 
-    def _profile(self, name: str) -> Profile:
-        with self._events.store.reading() as query:
-            rows = query.rows("SELECT id FROM profile WHERE name = ?", (name,))
-        if not rows:
-            raise NotFound(f"no profile is called {name!r}: see mailtoken profile list")
-        return self._events.profile(UUID(rows[0]["id"]))
-
     def _user(self, name: str) -> RelayUser:
         stored = self._stored_as(name)
         if not stored:
             raise NotFound(f"no relay user is called {name!r}: see mailtoken relay user list")
-        return self._events.relay_user(stored.id)
+        return self._events.load(RelayUser, stored.id)
 
     def _named(self, name: str) -> RelayUserState | None:
         stored = self._stored_as(name)
@@ -334,8 +328,8 @@ class RelayUsers:
 
 
 def _stored(query: Query, name: str | None = None) -> list[_Stored]:
-    statement, parameters = ("SELECT * FROM relay_user", ()) if name is None else (_BY_NAME, (name,))
-    rows = query.rows(statement, parameters)
+    every = "SELECT * FROM relay_user"
+    rows = query.rows(every) if name is None else query.rows(every + " WHERE name = ?", (name,))
     return [_Stored(UUID(row["id"]), row["version"], relay_user_state(row)) for row in rows]
 
 

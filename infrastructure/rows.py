@@ -39,7 +39,7 @@ State = (
 Row = dict[str, Any]
 
 SCHEMA_VERSION = 1
-PROJECTION_VERSION = 3
+PROJECTION_VERSION = 4
 
 # {bytes} and {integer} are the engine's own types. Instants are text in UTC, ids are text.
 _TABLES = """
@@ -82,7 +82,7 @@ CREATE TABLE IF NOT EXISTS administrator (
     password {integer} NOT NULL);
 CREATE TABLE IF NOT EXISTS client (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, key_number {integer} NOT NULL,
-    key_id TEXT NOT NULL UNIQUE, expires_at TEXT, profiles TEXT NOT NULL);
+    key_id TEXT UNIQUE, expires_at TEXT, profiles TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS client_use (client_id TEXT PRIMARY KEY, used_at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS reader (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, client TEXT NOT NULL, token_id TEXT NOT NULL,
@@ -176,20 +176,6 @@ def _token_row(id: UUID, version: int, state: TokenState) -> Row:
 
 def token_state(row: Mapping[str, Any]) -> TokenState:
     """The state a token's row stands for."""
-    credential = row["generation"] is not None and Generation(
-        row["generation"],
-        row["granted"],
-        row["brought_by"],
-        row["scope"],
-        read_instant(row["issued_at"]),
-        read_instant(row["expires_at"]),
-        bool(row["renewable"]),
-        row["credential_flow"],
-        row["granted_by"],
-        read_instant(row["granted_at"]),
-        read_instant(row["grant_expires_at"]) if row["grant_expires_at"] else None,
-        read_instant(row["end_set_at"]),
-    )
     attempt = row["attempt_id"] is not None and Attempt(
         row["attempt_id"],
         row["ordinal"],
@@ -205,7 +191,7 @@ def token_state(row: Mapping[str, Any]) -> TokenState:
         row["account"],
         row["subject"],
         row["tenant"],
-        credential or None,
+        generation(row),
         Reason(row["dead"]) if row["dead"] else None,
         attempt or None,
         Reason(row["reason"]) if row["reason"] else None,
@@ -215,6 +201,32 @@ def token_state(row: Mapping[str, Any]) -> TokenState:
         row["attempts"],
         tuple(row["replies"].split()),
         row["sign_in_seconds"],
+    )
+
+
+GENERATION_COLUMNS = (
+    "generation, granted, brought_by, scope, issued_at, expires_at, renewable, credential_flow, granted_by, granted_at,"
+    " grant_expires_at, end_set_at"
+)
+
+
+def generation(row: Mapping[str, Any]) -> Generation | None:
+    """The credential a token's row stands for; of the row it needs the `GENERATION_COLUMNS`."""
+    if row["generation"] is None:
+        return None
+    return Generation(
+        row["generation"],
+        row["granted"],
+        row["brought_by"],
+        row["scope"],
+        read_instant(row["issued_at"]),
+        read_instant(row["expires_at"]),
+        bool(row["renewable"]),
+        row["credential_flow"],
+        row["granted_by"],
+        read_instant(row["granted_at"]),
+        read_instant(row["grant_expires_at"]) if row["grant_expires_at"] else None,
+        read_instant(row["end_set_at"]),
     )
 
 

@@ -1,11 +1,13 @@
 """Who is signed in, in the store: a row for each browser, found by the hash of what the browser shows.
 
 A session is good while its administrator is there and has the password they had when they signed in; so a new password
-and a removal end it, whoever remembers to. It ends after an hour without use and twelve hours in any case.
+and a removal end it, whoever remembers to. It ends after an hour without use and twelve hours in any case, for members
+of the organisation sooner if the configuration says so, for their roles are those they had when they signed in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,7 +30,7 @@ _NOTED_EVERY = timedelta(minutes=1)
 
 # Roles are the administrator's as they are now; those of somebody from the organisation's provider are their sign-in's.
 _GOOD = """
-SELECT session.hash, session.name, session.begun_at, session.used_at,
+SELECT session.hash, session.administrator_id, session.name, session.begun_at, session.used_at,
     coalesce(administrator.roles, session.roles) AS roles
 FROM session LEFT JOIN administrator ON administrator.id = session.administrator_id
 WHERE session.hash = ?
@@ -45,11 +47,12 @@ class SignedIn:
 
 
 class Sessions:
-    """The sessions of every browser."""
+    """The sessions of every browser; those of the organisation's members are good for `members_for`."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, members_for: timedelta) -> None:
         self._store = store
         self._clock = clock
+        self._members_for = members_for
 
     def begin(self, administrator_id: UUID, state: AdministratorState) -> Secret:
         """A session of an administrator; what the browser is to show."""
@@ -66,7 +69,7 @@ class Sessions:
         with self._store.reading() as query:
             rows = query.rows(_GOOD, (stored(shown),))
         now = self._clock.now()
-        if not rows or _is_over(rows[0]["begun_at"], rows[0]["used_at"], now):
+        if not rows or self._is_over(rows[0], now):
             return None
         if now - read_instant(rows[0]["used_at"]) >= _NOTED_EVERY:
             with self._store.writing() as query:
@@ -95,6 +98,6 @@ class Sessions:
         log.info("signed_in", user=name)
         return shown
 
-
-def _is_over(begun_at: str, used_at: str, now: datetime) -> bool:
-    return now - read_instant(begun_at) >= _LIFE or now - read_instant(used_at) >= _IDLE
+    def _is_over(self, row: Mapping[str, Any], now: datetime) -> bool:
+        life = self._members_for if row["administrator_id"] is None else _LIFE
+        return now - read_instant(row["begun_at"]) >= life or now - read_instant(row["used_at"]) >= _IDLE

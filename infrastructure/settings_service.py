@@ -120,8 +120,8 @@ class SettingsService:
             if not rows:
                 raise NotFound(f"no machine is called {name!r}: see mailtoken machine list")
             ids = [UUID(row["id"]) for row in query.rows("SELECT id FROM profile WHERE machine = ?", (name,))]
-        machine = self._log.machine(UUID(rows[0]["id"]))
-        leaving = _Leaving(self._log, [self._log.profile(id) for id in ids])
+        machine = self._log.load(Machine, UUID(rows[0]["id"]))
+        leaving = _Leaving(self._log, [self._log.load(Profile, id) for id in ids])
         leaving.remove(by, self._clock)
         machine.remove(by=by, now=self._clock.now())
         self._log.save(machine, *leaving.changed, beside=leaving.beside)
@@ -131,6 +131,16 @@ class SettingsService:
         with self._log.store.reading() as query:
             states = [profile_state(row) for row in query.rows("SELECT * FROM profile")]
         return sorted(states, key=lambda state: state.name)
+
+    def profile_names(self, machine: str) -> list[str]:
+        """What the profiles of a machine are called, in order."""
+        with self._log.store.reading() as query:
+            return sorted(row["name"] for row in query.rows("SELECT name FROM profile WHERE machine = ?", (machine,)))
+
+    def some_profile_names(self, limit: int) -> list[str]:
+        """What so many of the profiles are called, in order; which of them is the database's choice."""
+        with self._log.store.reading() as query:
+            return sorted(row["name"] for row in query.rows("SELECT name FROM profile ORDER BY name LIMIT ?", (limit,)))
 
     def set_profile(
         self, name: str, texts: Mapping[str, str], by: str, only_if: Collection[str] | None = None
@@ -171,7 +181,7 @@ class SettingsService:
             NotFound: no such profile.
             Refused: it is the last one of a token that is held or under way, or a relay user is mapped to it.
         """
-        profile = self._profile(name)
+        profile = self._log.profile_called(name)
         _check_edition(profile, only_if)
         leaving = _Leaving(self._log, [profile])
         leaving.remove(by, self._clock)
@@ -181,8 +191,11 @@ class SettingsService:
         """Every SMTP group with its settings, in the order of their names."""
         with self._log.store.reading() as query:
             statuses = read_statuses(query, self._clock.now())
-        names = sorted({status.group for status in statuses if status.group})
-        return [Group(name, tuple(s for s in statuses if s.group == name)) for name in names]
+        members: dict[str, list[SettingStatus]] = {}
+        for status in statuses:
+            if status.group:
+                members.setdefault(status.group, []).append(status)
+        return [Group(name, tuple(members[name])) for name in sorted(members)]
 
     def link(self, group_name: str, names: Sequence[str], by: str) -> None:
         """Link SMTP settings into a group, which is made if it is not there. All of them or none.
@@ -194,7 +207,7 @@ class SettingsService:
         """
         now = self._clock.now()
         group, token = self._group(group_name, by)
-        joining = [profile for name in names if (profile := self._profile(name)).state.group_id != group.id]
+        joining = [profile for name in names if (profile := self._log.profile_called(name)).state.group_id != group.id]
         for profile in joining:
             if profile.state.protocol is not Protocol.SMTP:
                 raise InvalidValue(profile.state.name, "is not an SMTP setting: POP and IMAP settings are independent")
@@ -227,7 +240,7 @@ class SettingsService:
             Refused: it is in no group, an attempt is under way, or it is the last one of a token that is held.
         """
         now = self._clock.now()
-        profile = self._profile(name)
+        profile = self._log.profile_called(name)
         if not profile.state.group_id:
             raise Refused(f"{name}: it is not linked to any SMTP group")
         token = self._log.token(profile.state.token_id)
@@ -239,16 +252,9 @@ class SettingsService:
         profile.unlink(own.id, by=by, now=now)
         self._log.save(*leaving.changed, own, beside=leaving.beside)
 
-    def _profile(self, name: str) -> Profile:
-        with self._log.store.reading() as query:
-            rows = query.rows("SELECT id FROM profile WHERE name = ?", (name,))
-        if not rows:
-            raise NotFound(f"no profile is called {name!r}: see mailtoken profile list")
-        return self._log.profile(UUID(rows[0]["id"]))
-
     def _find_or_recreate(self, name: str, by: str) -> tuple[Profile, Sequence[Token]]:
         try:
-            return self._profile(name), ()
+            return self._log.profile_called(name), ()
         except NotFound:
             machine_name, _, setting_name = name.partition("/")
             with self._log.store.reading() as query:
@@ -274,7 +280,7 @@ class SettingsService:
         with self._log.store.reading() as query:
             rows = query.rows("SELECT id, token_id FROM smtp_group WHERE name = ?", (name,))
         if rows:
-            return self._log.group(UUID(rows[0]["id"])), self._log.token(UUID(rows[0]["token_id"]))
+            return self._log.load(SmtpGroup, UUID(rows[0]["id"])), self._log.token(UUID(rows[0]["token_id"]))
         token = Token.create(uuid4(), by=by, now=self._clock.now())
         return SmtpGroup.create(uuid4(), name, token.id, by=by, now=self._clock.now()), token
 
@@ -293,7 +299,7 @@ class _Leaving:
     def __init__(self, log: EventLog, profiles: Sequence[Profile]) -> None:
         self._log = log
         self._profiles = profiles
-        self._groups = {id: log.group(id) for id in {p.state.group_id for p in profiles} if id}
+        self._groups = {id: log.load(SmtpGroup, id) for id in {p.state.group_id for p in profiles} if id}
         self._tokens = {id: log.token(id) for id in {p.state.token_id for p in profiles}}
 
     @property

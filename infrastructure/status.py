@@ -21,7 +21,7 @@ from domain.token import TokenState
 from infrastructure.clock import instant_text
 from infrastructure.log import Fold
 from infrastructure.rows import profile_state, token_state
-from infrastructure.store import Query
+from infrastructure.store import Query, rows_in
 
 _JOINED = """
 SELECT token.*, profile.id AS profile_id, profile.version AS profile_version, profile.name, profile.machine_id,
@@ -105,10 +105,7 @@ def read_statuses(query: Query, now: datetime, after: str = "", limit: int | Non
     if after or limit is not None:
         # The order is made here, as everywhere: the database's own depends on its collation.
         names = sorted(row["name"] for row in query.rows("SELECT name FROM profile") if row["name"] > after)[:limit]
-        wanted = ", ".join("?" * len(names)) or "NULL"
-        return _in_order(
-            _from_row(row, now) for row in query.rows(f"{_JOINED} WHERE profile.name IN ({wanted})", names)
-        )
+        return read_statuses_called(query, names, now)
     return _in_order(_from_row(row, now) for row in query.rows(_JOINED))
 
 
@@ -126,10 +123,12 @@ def read_status(query: Query, name: str, now: datetime) -> SettingStatus:
 
 def read_statuses_of(query: Query, machines: Sequence[str], now: datetime) -> list[SettingStatus]:
     """Every setting of these machines in the order of their names, as of `now`."""
-    wanted = ", ".join("?" * len(machines)) or "NULL"
-    return _in_order(
-        _from_row(row, now) for row in query.rows(f"{_JOINED} WHERE profile.machine IN ({wanted})", machines)
-    )
+    return _in_order(_from_row(row, now) for row in rows_in(query, f"{_JOINED} WHERE profile.machine IN", machines))
+
+
+def read_statuses_called(query: Query, names: Sequence[str], now: datetime) -> list[SettingStatus]:
+    """The settings of these names in their order, as of `now`, without those that are not there."""
+    return _in_order(_from_row(row, now) for row in rows_in(query, f"{_JOINED} WHERE profile.name IN", names))
 
 
 def read_statuses_with(query: Query, name: str, now: datetime) -> list[SettingStatus]:

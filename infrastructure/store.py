@@ -22,6 +22,7 @@ from infrastructure.rows import View, create_statements, write_statements
 from infrastructure.sealing import Sealed
 
 GENESIS = b"\0" * 32
+_VALUES_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,13 @@ def _extend_chain(query: Query, positions: Sequence[int], events: Sequence[Store
     query.run_many("INSERT INTO chain VALUES (?, ?)", links)
 
 
+def rows_in(query: Query, statement: str, values: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """The rows of a statement that ends with `IN`, for any number of values: an engine takes only so many at once."""
+    for begin in range(0, len(values), _VALUES_AT_ONCE):
+        some = values[begin : begin + _VALUES_AT_ONCE]
+        yield from query.rows(f"{statement} ({', '.join('?' * len(some))})", some)
+
+
 def put_vault_rows(query: Query, rows: Iterable[VaultRow]) -> None:
     """Store sealed values."""
     for row in rows:
@@ -200,6 +208,16 @@ def put_vault_rows(query: Query, rows: Iterable[VaultRow]) -> None:
                 sealed.body,
             ),
         )
+
+
+def replace_vault_row(query: Query, row: VaultRow) -> None:
+    """Store a sealed value in the place of the one it names; no-op if that is gone."""
+    sealed, key = row.sealed, (str(row.token_id), row.kind, row.generation)
+    query.run(
+        "UPDATE vault SET algorithm = ?, key_id = ?, wrapped = ?, body = ? "
+        "WHERE token_id = ? AND kind = ? AND generation = ?",
+        (sealed.algorithm, sealed.key_id, sealed.wrapped, sealed.body, *key),
+    )
 
 
 def release_claim(query: Query, work: Work) -> None:

@@ -7,9 +7,11 @@ new since the last, and remembers of every event its place, its instant and whom
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -52,13 +54,13 @@ class Timeline:
         with self._following, self._log.store.reading() as query:
             self._follow(query)
             every = self._of_profile.get(profile, []) if profile else self._positions
-            positions = _until(every, self._end(as_of))
-            newest = len(positions) - skip
-            shown = positions[max(0, newest - count) : max(0, newest)]
+            end = self._end(as_of)
+            total = len(every) if end is None else bisect_right(every, end)
+            shown = every[max(0, total - skip - count) : max(0, total - skip)]
             records = [record_of(one, profile or self._about.get(one.position)) for one in self._read(query, shown)]
             born = sorted({self._born[id] for record in records for id in _ids(record) if id in self._born})
             created = [record_of(one, None) for one in self._read(query, born)]
-        return TimelinePage(tuple(reversed(records)), tuple(created), len(positions))
+        return TimelinePage(tuple(reversed(records)), tuple(created), total)
 
     def _follow(self, query: Query) -> None:
         for logged in self._log.read(query, self._positions[-1] if self._positions else 0):
@@ -83,13 +85,15 @@ class Timeline:
         return next((position for position, instant in stamped if instant <= as_of), 0)
 
     def _read(self, query: Query, positions: Iterable[int]) -> Iterator[LoggedEvent]:
-        for position in positions:
-            (found,) = query.events(position - 1, 1)
-            yield self._log.decode(*found)
+        for run in _runs(positions):
+            for found in query.events(run[0] - 1, len(run)):
+                yield self._log.decode(*found)
 
 
-def _until(positions: Sequence[int], end: int | None) -> Sequence[int]:
-    return positions if end is None else [position for position in positions if position <= end]
+def _runs(positions: Iterable[int]) -> Iterator[list[int]]:
+    """Positions in order, those that follow each other together."""
+    for _, run in groupby(enumerate(positions), lambda place: place[1] - place[0]):
+        yield [position for _, position in run]
 
 
 def _ids(record: Record) -> Iterator[UUID]:

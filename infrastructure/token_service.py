@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,19 +33,17 @@ from domain.outcomes import (
     Credential,
     DeviceAuthorization,
 )
-from domain.ports import Clock, Provider
+from domain.ports import Provider
 from domain.profile import Profile, ProfileState
 from domain.renewal import is_due, remaining_seconds
-from domain.token import Attempt, Generation, Token, TokenState, served
-from infrastructure.claims import Claims
-from infrastructure.escrow import Escrow, Work
+from domain.token import Attempt, Generation, Token, served
+from infrastructure.escrow import Work
 from infrastructure.exchanges import RETRY_SECONDS, WORKER, Exchanges
-from infrastructure.log import CONFLICTS, EventLog
+from infrastructure.log import CONFLICTS
 from infrastructure.patience import Patience
-from infrastructure.status import SettingStatus, read_status, read_statuses
+from infrastructure.status import SettingStatus, read_status, read_statuses, read_statuses_about
 from infrastructure.store import Alongside, VaultRow
 from infrastructure.tally import Tally
-from infrastructure.vault import Vault
 
 log = structlog.get_logger("mailtoken")
 
@@ -102,23 +100,15 @@ class DeletionPreview:
 
 
 class TokenService:
-    """The use cases around tokens. `providers` are those the configuration has, by name."""
+    """The use cases around tokens, over the same store, vault and providers as the `exchanges`."""
 
-    def __init__(
-        self,
-        events: EventLog,
-        vault: Vault,
-        escrow: Escrow,
-        claims: Claims,
-        providers: Mapping[str, Provider],
-        clock: Clock,
-    ) -> None:
-        self._events = events
-        self._vault = vault
-        self._claims = claims
-        self._providers = providers
-        self._clock = clock
-        self._exchanges = Exchanges(events, vault, escrow, claims, providers, clock)
+    def __init__(self, exchanges: Exchanges) -> None:
+        self._exchanges = exchanges
+        self._events = exchanges.events
+        self._vault = exchanges.vault
+        self._claims = exchanges.claims
+        self._providers = exchanges.providers
+        self._clock = exchanges.clock
         self._to_forget = True
         self._faults_told: dict[str, dict[str, str]] = {}
         self._deadlines: dict[str, float] = {}
@@ -126,8 +116,8 @@ class TokenService:
         self.tally = Tally()
         self.served_at: dict[UUID, datetime] = {}
         """When each token was handed out last, by this run."""
-        self.alarms = self._exchanges.alarms
-        self.unproven = self._exchanges.unproven
+        self.alarms = exchanges.alarms
+        self.unproven = exchanges.unproven
 
     # Reading
 
@@ -173,6 +163,9 @@ class TokenService:
         `flow` is by default the provider's first. A browser comes back to `redirect_uri`. With the application's own
         credentials nobody has to sign in: the attempt is over when this returns.
 
+        An attempt that is under way is what is said first, also at a linked setting that is not filled in: it displays
+        Waiting like the others, can't be filled in meanwhile, and will be, in concert, when the token is obtained.
+
         Raises:
             NotFound: no such profile, or its provider is not in the configuration.
             Refused: an attempt is under way, or provider or account are not filled in.
@@ -180,16 +173,16 @@ class TokenService:
             Unreachable: the provider; nothing has changed.
             Failed: the provider refuses; the message names the setting to correct.
         """
-        profile = self._events.profile(self.status(name).profile_id)
+        profile = self._events.load(Profile, self.status(name).profile_id)
+        self._exchanges.conclude(profile.state.token_id)
+        token = self._events.token(profile.state.token_id)
+        with about(name):
+            token.check_request(self._clock.now())
         provider, account = self._provider_of(profile)
         flow = flow or provider.flows[0]
         if flow not in provider.flows:
             known = ", ".join(provider.flows)
             raise InvalidValue("flow", f"{flow!r} is not a flow of provider {provider.name}; it has: {known}")
-        self._exchanges.conclude(profile.state.token_id)
-        token = self._events.token(profile.state.token_id)
-        with about(name):
-            token.check_request(self._clock.now())
         begun = self._begin(provider, flow, profile.state, account, redirect_uri)
         attempt_id = uuid4().hex
         with about(name):
@@ -235,7 +228,8 @@ class TokenService:
             attempt = self._events.token(token_id).state.attempt
             pending = self._exchanges.pending(token_id, attempt) if attempt and attempt.flow == "browser" else None
             if isinstance(pending, BrowserAuthorization) and _same(state, _state_of(pending.authorization_uri)):
-                name = next(one.profile.name for one in self.statuses() if one.profile.token_id == token_id)
+                with self._events.store.reading() as query:
+                    name = read_statuses_about(query, token_id, self._clock.now())[0].profile.name
                 self._complete(name, token_id, redirected_to)
                 return name
         raise InvalidValue("redirect", "it belongs to no sign-in that is under way: get the token again")
@@ -295,10 +289,22 @@ class TokenService:
         self._exchanges.decide(token_id, lambda token: token.cancel(by=by, now=self._clock.now()))
 
     def waiting(self) -> list[tuple[UUID, str]]:
-        """The tokens with an attempt under way, and its id."""
+        """The tokens with an attempt under way, and its id. What is remembered of any other attempt is forgotten."""
         with self._events.store.reading() as query:
             rows = query.rows("SELECT id, attempt_id FROM token WHERE attempt_id IS NOT NULL")
+        for over in self._deadlines.keys() - {row["attempt_id"] for row in rows}:
+            self._deadlines.pop(over, None)
         return [(UUID(row["id"]), row["attempt_id"]) for row in rows]
+
+    def seconds_between_polls(self, token_id: UUID) -> float:
+        """How long the provider wants to be left alone after it was asked about the attempt that is under way.
+
+        Raises:
+            VaultDamaged: what the attempt keeps sealed does not open.
+        """
+        attempt = self._events.token(token_id).state.attempt
+        pending = self._exchanges.pending(token_id, attempt) if attempt else None
+        return pending.interval_seconds if isinstance(pending, DeviceAuthorization) else 0
 
     def poll(self, token_id: UUID) -> float | None:
         """Ask the provider once whether the person has finished; None when the attempt is over, else seconds to wait.
@@ -529,15 +535,14 @@ class TokenService:
         Raises:
             NotFound: no such profile.
         """
-        statuses, status = self.statuses(), self.status(name)
-        token_id = status.profile.token_id
+        status = self.status(name)
+        token_id, token = status.profile.token_id, status.token
+        with self._events.store.reading() as query:
+            linked = read_statuses_about(query, token_id, self._clock.now())
+        may_end = self._exchanges.sharing(token.provider, token.account) if token.provider and token.account else []
         return DeletionPreview(
-            tuple(one.profile.name for one in statuses if one.profile.token_id == token_id),
-            tuple(
-                one.profile.name
-                for one in statuses
-                if one.profile.token_id != token_id and _same_grant(one.token, status.token)
-            ),
+            tuple(one.profile.name for one in linked),
+            tuple(spared for spared, held_by in may_end if held_by != token_id),
         )
 
     def forget(self) -> None:
@@ -584,13 +589,6 @@ def _state_of(url: str) -> str:
 
 def _same(one: str, other: str) -> bool:
     return bool(one) and hmac.compare_digest(one.encode(), other.encode())
-
-
-def _same_grant(other: TokenState, token: TokenState) -> bool:
-    """Whether revoking the one could end the other: both live, for the same account at the same provider."""
-    if not (other.credential and not other.dead and token.credential and other.account and token.account):
-        return False
-    return (other.provider, other.account.casefold()) == (token.provider, token.account.casefold())
 
 
 def _started(

@@ -8,10 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
 
+from domain.errors import MailtokenError
 from infrastructure.token_service import TokenService
 
 log = structlog.get_logger("mailtoken")
@@ -37,6 +39,7 @@ class Worker:
 
     def start(self) -> None:
         """Begin."""
+        self._leave_alone_what_was_asked()
         self._thread.start()
 
     def wake(self) -> None:
@@ -49,6 +52,12 @@ class Worker:
         self._wake.set()
         self._thread.join()
         self._pool.shutdown(wait=True)
+
+    def _leave_alone_what_was_asked(self) -> None:
+        """An earlier run may have asked a moment ago: to ask too early slows down for good (RFC 8628 section 3.5)."""
+        for token_id, attempt_id in self._tokens.waiting():
+            with suppress(MailtokenError):  # what is wrong shows when it is polled
+                self._due[attempt_id] = time.monotonic() + self._tokens.seconds_between_polls(token_id)
 
     def _run(self) -> None:
         chores_at = 0.0

@@ -38,6 +38,7 @@ from infrastructure.audit import Audit
 from infrastructure.claims import Claims
 from infrastructure.clients import Clients
 from infrastructure.escrow import Escrow
+from infrastructure.exchanges import Exchanges
 from infrastructure.hand_outs import HandOuts
 from infrastructure.log import EventLog
 from infrastructure.passwords import PasswordHasher
@@ -351,12 +352,13 @@ class Services:
         self.vault = Vault(self.sealer, self.store_id)
         self.escrow = Escrow(self.directory / "escrow", self.sealer, self.store_id)
         self.claims = Claims(self.store, str(self.directory / "escrow"))
-        self.tokens = TokenService(self.events, self.vault, self.escrow, self.claims, self.providers, self.clock)
+        exchanges = Exchanges(self.events, self.vault, self.escrow, self.claims, self.providers, self.clock)
+        self.tokens = TokenService(exchanges)
         self.settings = SettingsService(self.events, self.clock, list(self.providers))
         self.audit = Audit(self.events)
         hasher = PasswordHasher(CHEAP_ARGON2)
         self.relay_users = RelayUsers(self.events, self.vault, self.tokens, self.clock, hasher)
-        self.sessions = Sessions(self.store, self.clock)
+        self.sessions = Sessions(self.store, self.clock, timedelta(hours=12))
         self.administrators = Administrators(self.events, self.vault, self.clock, hasher, self.sessions)
         self.clients = Clients(self.events, self.vault, self.clock)
         self.hand_outs = HandOuts(self.events, self.tokens, self.clock)

@@ -17,7 +17,7 @@ from fakes import CHEAP_ARGON2, FakeClock, FakeProvider
 
 from adapters.bootstrap import Service, initialise, open_service
 from adapters.http.app import create_app
-from adapters.http.server import _listen, _protocol
+from adapters.http.server import _listen, _protocol, _Server
 from domain.ports import Clock
 from infrastructure.config import load_config
 from infrastructure.passwords import PasswordHasher
@@ -63,10 +63,9 @@ def a_service(directory: Path, clock: Clock, provider: FakeProvider) -> Iterator
 def listening(service: Service) -> Iterator[Path]:
     """The service's API on its socket, from a thread of this process."""
     table, path = service.config.socket, service.config.path(service.config.server.socket)
-    config = uvicorn.Config(
-        create_app(service), http=_protocol(table), lifespan="off", access_log=False, log_config=None
-    )
-    server, listener = uvicorn.Server(config), _listen(path, table)
+    app = create_app(service)
+    config = uvicorn.Config(app, http=_protocol(table), lifespan="off", access_log=False, log_config=None)
+    server, listener = _Server(app.state.followers, config), _listen(path, table)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:

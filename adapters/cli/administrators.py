@@ -11,7 +11,7 @@ from adapters.cli import screen
 from adapters.cli.asking import new_password
 from adapters.cli.client import Client
 from adapters.cli.invocation import client
-from adapters.cli.wire import CommandError, ExitCode, segment
+from adapters.cli.wire import path_of
 
 app = typer.Typer(help="Say who may sign in, and as what.", no_args_is_help=True)
 
@@ -95,6 +95,4 @@ def _show_link(service: Client, name: str | None) -> None:
 
 
 def _path(name: str) -> str:
-    if not name or "/" in name:
-        raise CommandError(ExitCode.NOT_FOUND, f"no administrator is called {name!r}: see mailtoken administrator list")
-    return f"/api/v1/administrators/{segment(name)}"
+    return path_of("administrator", name)

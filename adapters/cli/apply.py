@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -62,7 +63,7 @@ def export(
     sys.stdout.write(write(client(context).get("/api/v1/export"), ending))
 
 
-def _check(plan: Object, where: Any, file: Path) -> None:
+def _check(plan: Object, where: Callable[[Iterable[str]], str], file: Path) -> None:
     refusals = plan["refusals"]
     for refusal in refusals:
         say(f"{file}: {where(refusal['place'])}: {refusal['why']}")

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from adapters.cli import screen
+from adapters.cli.client import Object
 from adapters.cli.invocation import client as service
-from adapters.cli.wire import CommandError, ExitCode, segment
+from adapters.cli.wire import path_of
 
 app = typer.Typer(help="Give programs keys, and say which tokens they may read.", no_args_is_help=True)
 
@@ -35,7 +36,7 @@ def add(
 
 @app.command()
 def key(context: typer.Context, name: Name, expires: Expires = None) -> None:
-    """Give a client a new key and print it, this once; the old one is no good any more."""
+    """Give a client a new key and print it, this once; the old one, if it has one, is no good any more."""
     issued = service(context).post(f"{_path(name)}/key", {"expires": expires})
     _show(f"Client {name} has a new key.", issued["key"])
 
@@ -78,11 +79,12 @@ def list_all(
     if json:
         screen.write_json(listed)
         return
-    rows = (
-        (one["name"], ", ".join(one["profiles"]) or None, _day(one["expires_at"]), _day(one["used_at"]))
-        for one in listed
-    )
-    screen.show(screen.rows(("Client", "Settings", "Until", "Last used"), rows))
+    rows = ((one["name"], ", ".join(one["profiles"]) or None, _until(one), _day(one["used_at"])) for one in listed)
+    screen.show(screen.rows(("Client", "Settings", "Key until", "Last used"), rows))
+
+
+def _until(listed: Object) -> str | None:
+    return _day(listed["expires_at"]) if listed["key_id"] else "no key yet"
 
 
 def _day(instant: str | None) -> str | None:
@@ -90,9 +92,7 @@ def _day(instant: str | None) -> str | None:
 
 
 def _path(name: str) -> str:
-    if not name or "/" in name:
-        raise CommandError(ExitCode.NOT_FOUND, f"no client is called {name!r}: see mailtoken client list")
-    return f"/api/v1/clients/{segment(name)}"
+    return path_of("client", name)
 
 
 def _show(done: str, key: str) -> None:

@@ -177,13 +177,13 @@ def _take_row(row: Mapping[str | None, Any], line: int, machines: dict[str, Any]
 def _write_toml(document: Mapping[str, Any]) -> str:
     import tomli_w
 
-    return tomli_w.dumps(_with_numbers(document))
+    return tomli_w.dumps(_for_people(document))
 
 
 def _write_yaml(document: Mapping[str, Any]) -> str:
     import yaml
 
-    written: str = yaml.safe_dump(_with_numbers(document), sort_keys=False, allow_unicode=True)
+    written: str = yaml.safe_dump(_for_people(document), sort_keys=False, allow_unicode=True)
     return written
 
 
@@ -199,11 +199,12 @@ def _write_csv(document: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def _with_numbers(document: Mapping[str, Any]) -> dict[str, Any]:
-    machines = {
-        name: {**machine, "settings": {setting: _numbers_in(said) for setting, said in machine["settings"].items()}}
-        for name, machine in document["machines"].items()
-    }
+def _for_people(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with numbers as numbers, and without the settings of a machine where nothing is set."""
+    machines = {}
+    for name, machine in document["machines"].items():
+        settings = {setting: _numbers_in(said) for setting, said in machine["settings"].items()}
+        machines[name] = {"catalogue": machine["catalogue"], **({"settings": settings} if settings else {})}
     return {**document, "machines": machines}
 
 

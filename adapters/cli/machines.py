@@ -8,7 +8,7 @@ import typer
 
 from adapters.cli import screen
 from adapters.cli.invocation import client
-from adapters.cli.wire import CommandError, ExitCode, segment
+from adapters.cli.wire import path_of
 
 app = typer.Typer(help="Add, list and remove machines.", no_args_is_help=True)
 
@@ -42,7 +42,5 @@ def list_all(
 @app.command()
 def remove(context: typer.Context, name: Annotated[str, typer.Argument(help="Its name.")]) -> None:
     """Remove a machine and its settings; refused while one of their tokens is held."""
-    if not name or "/" in name:
-        raise CommandError(ExitCode.NOT_FOUND, f"no machine is called {name!r}: see mailtoken machine list")
-    client(context).delete(f"/api/v1/machines/{segment(name)}")
+    client(context).delete(path_of("machine", name))
     screen.tell(f"{name} and its settings are removed.")

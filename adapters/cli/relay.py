@@ -11,7 +11,7 @@ import typer
 from adapters.cli import screen
 from adapters.cli.asking import new_password
 from adapters.cli.invocation import Invocation, client
-from adapters.cli.wire import CommandError, ExitCode, segment
+from adapters.cli.wire import path_of
 from domain.secret import Secret
 
 app = typer.Typer(help="Run the relay, or say who may use it.")
@@ -45,11 +45,13 @@ def add(
     profiles: Profiles,
     network: Annotated[
         list[str] | None,
-        typer.Option(metavar="CIDR", help="Clients from there need no sign-in, like 10.20.30.0/24. May be repeated."),
+        typer.Option(
+            metavar="CIDR", help="SMTP clients from there need no sign-in, like 10.20.30.0/24. May be repeated."
+        ),
     ] = None,
     generate: Generate = False,
 ) -> None:
-    """Add a relay user with a password, or with networks from which no sign-in is needed.
+    """Add a relay user with a password, or with networks from which SMTP needs no sign-in; POP3 and IMAP always do.
 
     The password is asked for, or read from standard input, unless networks are given; with --generate it is made.
     """
@@ -83,14 +85,14 @@ def list_all(
 
 @users.command()
 def remove(context: typer.Context, name: Name) -> None:
-    """Remove a relay user; a client that is signed in may stay so for a minute."""
+    """Remove a relay user; whoever is signed in as one has to go."""
     client(context).delete(_path(name))
     screen.tell(f"Relay user {name} is removed.")
 
 
 @users.command("password")
 def change_password(context: typer.Context, name: Name, generate: Generate = False) -> None:
-    """Give a relay user a new password; the old one may work for another minute."""
+    """Give a relay user a new password; the old one is no good any more."""
     password = _password(generate)
     client(context).put(f"{_path(name)}/password", {"password": password.reveal()})
     _show(f"Relay user {name} has a new password.", password if generate else None)
@@ -111,15 +113,13 @@ def set_networks(
         list[str] | None, typer.Argument(metavar="CIDR", help="Like 10.20.30.0/24; none is none.")
     ] = None,
 ) -> None:
-    """Let a relay user's clients in without a sign-in from these networks and no others."""
+    """Let a relay user's SMTP clients in without a sign-in from these networks and no others."""
     client(context).put(f"{_path(name)}/networks", {"networks": networks or []})
     screen.tell(f"Relay user {name} needs no sign-in from {', '.join(networks) if networks else 'nowhere'}.")
 
 
 def _path(name: str) -> str:
-    if not name or "/" in name:
-        raise CommandError(ExitCode.NOT_FOUND, f"no relay user is called {name!r}: see mailtoken relay user list")
-    return f"/api/v1/relay/users/{segment(name)}"
+    return path_of("relay user", name)
 
 
 def _password(generate: bool) -> Secret:

@@ -124,6 +124,17 @@ def segment(name: str) -> str:
     return quote(name, safe="", errors="replace")
 
 
+def path_of(kind: str, name: str) -> str:
+    """Where what is called so is in the service's API; `kind` is machine, client, administrator or relay user.
+
+    Raises:
+        CommandError: nothing can have this name.
+    """
+    if not name or "/" in name:
+        raise CommandError(ExitCode.NOT_FOUND, f"no {kind} is called {name!r}: see mailtoken {kind} list")
+    return f"/api/v1/{kind.replace(' ', '/')}s/{segment(name)}"
+
+
 def profile_path(name: str) -> str:
     """Where a profile is in the service's API.
 

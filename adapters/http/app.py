@@ -22,7 +22,7 @@ from adapters.http import (
     tokens,
 )
 from adapters.web.pages import web_pages
-from infrastructure.changes import Changes
+from infrastructure.changes import RelayChanges, StatusChanges
 from infrastructure.metrics import Metrics
 
 
@@ -44,8 +44,10 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(settings.router(service))
     app.include_router(providers.router(service))
     app.include_router(tokens.router(service))
-    app.state.follower = events.Follower(Changes(service.events, service.attention))
-    app.include_router(events.router(app.state.follower))
+    statuses = events.Follower(StatusChanges(service.events, service.attention))
+    admissions = events.Follower(RelayChanges(service.events))
+    app.state.followers = (statuses, admissions)
+    app.include_router(events.router(statuses, admissions))
     app.include_router(mail.router(service))
     app.include_router(audit.router(service.audit))
     app.include_router(apply.router(service.applier))

@@ -95,3 +95,6 @@ Administrator = Annotated[str, Depends(acting_as(ADMINISTRATOR))]
 Operator = Annotated[str, Depends(acting_as(OPERATOR))]
 Reader = Annotated[str, Depends(acting_as(AUDITOR, OPERATOR, ADMINISTRATOR))]
 Auditor = Annotated[str, Depends(acting_as(AUDITOR))]
+Relay = Annotated[str, Depends(acting_as(RELAY))]
+SeesClients = Annotated[str, Depends(acting_as(AUDITOR, ADMINISTRATOR))]
+"""Who may see people and programs too."""

@@ -21,6 +21,8 @@ _FIELDS_LIMIT = 200
 def check_site(headers: Mapping[str, str], origins: frozenset[str]) -> None:
     """See whether a request that changes something was made by a page of ours; `origins` are what browsers call us.
 
+    A request that says nothing at all is a program's: every browser of today sends one of the two.
+
     Raises:
         NotPermitted: by another site's, or by one that does not say whose.
     """

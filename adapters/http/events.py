@@ -1,4 +1,4 @@
-"""Status changes as they happen: server-sent events (WHATWG HTML section 9.2), whose ids are positions of the log.
+"""Changes as they happen: server-sent events (WHATWG HTML section 9.2), whose ids are positions of the log.
 
 One follower reads the log for all who listen, and only while somebody does. It keeps the last changes; each listener
 has nothing but its own position. Who is so slow, or was away for so long, that what comes next is gone is told `reset`:
@@ -19,7 +19,7 @@ from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from adapters.http.callers import Reader
+from adapters.http.callers import Reader, Relay
 from domain.errors import Unreachable
 from infrastructure.changes import Changes
 
@@ -33,7 +33,24 @@ _LONGEST_SECONDS = 600.0
 _LOOK_AGAIN_SECONDS = 1.0
 """How soon what another node has written is found; what this one writes is at once."""
 
-_EXAMPLE = 'id: 17\nevent: status\ndata: {"at": "...", "event": "Token.Renewed", "statuses": [...], "removed": []}\n\n'
+_STATUS = {"at": "2026-11-02T08:00:00Z", "event": "Token.Renewed", "statuses": [], "removed": []}
+_CHANGED = {"users": ["printers"], "profiles": []}
+
+
+def _stream_of(kind: str, example: object) -> dict[int | str, dict[str, Any]]:
+    """The answer of a route that tells events of this kind, for its description."""
+    # Goes into `itemSchema`, a word of OpenAPI 3.2 that a document of 3.1 may have too and older readers pass over.
+    one = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "pattern": "^[0-9]+$"},
+            "event": {"enum": ["ready", kind, "reset"]},
+            "data": {"type": "string", "contentMediaType": "application/json"},
+        },
+        "required": ["id", "event", "data"],
+    }
+    text = f"id: 17\nevent: {kind}\ndata: {json.dumps(example)}\n\n"
+    return {200: {"content": {"text/event-stream": {"itemSchema": one, "example": text}}}}
 
 
 class Follower:
@@ -90,7 +107,7 @@ class Follower:
             Unreachable: there are too many.
         """
         if self._listeners >= _LISTENERS:
-            raise Unreachable("too many listen to status changes already: try again later")
+            raise Unreachable("too many listen to changes already: try again later")
 
     def close(self) -> None:
         """Let every listener go: the service ends."""
@@ -137,7 +154,7 @@ class Follower:
         """Read on; False at the end of the log."""
         stretch = await run_in_threadpool(self._changes.behind, self._position)
         for change in stretch.changes:
-            self._recent.append((change.position, _event("status", change.position, change.as_json())))
+            self._recent.append((change.position, _event(change.kind, change.position, change.as_json())))
         while len(self._recent) > self._kept:
             self._begin, _ = self._recent.popleft()
         moved = stretch.position > self._position
@@ -154,15 +171,11 @@ class Follower:
                 self._loop.call_soon_threadsafe(self._woken.set)
 
 
-def router(follower: Follower) -> APIRouter:
-    """The route of status changes."""
-    router = APIRouter(prefix="/api/v1", tags=["tokens"])
+def router(statuses: Follower, admissions: Follower) -> APIRouter:
+    """The routes of what each of them follows."""
+    router = APIRouter(prefix="/api/v1")
 
-    @router.get(
-        "/events",
-        response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}}}},
-    )
+    @router.get("/events", tags=["tokens"], response_class=StreamingResponse, responses=_stream_of("status", _STATUS))
     async def events(
         _: Reader,
         last_event_id: Annotated[
@@ -174,14 +187,28 @@ def router(follower: Follower) -> APIRouter:
         The id of each is a position of the log; the answer ends after some minutes, and who comes back with the last id
         misses nothing. What only time brings, such as an access token that expires, is no event.
         """
-        follower.check_room()
-        return StreamingResponse(
-            follower.listen(last_event_id),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
+        return _streamed(statuses, last_event_id)
+
+    @router.get(
+        "/relay/changes", tags=["relay"], response_class=StreamingResponse, responses=_stream_of("changed", _CHANGED)
+    )
+    async def relay_changes(_: Relay) -> StreamingResponse:
+        """What ends admissions, as it happens: `changed` with relay users and profiles.
+
+        After `ready`, which comes first, and `reset` anything may have changed before. A renewal ends no admission.
+        """
+        return _streamed(admissions, None)
 
     return router
+
+
+def _streamed(follower: Follower, last_event_id: int | None) -> StreamingResponse:
+    follower.check_room()
+    return StreamingResponse(
+        follower.listen(last_event_id),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
 
 
 def _event(kind: str, position: int, data: object) -> bytes:

@@ -5,10 +5,10 @@ The Unix socket needs none of it: the kernel has said who calls, and no browser 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 from eventsourcing.persistence import PersistenceError
@@ -20,11 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from adapters.bootstrap import Service
 from adapters.http import csrf
 from adapters.http.callers import ANYBODY, CLIENT, Caller
-from adapters.http.limits import MESSAGE, ORDINARY, whole
+from adapters.http.limits import ANYBODYS, MESSAGE, ORDINARY, whole
 from adapters.http.origins import Origin, Origins
 from adapters.http.problems import problem
 from adapters.http.sessions import COOKIE, Session
 from domain.errors import NotPermitted
+from domain.profile import is_loopback
 from domain.secret import Secret
 from infrastructure.bearer import derived
 from infrastructure.clients import KeyHolder
@@ -40,7 +41,11 @@ _ALWAYS = (
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
 _WITHOUT_SESSION = ("/sign-in", "/setup")
 """What is posted there counts by itself, whoever was signed in before."""
+_HOST = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<name>[^\[\]:]+))(?::[0-9]*)?")
 _NO_STORE = (b"cache-control", b"no-store")
+# Nothing else is white space in a head. What `strip` takes besides, such as 0xA0, a browser takes for a part of a
+# cookie's name, which then has no prefix: any neighbouring host could set it.
+_OWS = " \t"
 _NO_KEY = {"WWW-Authenticate": 'Bearer realm="mailtoken"'}
 _WRONG_KEY = {"WWW-Authenticate": 'Bearer realm="mailtoken", error="invalid_token"'}
 
@@ -66,7 +71,7 @@ class Guard:
         if scope["type"] != "http" or "caller" in scope["state"]:
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         origin = self._origins.of(scope, headers)
         scope["state"]["origin"] = origin
         send = _with_headers(send, origin, is_static=scope["path"].startswith("/static/"))
@@ -85,8 +90,7 @@ class Guard:
         """
         path, state = scope["path"], scope["state"]
         limit = MESSAGE if path == "/api/v1/send" else ORDINARY
-        limit.check(headers)
-        receive = limit.on(receive)
+        receive = limit.on(headers, receive)
         if key := _key(headers):
             state["caller"] = await self._caller_with(key)
             return receive
@@ -94,6 +98,8 @@ class Guard:
         state["session"], state["caller"] = session, session.caller if session else ANYBODY
         if session is None and path.startswith("/api/"):
             raise _NotAuthenticated("show a client's key as a bearer token, or sign in at /sign-in", _NO_KEY)
+        if session is None:
+            receive = ANYBODYS.on(headers, receive)
         if scope["method"] not in csrf.SAFE_METHODS:
             receive = await self._check_forgery(path, headers, origin, session, receive)
         return receive
@@ -122,22 +128,40 @@ class Guard:
         if session is None or path in _WITHOUT_SESSION:
             return receive
         form = None
-        if csrf.has_form(headers):
-            form, receive = await whole(receive)
+        if not headers.get(csrf.HEADER) and csrf.has_form(headers):
+            form, receive = await whole(ORDINARY.on(headers, receive))
         csrf.check_token(session.csrf_token, headers, form)
         return receive
 
     def _own_origins(self, headers: Mapping[str, str], origin: Origin) -> frozenset[str]:
         """What this service may be called by the page a request was made by."""
-        here = f"{origin.scheme}://{headers.get('host', '')}"
-        url = self._service.config.server.url
-        return frozenset({here, _origin_of(url)} if url else {here})
+        url, host = self._service.config.server.url, headers.get("host", "")
+        ours = {url} if url else set()
+        # Without TLS, which would notice, any name may lead here whoever's it is (DNS rebinding).
+        if origin.is_secure or _is_this_machine(host):
+            ours.add(f"{origin.scheme}://{host}")
+        return frozenset(ours)
 
 
 def cookie(header: str, name: str) -> Secret | None:
     """The cookie of this name, if there is exactly one: which would count of two?"""
-    values = [part.partition("=")[2].strip() for part in header.split(";") if part.partition("=")[0].strip() == name]
+    pairs = (part.partition("=") for part in header.split(";"))
+    values = [value.strip(_OWS) for one, _, value in pairs if one.strip(_OWS) == name]
     return Secret(values[0]) if len(values) == 1 and values[0] else None
+
+
+def _is_this_machine(host: str) -> bool:
+    match = _HOST.fullmatch(host)
+    return match is not None and is_loopback(match["v6"] or match["name"])
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """The header fields. What comes twice is one list (RFC 9110 section 5.3): it hides nothing behind the first."""
+    fields: dict[str, str] = {}
+    for octets, value in scope["headers"]:
+        name, text = octets.decode("latin-1"), value.decode("latin-1").strip(_OWS)
+        fields[name] = f"{fields[name]}, {text}" if name in fields else text
+    return fields
 
 
 def _key(headers: Mapping[str, str]) -> Secret | None:
@@ -148,11 +172,6 @@ def _key(headers: Mapping[str, str]) -> Secret | None:
 
 def _client(holder: KeyHolder) -> Caller:
     return Caller(holder.name, frozenset({CLIENT}), holder.profiles, "mailtoken client list", str(holder.id))
-
-
-def _origin_of(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _refusal(error: Exception) -> Response:

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, SecretStr
+from fastapi import APIRouter
+from pydantic import BaseModel, SecretStr
 
 from adapters.bootstrap import Service
-from adapters.http.callers import ADMINISTRATOR, AUDITOR, acting_as
+from adapters.http.callers import Administrator, SeesClients
 from adapters.http.listener import setup_url
-from adapters.http.models import Instant, Text
+from adapters.http.models import Instant, Text, with_example
 from adapters.http.naming import Name
 from domain.errors import InvalidValue, Refused
 from domain.secret import Secret
 from infrastructure.clients import ListedClient
 from infrastructure.clock import instant_text, read_instant
 
-Administrator = Annotated[str, Depends(acting_as(ADMINISTRATOR))]
-Reader = Annotated[str, Depends(acting_as(AUDITOR, ADMINISTRATOR))]
-
 _UNTIL = "2027-11-22T09:30:00.000000+00:00"
 _EXAMPLE = "correct horse battery"
 _PROFILES = ["office-mfp/smtp-service"]
 
 
-def _like(**example: Any) -> ConfigDict:
-    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
-
-
 class NewAdministrator(BaseModel):
     """An administrator to add; without a password they need a link to choose one."""
 
-    model_config = _like(name="anna", roles=["administrator", "operator"], password=_EXAMPLE)
+    model_config = with_example(name="anna", roles=["administrator", "operator"], password=_EXAMPLE)
     name: Text
     roles: list[Text]
     password: SecretStr | None = None
@@ -43,28 +35,28 @@ class NewAdministrator(BaseModel):
 class Roles(BaseModel):
     """The roles to hold, and no others."""
 
-    model_config = _like(roles=["operator", "auditor"])
+    model_config = with_example(roles=["operator", "auditor"])
     roles: list[Text]
 
 
 class NewPassword(BaseModel):
     """The password to have from now on."""
 
-    model_config = _like(password=_EXAMPLE)
+    model_config = with_example(password=_EXAMPLE)
     password: SecretStr
 
 
 class WhoseLink(BaseModel):
     """Whose password the link sets; without a name it makes the first administrator."""
 
-    model_config = _like(name="anna")
+    model_config = with_example(name="anna")
     name: Text | None = None
 
 
 class NewClient(BaseModel):
     """A client to add, the profiles it may read the tokens of, and when its key ends (a day or an instant)."""
 
-    model_config = _like(name="backup", profiles=_PROFILES, expires="2027-11-22")
+    model_config = with_example(name="backup", profiles=_PROFILES, expires="2027-11-22")
     name: Text
     profiles: list[Text] = []
     expires: Text | None = None
@@ -73,21 +65,21 @@ class NewClient(BaseModel):
 class NewKey(BaseModel):
     """When the new key ends (a day or an instant); null is never."""
 
-    model_config = _like(expires="2027-11-22")
+    model_config = with_example(expires="2027-11-22")
     expires: Text | None = None
 
 
 class Grants(BaseModel):
     """The profiles a client may read the tokens of, or not any more."""
 
-    model_config = _like(profiles=_PROFILES)
+    model_config = with_example(profiles=_PROFILES)
     profiles: list[Text]
 
 
 class AdministratorOut(BaseModel):
     """An administrator, their roles, and whether they have chosen a password."""
 
-    model_config = _like(name="anna", roles=["administrator", "operator"], password=True)
+    model_config = with_example(name="anna", roles=["administrator", "operator"], password=True)
     name: str
     roles: list[str]
     password: bool
@@ -96,17 +88,19 @@ class AdministratorOut(BaseModel):
 class Link(BaseModel):
     """A link that is good once, and until when."""
 
-    model_config = _like(url="https://mailtoken.contoso.com/setup?code=1HnG", expires_at=_UNTIL)
+    model_config = with_example(url="https://mailtoken.contoso.com/setup?code=1HnG", expires_at=_UNTIL)
     url: str
     expires_at: Instant
 
 
 class ClientOut(BaseModel):
-    """A client: its key's id, what it may read, when the key ends, and when it was last used, to the minute."""
+    """A client: its key's id (null: no key yet), what it may read, when the key ends, its last use to the minute."""
 
-    model_config = _like(name="backup", key_id="mfrggzdfmztwq2lk", profiles=_PROFILES, expires_at=_UNTIL, used_at=None)
+    model_config = with_example(
+        name="backup", key_id="mfrggzdfmztwq2lk", profiles=_PROFILES, expires_at=_UNTIL, used_at=None
+    )
     name: str
-    key_id: str
+    key_id: str | None
     profiles: list[str]
     expires_at: Instant | None
     used_at: Instant | None
@@ -115,7 +109,7 @@ class ClientOut(BaseModel):
 class Key(BaseModel):
     """A client's key; it is shown this once."""
 
-    model_config = _like(name="backup", key="mfrggzdfmztwq2lk.2hY0ckqXpA0e7vI1fFzJmJ0l3l8gq0aE0b1uYv7bYQk")
+    model_config = with_example(name="backup", key="mfrggzdfmztwq2lk.2hY0ckqXpA0e7vI1fFzJmJ0l3l8gq0aE0b1uYv7bYQk")
     name: str
     key: str
 
@@ -132,7 +126,7 @@ def _administrators(router: APIRouter, service: Service) -> None:
     administrators = service.administrators
 
     @router.get("/administrators", tags=["administrators"], response_model=list[AdministratorOut])
-    def list_administrators(_: Reader) -> list[dict[str, Any]]:
+    def list_administrators(_: SeesClients) -> list[dict[str, Any]]:
         """Who may sign in with a password of this service's own."""
         return [
             {"name": one.name, "roles": list(one.roles), "password": one.has_password}
@@ -172,7 +166,7 @@ def _clients(router: APIRouter, service: Service) -> None:
     clients = service.clients
 
     @router.get("/clients", tags=["clients"], response_model=list[ClientOut])
-    def list_clients(_: Reader) -> list[dict[str, Any]]:
+    def list_clients(_: SeesClients) -> list[dict[str, Any]]:
         """The programs that hold keys."""
         return [_client_json(one) for one in clients.clients()]
 
@@ -183,7 +177,7 @@ def _clients(router: APIRouter, service: Service) -> None:
 
     @router.post("/clients/{name}/key", tags=["clients"], status_code=201, response_model=Key)
     def new_key(name: Name, body: NewKey, by: Administrator) -> dict[str, Any]:
-        """Give a client a new key, which is in this answer alone; the one before is no good any more."""
+        """Give a client a new key, which is in this answer alone; the one before, if any, is no good any more."""
         return _key_json(name, clients.new_key(name, expiry(body.expires), by))
 
     @router.post("/clients/{name}/grants", tags=["clients"], status_code=204)
@@ -221,11 +215,10 @@ def _end_of(day: date) -> datetime:
 
 
 def _client_json(client: ListedClient) -> dict[str, Any]:
-    profiles: Sequence[str] = client.profiles
     return {
         "name": client.name,
         "key_id": client.key_id,
-        "profiles": list(profiles),
+        "profiles": list(client.profiles),
         "expires_at": client.expires_at and instant_text(client.expires_at),
         "used_at": client.used_at and instant_text(client.used_at),
     }

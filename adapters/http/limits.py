@@ -13,25 +13,23 @@ from starlette.types import Message, Receive
 
 @dataclass(frozen=True)
 class BodyLimit:
-    """The most octets, and the seconds for all of them."""
+    """The most octets, and the seconds for all of them; `advice` is for who has more."""
 
     octets: int
     seconds: float
+    advice: str = ""
 
-    def check(self, headers: Mapping[str, str]) -> None:
-        """See whether the client announces more.
+    def on(self, headers: Mapping[str, str], receive: Receive) -> Receive:
+        """The same messages until the body is too large (413), takes too long (408) or breaks off (400).
 
         Raises:
-            HTTPException: 413.
+            HTTPException: the client announces more (413).
         """
         announced = headers.get("content-length", "0")
         if not announced.isdigit() or int(announced) > self.octets:
             raise self._too_large()
-
-    def on(self, receive: Receive) -> Receive:
-        """The same messages until the body is too large (413) or takes too long (408)."""
         deadline = asyncio.get_running_loop().time() + self.seconds
-        got, is_whole = 0, False
+        got, is_whole = 0, announced == "0" and "transfer-encoding" not in headers
 
         async def limited() -> Message:
             nonlocal got, is_whole
@@ -43,6 +41,8 @@ class BodyLimit:
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time") from None
+            if message["type"] == "http.disconnect":
+                raise HTTPException(HTTPStatus.BAD_REQUEST, "the body broke off")
             got += len(message.get("body", b""))
             is_whole = not message.get("more_body", False)
             if got > self.octets:
@@ -52,21 +52,22 @@ class BodyLimit:
         return limited
 
     def _too_large(self) -> HTTPException:
-        return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {self.octets // 1024} KiB")
+        why = f"the body is larger than {self.octets // 1024} KiB{self.advice}"
+        return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
 
 
+ANYBODYS = BodyLimit(octets=16 * 1024, seconds=30.0, advice=": sign in first")
+"""Of who has not signed in yet: a name and a password."""
 ORDINARY = BodyLimit(octets=1024 * 1024, seconds=30.0)
 MESSAGE = BodyLimit(octets=151 * 1024 * 1024, seconds=600.0)
 """A mail message, as `POST /api/v1/send` takes it."""
 
 
 async def whole(receive: Receive) -> tuple[bytes, Receive]:
-    """The whole body, and a way for the application to receive it once more."""
+    """The whole body, received within a limit, and a way for the application to receive it once more."""
     body, more = bytearray(), True
     while more:
         message = await receive()
-        if message["type"] == "http.disconnect":
-            raise HTTPException(HTTPStatus.BAD_REQUEST, "the body broke off")
         body += message.get("body", b"")
         more = message.get("more_body", False)
     pending: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]

@@ -18,7 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from adapters.relay.listener import Certificate
+from adapters.certificate import Certificate
 from domain.errors import InvalidValue
 from infrastructure.administrators import SetUpLink
 from infrastructure.config import Config
@@ -38,7 +38,7 @@ class HeadLimits(HttpToolsProtocol):
     _deadline: TimerHandle | None = None
     _head_octets = 0
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for the first head."""
         super().connection_made(transport)
         self._await_head()
@@ -92,7 +92,7 @@ class BesideServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """None."""
+        """Hear none."""
         yield
 
 
@@ -157,10 +157,7 @@ def _certificate(config: Config) -> Certificate | None:
     table = config.server
     if not table.certificate_file or not table.key_file:
         return None
-    try:
-        return Certificate(config.path(table.certificate_file), config.path(table.key_file))
-    except InvalidValue as error:
-        raise InvalidValue("[server] certificate_file", str(error).removeprefix(f"{error.field}: ")) from None
+    return Certificate(config.path(table.certificate_file), config.path(table.key_file), "[server]")
 
 
 def _renewed(certificate: Certificate) -> ssl.SSLContext:

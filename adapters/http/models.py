@@ -31,7 +31,8 @@ Text = Annotated[str, AfterValidator(_storable)]
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
-def _with_example(**example: Any) -> ConfigDict:
+def with_example(**example: Any) -> ConfigDict:
+    """The configuration of a model that has no members but its own; the document shows the example."""
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
 
 
@@ -41,7 +42,7 @@ def _with_example(**example: Any) -> ConfigDict:
 class NewMachine(BaseModel):
     """A machine to add."""
 
-    model_config = _with_example(name="office-mfp", catalogue="sharp-bp")
+    model_config = with_example(name="office-mfp", catalogue="sharp-bp")
     name: Text
     catalogue: Text = "generic"
 
@@ -49,14 +50,14 @@ class NewMachine(BaseModel):
 class Linking(BaseModel):
     """The profiles to link: all of them or none."""
 
-    model_config = _with_example(profiles=[PROFILE, "press/smtp"])
+    model_config = with_example(profiles=[PROFILE, "press/smtp"])
     profiles: list[Text]
 
 
 class GetToken(BaseModel):
     """How to get a token; by default as the provider does it. A browser comes back to `redirect_uri`."""
 
-    model_config = _with_example(flow="device")
+    model_config = with_example(flow="device")
     flow: Text | None = None
     redirect_uri: Text | None = None
 
@@ -64,14 +65,14 @@ class GetToken(BaseModel):
 class Redirect(BaseModel):
     """The whole URL that a browser was sent back to. It holds a code, so it is never part of our own URL."""
 
-    model_config = _with_example(redirected_to="http://localhost:8400/?code=0.AXoA&state=GTRlbmlnbWE")
+    model_config = with_example(redirected_to="http://localhost:8400/?code=0.AXoA&state=GTRlbmlnbWE")
     redirected_to: Text
 
 
 class ConnectionTest(BaseModel):
     """Where to send a test message, if anywhere."""
 
-    model_config = _with_example(to="admin@contoso.com")
+    model_config = with_example(to="admin@contoso.com")
     to: Text | None = None
 
 
@@ -81,7 +82,7 @@ class ConnectionTest(BaseModel):
 class Problem(BaseModel):
     """Why it was not done (RFC 9457): `detail` is the one line for the person who asked."""
 
-    model_config = _with_example(
+    model_config = with_example(
         type="about:blank",
         title="Conflict",
         status=409,
@@ -96,14 +97,14 @@ class Problem(BaseModel):
 class Health(BaseModel):
     """`ok` if the process answers, `ready` if its store does."""
 
-    model_config = _with_example(status="ok")
+    model_config = with_example(status="ok")
     status: Literal["ok", "ready"]
 
 
 class Machine(BaseModel):
     """A machine and the catalogue that says which settings it has."""
 
-    model_config = _with_example(name="office-mfp", catalogue="sharp-bp")
+    model_config = with_example(name="office-mfp", catalogue="sharp-bp")
     name: str
     catalogue: str
 
@@ -111,14 +112,14 @@ class Machine(BaseModel):
 class AddedMachine(Machine):
     """The machine as it was added, with the profiles it has now."""
 
-    model_config = _with_example(name="office-mfp", catalogue="sharp-bp", profiles=[PROFILE, "office-mfp/pop-fax"])
+    model_config = with_example(name="office-mfp", catalogue="sharp-bp", profiles=[PROFILE, "office-mfp/pop-fax"])
     profiles: list[str]
 
 
 class CatalogueSetting(BaseModel):
     """One place in a machine's menus that holds mail authentication. Linked ones share one token."""
 
-    model_config = _with_example(
+    model_config = with_example(
         name="smtp-quick",
         protocol="smtp",
         menu_path="System Settings > Network Settings > Quick Settings",
@@ -141,7 +142,7 @@ class Catalogue(BaseModel):
 class Profile(BaseModel):
     """What a setting holds. `timeout` is in seconds, `check_interval` in minutes; `mailbox` is the SASL user."""
 
-    model_config = _with_example(
+    model_config = with_example(
         profile=PROFILE,
         machine="office-mfp",
         setting="smtp-service",
@@ -182,7 +183,7 @@ class Profile(BaseModel):
 class Group(BaseModel):
     """An SMTP group, the label of its token, and the settings that share it."""
 
-    model_config = _with_example(
+    model_config = with_example(
         name="office-mfp",
         token="Retrieved",  # noqa: S106 - the label of a state
         profiles=[PROFILE, "office-mfp/smtp-alert"],
@@ -195,7 +196,7 @@ class Group(BaseModel):
 class Provider(BaseModel):
     """A provider of the configuration. `refused` are its client secrets that do not work, with the error of each."""
 
-    model_config = _with_example(
+    model_config = with_example(
         name="contoso",
         kind="microsoft",
         authority="contoso.com",
@@ -226,7 +227,7 @@ class CheckItem(BaseModel):
 class ProviderReport(BaseModel):
     """A registration seen from outside, the steps to set it up, and `host:port` for the firewall."""
 
-    model_config = _with_example(
+    model_config = with_example(
         provider="contoso",
         items=[{"name": "discovery", "state": "ok", "detail": "the provider answers", "remedy": None}],
         steps=["Allow public client flows"],
@@ -254,7 +255,7 @@ class Status(BaseModel):
     `token` is one of the manual's labels, letter for letter. `attention` says why a person is needed.
     """
 
-    model_config = _with_example(
+    model_config = with_example(
         profile=PROFILE,
         machine="office-mfp",
         setting="smtp-service",
@@ -297,7 +298,7 @@ class Status(BaseModel):
 class Attempt(BaseModel):
     """What the person who signs in needs; null where the flow has no such thing."""
 
-    model_config = _with_example(
+    model_config = with_example(
         profile=PROFILE,
         flow="device",
         attempt_id="5f0c6a1e9b0d4f5ea3d1c0a7a9be1e43",
@@ -320,7 +321,7 @@ class Attempt(BaseModel):
 class Deletion(BaseModel):
     """The settings that lost the token, and whether the provider was told to forget the grant."""
 
-    model_config = _with_example(profiles=[PROFILE, "office-mfp/smtp-alert"], revoked=True)
+    model_config = with_example(profiles=[PROFILE, "office-mfp/smtp-alert"], revoked=True)
     profiles: list[str]
     revoked: bool
 
@@ -331,7 +332,7 @@ class DeletionPreview(BaseModel):
     As long as there are any of these, the provider is not told to forget anything.
     """
 
-    model_config = _with_example(profiles=[PROFILE, "office-mfp/smtp-alert"], spared=["press/imap"])
+    model_config = with_example(profiles=[PROFILE, "office-mfp/smtp-alert"], spared=["press/imap"])
     profiles: list[str]
     spared: list[str]
 
@@ -339,7 +340,7 @@ class DeletionPreview(BaseModel):
 class AccessToken(BaseModel):
     """An access token for a mail client. `mailbox` is the SASL user."""
 
-    model_config = _with_example(
+    model_config = with_example(
         access_token="EwBAA8l6BAAU",  # noqa: S106 - an example
         expires_at=UNTIL,
         account="scan@contoso.com",
@@ -366,7 +367,7 @@ class Step(BaseModel):
 class Report(BaseModel):
     """A conversation step by step and its verdict; `reply` is the server's last reply when it refused."""
 
-    model_config = _with_example(
+    model_config = with_example(
         profile=PROFILE,
         ok=True,
         fault="none",
@@ -385,7 +386,7 @@ class Report(BaseModel):
 class Sending(BaseModel):
     """The setting that a message would go out through."""
 
-    model_config = _with_example(
+    model_config = with_example(
         profile=PROFILE, sender_address="scan@contoso.com", sender_name="Scanner", local_mail_to=["admin@contoso.com"]
     )
     profile: str
@@ -397,7 +398,7 @@ class Sending(BaseModel):
 class Record(BaseModel):
     """One event of the log: what happened to which aggregate, when, and who did it. No secret is in `facts`."""
 
-    model_config = _with_example(
+    model_config = with_example(
         position=17,
         at=AT,
         aggregate="Profile",
@@ -437,7 +438,7 @@ class DeclaredSetting(BaseModel):
     the way of a change.
     """
 
-    model_config = _with_example(server="smtp.office365.com", port=587, provider="contoso", account="scan@contoso.com")
+    model_config = with_example(server="smtp.office365.com", port=587, provider="contoso", account="scan@contoso.com")
     server: Said = ""
     port: Said = ""
     tls: Said = ""
@@ -456,7 +457,7 @@ class DeclaredSetting(BaseModel):
 class DeclaredMachine(BaseModel):
     """A machine that is to be there, `generic` without a catalogue; or, if `absent`, that is not."""
 
-    model_config = _with_example(catalogue="sharp-bp", settings={"smtp-service": {"server": "smtp.office365.com"}})
+    model_config = with_example(catalogue="sharp-bp", settings={"smtp-service": {"server": "smtp.office365.com"}})
     catalogue: Text | None = None
     settings: dict[Text, DeclaredSetting] = Field(default_factory=dict)
     absent: bool = False
@@ -466,7 +467,7 @@ class DeclaredMachine(BaseModel):
 class Fleet(BaseModel):
     """What is to be so. What is not named stays as it is; groups and clients have exactly the profiles they name."""
 
-    model_config = _with_example(
+    model_config = with_example(
         machines={
             "office-mfp": {
                 "catalogue": "sharp-bp",
@@ -484,7 +485,7 @@ class Fleet(BaseModel):
 class Change(BaseModel):
     """One thing that has to change, or was changed: `change` says what, the other members what it concerns."""
 
-    model_config = _with_example(change="set fields", profile=PROFILE, before={"port": ""}, after={"port": "587"})
+    model_config = with_example(change="set fields", profile=PROFILE, before={"port": ""}, after={"port": "587"})
     change: str
     profile: str | None = None
     profiles: list[str] | None = None
@@ -499,7 +500,7 @@ class Change(BaseModel):
 class PlanRefusal(BaseModel):
     """Why the file can't be applied, and the keys that lead to where it says so."""
 
-    model_config = _with_example(
+    model_config = with_example(
         place=["machines", "office-mfp", "settings", "smtp-service", "port"],
         why="'99999' is not a whole number from 1 to 65535",
     )
@@ -510,7 +511,7 @@ class PlanRefusal(BaseModel):
 class Plan(BaseModel):
     """What has to change, and in what order; with refusals nothing is. `fingerprint` tells one plan from another."""
 
-    model_config = _with_example(
+    model_config = with_example(
         fingerprint="5a1f0c9be2",
         changes=[{"change": "add machine", "machine": "office-mfp", "catalogue": "sharp-bp"}],
         refusals=[],
@@ -526,7 +527,7 @@ class Plan(BaseModel):
 class NewRelayUser(BaseModel):
     """A relay user to add, with a password, networks or both, and the profiles to send and receive as."""
 
-    model_config = _with_example(name="crm@contoso.com", profiles=["press/smtp"], password="correct horse battery")  # noqa: S106 - an example
+    model_config = with_example(name="crm@contoso.com", profiles=["press/smtp"], password="correct horse battery")  # noqa: S106 - an example
     name: Text
     profiles: list[Text]
     networks: list[Text] = Field(default_factory=list)
@@ -536,28 +537,28 @@ class NewRelayUser(BaseModel):
 class RelayPassword(BaseModel):
     """The password of a relay user from now on."""
 
-    model_config = _with_example(password="correct horse battery")  # noqa: S106 - an example
+    model_config = with_example(password="correct horse battery")  # noqa: S106 - an example
     password: SecretStr
 
 
 class RelayProfiles(BaseModel):
     """The profiles a relay user sends and receives as, and no others: one for each protocol."""
 
-    model_config = _with_example(profiles=["press/smtp"])
+    model_config = with_example(profiles=["press/smtp"])
     profiles: list[Text]
 
 
 class RelayNetworks(BaseModel):
     """The networks from which a relay user needs no sign-in, and no others."""
 
-    model_config = _with_example(networks=["10.20.30.0/24", "2001:db8:1::/48"])
+    model_config = with_example(networks=["10.20.30.0/24", "2001:db8:1::/48"])
     networks: list[Text]
 
 
 class RelaySignIn(BaseModel):
     """A client at `address` (an IP address) that wants in; by its network if user and password are null."""
 
-    model_config = _with_example(
+    model_config = with_example(
         protocol="smtp",
         address="192.0.2.7",
         user="printers",
@@ -573,7 +574,7 @@ class RelaySignIn(BaseModel):
 class RelayRejection(BaseModel):
     """The mail server rejected the access token of this generation."""
 
-    model_config = _with_example(user="printers", protocol="smtp", profile="press/smtp", generation=1)
+    model_config = with_example(user="printers", protocol="smtp", profile="press/smtp", generation=1)
     user: str
     protocol: Protocol
     profile: str
@@ -583,7 +584,7 @@ class RelayRejection(BaseModel):
 class RelayUser(BaseModel):
     """A relay user, the profile of each protocol, the networks that let them in, and whether a password does."""
 
-    model_config = _with_example(
+    model_config = with_example(
         name="printers", profiles={"smtp": "press/smtp"}, networks=["10.20.30.0/24"], password=True
     )
     name: str
@@ -598,7 +599,7 @@ class RelayAdmission(BaseModel):
     `timeout` is in seconds; `mailbox` is the SASL user.
     """
 
-    model_config = _with_example(
+    model_config = with_example(
         user="printers",
         profile="press/smtp",
         protocol="smtp",
@@ -629,7 +630,7 @@ class RelayAdmission(BaseModel):
 class RelayServer(BaseModel):
     """A mail server that mail of relay users goes to, and how it is spoken to."""
 
-    model_config = _with_example(server="smtp.office365.com", port=587, tls="starttls", protocol="smtp")
+    model_config = with_example(server="smtp.office365.com", port=587, tls="starttls", protocol="smtp")
     server: str
     port: int
     tls: str

@@ -5,7 +5,9 @@ The account and its groups are believed for one session; nothing the provider ga
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +28,8 @@ from domain.secret import Secret
 from infrastructure.config import Config, SignInTable
 
 _NAME = "sign_in"
+_AT_ONCE = 8
+"""Whoever comes has us ask the provider; if it hangs, that must leave threads for everybody who is here already."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class OrganisationSignIn:
         self._discovery = _discovery(self._settings, self._http)
         credential = next(iter(client_credentials(self._settings).values()), None)
         self._library = Authlib(self._settings, credential, {})
+        self._admitted = threading.BoundedSemaphore(_AT_ONCE)
 
     @property
     def name(self) -> str:
@@ -61,10 +66,10 @@ class OrganisationSignIn:
         """Where to send the browser, and what to remember until it comes back to `redirect_uri`.
 
         Raises:
-            Unreachable: the provider.
+            Unreachable: the provider, or too many sign in at once.
             Failed: what answers is not the provider of the configuration, or it can't sign people in.
         """
-        try:
+        with self._asking():
             metadata = self._discovery.metadata()
             if metadata.authorization_endpoint is None:
                 raise Failed(f"{self.name} has no authorization_endpoint: correct [server.sign_in]")
@@ -72,10 +77,6 @@ class OrganisationSignIn:
                 raise Failed(f"{self.name} speaks for every tenant: name your own in the provider's tenant")
             with self._http.session() as session:
                 uri, sign_in = self._library.request_browser(session, metadata, self._table.scopes, redirect_uri, "")
-        except NoReply as trouble:
-            raise self._unreachable(trouble) from None
-        except WrongAuthority as wrong:
-            raise Failed(f"{self.name}: {wrong}") from None
         return uri, sign_in.seal()
 
     def read(self, begun: Secret, redirected_to: str) -> Secret:
@@ -95,21 +96,32 @@ class OrganisationSignIn:
 
         Raises:
             NotPermitted: the provider refuses, its proof does not hold, or no group of theirs has a role.
-            Unreachable: the provider.
+            Unreachable: the provider, or too many sign in at once.
             Failed: what answers is not the provider of the configuration.
         """
         sign_in = SignIn.unseal(begun)
-        try:
+        with self._asking():
             metadata = self._discovery.metadata()
             reply = self._http.post(lambda session: self._library.redeem_code(session, metadata, sign_in, code))
-            claims = self._claims(reply, sign_in)
+            try:
+                claims = self._claims(reply, sign_in)
+            except InvalidIdToken as invalid:
+                raise NotPermitted(f"{self.name}'s proof of who signed in does not hold ({invalid.check})") from None
+        return self._member(claims)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """A conversation with the provider, one of few at once; says what is wrong in our words."""
+        if not self._admitted.acquire(blocking=False):
+            raise Unreachable("too many sign-ins at once: try again")
+        try:
+            yield
         except NoReply as trouble:
-            raise self._unreachable(trouble) from None
+            raise Unreachable(f"{self.name} can't be reached ({trouble}): try again") from None
         except WrongAuthority as wrong:
             raise Failed(f"{self.name}: {wrong}") from None
-        except InvalidIdToken as invalid:
-            raise NotPermitted(f"{self.name}'s proof of who signed in does not hold ({invalid.check})") from None
-        return self._member(claims)
+        finally:
+            self._admitted.release()
 
     def _claims(self, reply: Reply, sign_in: SignIn) -> Mapping[str, Any]:
         document = json_object(reply.body) or {}
@@ -145,9 +157,6 @@ class OrganisationSignIn:
         host = urlsplit(str(claims["iss"])).hostname
         return Member(account if "@" in account else f"{account}@{host}", roles)
 
-    def _unreachable(self, trouble: NoReply) -> Unreachable:
-        return Unreachable(f"{self.name} can't be reached ({trouble}): try again")
-
 
 def roles_of(groups: object, table: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """The roles of these groups, as an ID token lists them; what is no list of texts has none."""
@@ -168,7 +177,7 @@ def _settings(config: Config, table: SignInTable) -> ProviderSettings:
         name=_NAME,
         kind="oidc",
         client_id=table.client_id or "",
-        client_secret=Secret(config.secret("[server.sign_in] client_secret_file", secret)) if secret else None,
+        client_secrets=(Secret(config.secret("[server.sign_in] client_secret_file", secret)),) if secret else (),
         issuer=table.issuer,
         ca_file=config.path(table.ca_file) if table.ca_file else None,
         proxy=table.proxy,

@@ -61,7 +61,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas["Problem"] = Problem.model_json_schema()
-    components["responses"] = {status.name.title().replace("_", ""): _response(status) for status in _WHY}
+    components["responses"] = {_name(status): _response(status) for status in _WHY}
     components["securitySchemes"] = _SECURITY
     # On the Unix socket the kernel says who asks.
     document["security"] = [{}, *({name: list[str]()} for name in _SECURITY)]
@@ -70,9 +70,12 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
             operation["responses"].pop("422", None)
             statuses = [HTTPStatus.SERVICE_UNAVAILABLE] if path in _OPEN else _refusals(operation)
             for status in statuses:
-                name = status.name.title().replace("_", "")
-                operation["responses"][str(status.value)] = {"$ref": f"#/components/responses/{name}"}
+                operation["responses"][str(status.value)] = {"$ref": f"#/components/responses/{_name(status)}"}
     return document
+
+
+def _name(status: HTTPStatus) -> str:
+    return status.name.title().replace("_", "")
 
 
 def _response(status: HTTPStatus) -> dict[str, Any]:

@@ -7,11 +7,15 @@ anybody's invention.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Headers = Mapping[str, str]
+
+# Some proxies add the client's port (Azure's Application Gateway does), which is another one for each connection.
+_WITH_PORT = re.compile(r"\[(?P<v6>[^\]]+)\](?::[0-9]+)?|(?P<v4>[0-9.]+):[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Origins:
             return Origin(address, scheme)
         forwarded = headers.get("x-forwarded-for", "")
         # Each proxy adds whom it saw at the right: what is left of the first that is none of ours is hearsay.
-        chain = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
+        chain = [_address(hop.strip()) for hop in forwarded.split(",") if hop.strip()]
         hops = (hop for hop in reversed(chain) if not self._is_trusted(hop))
         proto = headers.get("x-forwarded-proto", scheme).rpartition(",")[2].strip().lower()
         return Origin(next(hops, address), "https" if proto == "https" else "http")
@@ -53,3 +57,8 @@ class Origins:
             return False
         place = getattr(read, "ipv4_mapped", None) or read
         return any(place in network for network in self._trusted)
+
+
+def _address(hop: str) -> str:
+    match = _WITH_PORT.fullmatch(hop)
+    return match["v6"] or match["v4"] if match else hop

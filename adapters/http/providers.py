@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
@@ -12,6 +12,9 @@ from adapters.http import models
 from adapters.http.callers import Operator, Reader
 from adapters.http.naming import Name
 from domain.errors import NotFound
+
+if TYPE_CHECKING:
+    from adapters.providers.check import ProviderReport
 
 
 def router(service: Service) -> APIRouter:
@@ -38,15 +41,25 @@ def router(service: Service) -> APIRouter:
     @router.post("/providers/{name}/check", response_model=models.ProviderReport)
     def check(name: Name, _: Operator) -> dict[str, Any]:
         """Look at our registration at a provider from outside."""
-        from adapters.providers.check import check_provider
-
-        table = config.providers.get(name)
-        if table is None:
-            known = ", ".join(config.providers) or "none"
-            raise NotFound(f"no provider is called {name!r}; the configuration has: {known}")
-        profiles = service.settings.profiles()
-        mailboxes = {p.mailbox for p in profiles if p.settings.provider == name and p.mailbox}
-        report = check_provider(provider_settings(config, name, table), service.clock, sorted(mailboxes))
+        report = check_registration(service, name)
         return {**asdict(report), "ok": report.ok}
 
     return router
+
+
+def check_registration(service: Service, name: str) -> ProviderReport:
+    """What can be seen from outside of our registration at a provider, with the mailboxes that settings name.
+
+    Raises:
+        NotFound: the configuration has no such provider.
+    """
+    from adapters.providers.check import check_provider
+
+    config = service.config
+    table = config.providers.get(name)
+    if table is None:
+        known = ", ".join(config.providers) or "none"
+        raise NotFound(f"no provider is called {name!r}; the configuration has: {known}")
+    profiles = service.settings.profiles()
+    mailboxes = {p.mailbox for p in profiles if p.settings.provider == name and p.mailbox}
+    return check_provider(provider_settings(config, name, table), service.clock, sorted(mailboxes))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Path, Response
 from pydantic import SecretStr
 
 from adapters.http import models
-from adapters.http.callers import RELAY, Administrator, acting_as
+from adapters.http.callers import Administrator, Relay
 from adapters.http.models import Text
 from domain.secret import Secret
 from infrastructure.clock import instant_text
 from infrastructure.relay_users import Admission, ListedUser, RelayUsers
 
-Relay = Annotated[str, Depends(acting_as(RELAY))]
 UserName = Annotated[Text, Path(examples=["printers"])]
 
 
@@ -39,12 +38,12 @@ def _users(router: APIRouter, users: RelayUsers) -> None:
 
     @router.delete("/users/{name}", status_code=204)
     def remove(name: UserName, by: Administrator) -> None:
-        """Remove a relay user; a client that is signed in may stay so for a minute."""
+        """Remove a relay user; whoever is signed in as one has to go, at the end of a message that is being sent."""
         users.remove(name, by)
 
     @router.put("/users/{name}/password", status_code=204)
     def set_password(name: UserName, body: models.RelayPassword, by: Administrator) -> None:
-        """Give a relay user a new password; the one before may work for another minute."""
+        """Give a relay user a new password; the one before is no good any more."""
         users.set_password(name, Secret(body.password.get_secret_value()), by)
 
     @router.put("/users/{name}/profiles", status_code=204)
@@ -54,7 +53,7 @@ def _users(router: APIRouter, users: RelayUsers) -> None:
 
     @router.put("/users/{name}/networks", status_code=204)
     def set_networks(name: UserName, body: models.RelayNetworks, by: Administrator) -> None:
-        """Let a relay user in without a sign-in from these networks and no others."""
+        """Let a relay user's SMTP clients in without a sign-in from these networks and no others."""
         users.set_networks(name, body.networks, by)
 
 

@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 from asyncio import Transport
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def run(service: Service) -> None:
     api = create_app(service)
     app = WarmHandOuts(api, service.hand_outs)
     server = _Server(
-        api.state.follower,
+        api.state.followers,
         uvicorn.Config(
             app,
             http=_protocol(table),
@@ -71,15 +72,16 @@ def run(service: Service) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Lets those go who listen to status changes before it waits for the answers under way."""
+    """Lets those go who listen to changes before it waits for the answers under way."""
 
-    def __init__(self, follower: Follower, config: uvicorn.Config) -> None:
+    def __init__(self, followers: Sequence[Follower], config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._follower = follower
+        self._followers = followers
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Go."""
-        self._follower.close()
+        for follower in self._followers:
+            follower.close()
         await super().shutdown(sockets)
 
 

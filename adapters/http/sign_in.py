@@ -32,8 +32,9 @@ from infrastructure.lockout import LockedOut
 _OIDC_COOKIE = "__Host-mailtoken-sign-in"
 _OIDC_LIFE = timedelta(minutes=15)
 _FIELDS_LIMIT = 20
-# A path of ours: `//host` and `/\host` are another host's (WHATWG URL, scheme-relative special URLs).
-_OUR_PATH = re.compile(r"/(?![/\\])[^\x00-\x20\x7f\\]*")
+# A path of ours: `//host` and `/\host` are another host's (WHATWG URL, scheme-relative special URLs). A cookie may hold
+# it, and browsers keep 4096 octets of one (RFC 6265 section 6.1).
+_OUR_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]{0,500}")
 
 
 async def _posted(request: Request) -> dict[str, str]:
@@ -101,14 +102,14 @@ class _Pages:
             whose = self._administrators.whose_link(Secret(code))
             if posted.get("password") != posted.get("repeated"):
                 raise InvalidValue("password", "the two are not the same: type it twice")
-            name = self._administrators.use_link(
+            shown = self._administrators.use_link(
                 Secret(code), posted.get("name", "").strip(), Secret(posted.get("password", ""))
             )
         except NotPermitted as error:
             return _setup_page("", None, error)
         except MailtokenError as error:
             return _setup_page(code, whose, error)
-        return self._signed_in(request, self._administrators.sign_in_trusted(name), "/")
+        return self._signed_in(request, shown, "/")
 
     def begin_at_organisation(self, next: str = "/") -> Response:  # noqa: A002 - the field's name
         if self._organisation is None:
@@ -132,14 +133,14 @@ class _Pages:
         return answer
 
     def _finish_at_organisation(self, request: Request) -> tuple[Secret, str]:
-        browser = cookie(request.headers.get("cookie", ""), _OIDC_COOKIE)
+        browser = _cookie(request, _OIDC_COOKIE)
         begun = self._service.begun_sign_ins.look(browser) if browser else None
-        if self._organisation is None or not browser or not begun:
+        if self._organisation is None or not begun:
             raise NotPermitted("this sign-in was begun elsewhere or is over: begin again here")
         code = self._organisation.read(begun.state, str(request.url))
-        if not self._service.begun_sign_ins.finish(browser):
-            raise NotPermitted("this sign-in was finished just now: begin again here")
         member = self._organisation.finish(begun.state, code)
+        if not self._service.begun_sign_ins.finish(begun):
+            raise NotPermitted("this sign-in was finished just now: begin again here")
         return self._service.sessions.begin_trusted(member.account, member.roles), begun.came_for
 
     def _sign_in_page(self, came_for: str, name: str = "", error: MailtokenError | None = None) -> Response:
@@ -156,8 +157,12 @@ class _Pages:
         return answer
 
     def _end(self, request: Request) -> None:
-        if before := cookie(request.headers.get("cookie", ""), COOKIE):
+        if before := _cookie(request, COOKIE):
             self._service.sessions.end(before)
+
+
+def _cookie(request: Request, name: str) -> Secret | None:
+    return cookie(", ".join(request.headers.getlist("cookie")), name)
 
 
 def _setup_page(code: str, name: str | None, error: MailtokenError | None = None) -> Response:

@@ -46,8 +46,7 @@ def is_vschar(text: str) -> bool:
 
 
 def _secrets(settings: ProviderSettings) -> Iterator[tuple[str, Secret]]:
-    first = () if settings.client_secret is None else (settings.client_secret,)
-    for number, secret in enumerate((*first, *settings.client_secrets), 1):
+    for number, secret in enumerate(settings.client_secrets, 1):
         if not is_vschar(secret.reveal()):
             raise settings.invalid("client_secret_file", "its text is empty or not printable ASCII")
         yield f"client secret {number}", secret

@@ -20,15 +20,14 @@ class ProviderSettings:
     `microsoft` needs `tenant`, or `issuer` for a private authority; `oidc` needs `issuer`. `account_claims` are the
     ID token claims that may hold the account's address, first match. `proxy` may hold a password.
 
-    The client authenticates with the first of `certificates`, `client_secret`, `client_secrets` that the provider
-    does not refuse. A certificate is PEM with its private key beside it. `app_scopes` are for the app-only flow.
+    The client authenticates with the first of `certificates`, then `client_secrets`, that the provider does not
+    refuse. A certificate is PEM with its private key beside it. `app_scopes` are for the app-only flow.
     `error_overrides` put error codes in another class, see `errors.CLASSES`.
     """
 
     name: str
     kind: Kind
     client_id: str
-    client_secret: Secret | None = None
     tenant: str | None = None
     issuer: str | None = None
     scopes: tuple[str, ...] = ()

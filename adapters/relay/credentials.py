@@ -1,6 +1,6 @@
 """What a client signs in with: SASL PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login), from the server's side.
 
-Without I/O. A user name or password that could end a line or a field somewhere else is a syntax error.
+A user name or password that could end a line or a field somewhere else is a syntax error.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from domain.secret import Secret
 
 RESPONSE_LIMIT_OCTETS = 12_288
 """For one line of an exchange, the command with an initial response among them (RFC 4954 section 4)."""
-USER_PROMPT = b"VXNlcm5hbWU6"
-PASSWORD_PROMPT = b"UGFzc3dvcmQ6"
+_USER_PROMPT = b"VXNlcm5hbWU6"
+_PASSWORD_PROMPT = b"UGFzc3dvcmQ6"
 _LONGEST = 1024
 _FORBIDDEN = re.compile("[\r\n\0\x01]")
 
@@ -30,6 +31,24 @@ class Credentials:
 
     user: str
     password: Secret
+
+
+async def by_mechanism(
+    mechanism: bytes, initial_response: bytes | None, ask: Callable[[bytes], Awaitable[bytes]]
+) -> Credentials | None:
+    """What the client gives by a mechanism, None if there is no such here. `ask` says a prompt and hears the answer.
+
+    Raises:
+        MalformedCredentials: not what the mechanism asks for.
+    """
+    match mechanism.upper():
+        case b"PLAIN":
+            return plain(initial_response or await ask(b""))
+        case b"LOGIN":
+            user = initial_response or await ask(_USER_PROMPT)
+            return login(user, await ask(_PASSWORD_PROMPT))
+        case _:
+            return None
 
 
 def plain(response: bytes) -> Credentials:

@@ -1,7 +1,8 @@
 """The relay's door to the service: who may come in, and the token of whom they may send or receive as.
 
 The relay has no key and no store: what it knows of relay users is what the service answers here. A right password is
-remembered for moments, a wrong one never; a wrong one makes its source wait, and changes nothing else.
+remembered for moments, and not beyond a change that the service tells; a wrong one never. A wrong one makes its source
+wait, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Protocol, Self
 
 import aiohttp
 
+from adapters.relay.changes import Change, Told, follow
 from adapters.relay.guesses import Guesses
 from adapters.relay.right_passwords import RightPasswords
 from domain import catalogue
@@ -99,7 +101,7 @@ class Door(Protocol):
 class ServiceDoor:
     """The service's own door, over its Unix socket; to be entered as a context.
 
-    `memory` and `guesses` are those of this process.
+    `memory` and `guesses` are those of this process. The `listeners` are told whose admissions are over.
     """
 
     def __init__(self, socket: Path, memory: RightPasswords | None = None, guesses: Guesses | None = None) -> None:
@@ -107,6 +109,8 @@ class ServiceDoor:
         self._memory = memory or RightPasswords()
         self._guesses = guesses or Guesses()
         self._under_way: dict[Hashable, asyncio.Task[Admission]] = {}
+        self._told = Told()
+        self.listeners: list[Callable[[Change], None]] = []
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -120,10 +124,11 @@ class ServiceDoor:
                 timeout=aiohttp.ClientTimeout(total=_PATIENCE_SECONDS),
             )
         )
+        self._following = asyncio.create_task(follow(self._http, self._hear))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = list(self._under_way.values())
+        tasks = [self._following, *self._under_way.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -171,7 +176,7 @@ class ServiceDoor:
             raise
 
     async def _admit(self, sign_in: _SignIn, proof: bytes) -> Admission:
-        admission = _admission(await self._ask("POST", "/api/v1/relay/admissions", sign_in.as_json()))
+        admission = await self._current("/api/v1/relay/admissions", sign_in.as_json())
         self._memory.remember(proof, admission)
         return admission
 
@@ -183,12 +188,27 @@ class ServiceDoor:
             "generation": admission.generation,
         }
         try:
-            newer = _admission(await self._ask("POST", "/api/v1/relay/renewals", rejected))
+            newer = await self._current("/api/v1/relay/renewals", rejected)
         except MailtokenError:
             self._memory.replace(admission, None)
             raise
         self._memory.replace(admission, newer)
         return newer
+
+    async def _current(self, target: str, body: Mapping[str, Any]) -> Admission:
+        """What the service answers; asked again after a change that was told meanwhile, for it may be from before."""
+        while True:
+            count = self._told.count
+            admission = _admission(await self._ask("POST", target, body))
+            if not self._told.concerns_since(count, admission):
+                return admission
+
+    def _hear(self, change: Change | None) -> None:
+        self._told.take(change)
+        self._memory.forget(change)
+        if change:
+            for listener in self.listeners:
+                listener(change)
 
     async def _share(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, Admission]]) -> Admission:
         """Ask, or wait for whoever asks the same already; a client that leaves takes nobody with it."""

@@ -1,18 +1,19 @@
 """Guessing is made slow: a source with several wrong passwords waits before its next one is looked at, ever longer.
 
-Only that source waits. An attempt waits before anything is asked, so that leaving early teaches nobody anything.
+Only that source waits. An attempt waits before anything is asked, so that leaving early teaches nobody anything. It
+waits within its connection, for seconds. A person with a browser is told to wait (`infrastructure.lockout`); most
+clients here are programs, which would take that for a wrong password and give up, or ask for another one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from domain.errors import Unreachable
-from domain.relay_user import read_address
+from infrastructure.lockout import source_of
 
 Wait = Callable[[float], Awaitable[object]]
 
@@ -74,7 +75,7 @@ class Guesses:
 
     def count_wrong(self, address: str) -> None:
         """A password from there was wrong."""
-        key = _source(address)
+        key = source_of(address)
         source = self._known(address) or _Source()
         source.wrong, source.last_at = source.wrong + 1, self._monotonic()
         # The one that guessed last is at the end; the one that has been quiet for longest makes room.
@@ -84,17 +85,9 @@ class Guesses:
             del self._sources[next(iter(self._sources))]
 
     def _known(self, address: str) -> _Source | None:
-        key = _source(address)
+        key = source_of(address)
         source = self._sources.get(key)
         if source and self._monotonic() - source.last_at > _FORGOTTEN_AFTER_SECONDS:
             del self._sources[key]
             return None
         return source
-
-
-def _source(address: str) -> str:
-    """Who has this address: of IPv6 the whole /64, for that is what one host or customer has (RFC 6177)."""
-    read = read_address(address)
-    if isinstance(read, ipaddress.IPv4Address):
-        return str(read)
-    return str(ipaddress.IPv6Network((int(read), 64), strict=False))

@@ -8,12 +8,12 @@ is bounded: then the other side waits.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 from contextlib import suppress
 from typing import Any, cast
 
 from adapters.mail.connection import Garbled, SaidBeforeTLS
+from domain.profile import is_loopback
 
 # So much may lie in each direction before the sender waits.
 _BUFFER_OCTETS = 64 * 1024
@@ -133,7 +133,7 @@ class Wire(asyncio.Protocol):
     @property
     def is_private(self) -> bool:
         """Whether a secret may be sent: under TLS, or to this machine itself."""
-        return self.is_secure or is_loopback_address(self.address)
+        return self.is_secure or is_loopback(self.address)
 
     # Reading
 
@@ -390,13 +390,6 @@ def _feed(protocol: asyncio.BufferedProtocol, octets: bytes) -> None:
         room[:count] = octets[:count]
         protocol.buffer_updated(count)
         octets = octets[count:]
-
-
-def is_loopback_address(address: str) -> bool:
-    """Whether it is this machine's own."""
-    with suppress(ValueError):
-        return ipaddress.ip_address(address).is_loopback
-    return False
 
 
 def _plain_address(name: tuple[str, int] | None) -> str:

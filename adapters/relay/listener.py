@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import socket
 import ssl
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
 
+from adapters.certificate import Certificate
 from adapters.mail.connection import Garbled, SaidBeforeTLS
-from adapters.relay.lines import Wire, is_loopback_address
+from adapters.relay.changes import Change
+from adapters.relay.door import Admission
+from adapters.relay.lines import Wire
 from domain import catalogue
 from domain.errors import Failed, InvalidValue
+from domain.profile import is_loopback
+from domain.relay_user import Network
 
 log = structlog.get_logger("mailtoken")
 
@@ -43,56 +46,9 @@ _SCHEMES: Mapping[str, tuple[catalogue.Protocol, bool]] = {
 # What OpenSSL says of clients that know no version or cipher we do.
 _TOO_OLD = {"UNSUPPORTED_PROTOCOL", "VERSION_TOO_LOW", "NO_SHARED_CIPHER", "WRONG_SSL_VERSION"}
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-
-class Stopping(Exception):
-    """The relay is about to stop: raised in a client that waits for its next command."""
-
-
-class Certificate:
-    """The operator's certificate and key, read again when one of the files has changed."""
-
-    def __init__(self, certificate_file: Path, key_file: Path) -> None:
-        """Read them.
-
-        Raises:
-            InvalidValue: they can't be used.
-        """
-        self._files = (certificate_file, key_file)
-        self._version = self._look()
-        self._context = self._load()
-
-    def context(self) -> ssl.SSLContext:
-        """What the next handshake uses. A pair that is half renewed is left for later."""
-        version = self._look()
-        if version != self._version:
-            self._version = version
-            try:
-                self._context = self._load()
-                log.info("certificate renewed")
-            except InvalidValue as error:
-                log.warning("certificate not renewed; the one before stays in use", why=str(error))
-        return self._context
-
-    def _look(self) -> tuple[object, ...]:
-        try:
-            return tuple((about.st_mtime_ns, about.st_ino, about.st_size) for about in map(os.stat, self._files))
-        except OSError:
-            return ()
-
-    def _load(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        certificate_file, key_file = self._files
-        try:
-            context.load_cert_chain(certificate_file, key_file)
-        except OSError as error:
-            problem = error.strerror or "certificate and key are not PEM, or don't belong together"
-            raise InvalidValue(
-                "[relay] certificate_file", f"{certificate_file} with {key_file} can't be used: {problem}"
-            ) from None
-        return context
+class Dismissed(Exception):
+    """The session is to end here: raised in a client that waits for its next command."""
 
 
 @dataclass(frozen=True)
@@ -143,13 +99,18 @@ class Endpoint:
 
 @dataclass(eq=False)
 class Client:
-    """Somebody who has connected. `may_sign_in_plainly` is whether a password may come without TLS from there."""
+    """Somebody who has connected. `may_sign_in_plainly` is whether a password may come without TLS from there.
+
+    `admission` is what they sign in by, and None again once that is over.
+    """
 
     wire: Wire
     address: str
     endpoint: Endpoint
     certificate: Certificate | None
     may_sign_in_plainly: bool
+    admission: Admission | None = field(default=None, init=False)
+    is_signed_in: bool = field(default=False, init=False)
     is_idle: bool = field(default=False, init=False)
     is_leaving: bool = field(default=False, init=False)
 
@@ -185,20 +146,30 @@ class Client:
 
     @contextmanager
     def idle(self) -> Iterator[None]:
-        """Between commands, where the relay may stop: then `Stopping` is raised, here or when a wait begins."""
+        """Between commands, where a session may be ended: then `Dismissed` is raised, here or when a wait begins."""
         if self.is_leaving:
-            raise Stopping
+            raise Dismissed
         self.is_idle = True
         try:
             yield
         finally:
             self.is_idle = False
 
+    def signed_in(self) -> None:
+        """They are.
+
+        Raises:
+            Dismissed: the admission was over before.
+        """
+        if self.admission is None:
+            raise Dismissed
+        self.is_signed_in = True
+
     def leave(self) -> None:
         """Go at the next place between commands."""
         self.is_leaving = True
         if self.is_idle:
-            self.wire.interrupt(Stopping())
+            self.wire.interrupt(Dismissed())
 
     def _log_refusal(self, error: ssl.SSLError) -> None:
         why = (
@@ -215,7 +186,7 @@ class Conversation(Protocol):
     async def converse(self, client: Client) -> None:
         """Speak with a client until it goes; its connection is closed afterwards. TLS has begun if it is implicit.
 
-        Connection errors, time-outs, `Garbled`, `SaidBeforeTLS` and `Stopping` may leave from here.
+        Connection errors, time-outs, `Garbled`, `SaidBeforeTLS` and `Dismissed` may leave from here.
         """
         ...
 
@@ -234,7 +205,7 @@ class Limits:
 
     def may_sign_in_plainly(self, address: str) -> bool:
         """Whether a password may come from there without TLS."""
-        if is_loopback_address(address):
+        if is_loopback(address):
             return True
         try:
             place = ipaddress.ip_address(address)
@@ -289,6 +260,18 @@ class Listener:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    def dismiss(self, change: Change) -> None:
+        """End the sessions of those whose admission is over; a message that is being sent may be finished."""
+        for task, client in list(self._clients.items()):
+            if client.admission is None or not change.concerns(client.admission):
+                continue
+            client.admission = None
+            if client.is_signed_in:
+                client.leave()
+                if client.endpoint.protocol is not catalogue.Protocol.SMTP:
+                    # Joined with its mailbox, it has no commands that we know of.
+                    task.cancel()
 
     @property
     def connections(self) -> int:
@@ -361,7 +344,7 @@ async def _serve(client: Client, conversation: Conversation) -> None:
         if client.endpoint.is_implicit_tls:
             await client.start_tls()
         await conversation.converse(client)
-    except (OSError, Garbled, SaidBeforeTLS, Stopping):
+    except (OSError, Garbled, SaidBeforeTLS, Dismissed):
         pass
     except Exception as error:
         log.error("session failed", address=client.address, protocol=client.endpoint.protocol, exc_info=error)

@@ -5,16 +5,21 @@ Nothing reaches a mail server before the door has let the client in.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import structlog
 
+from adapters.mail.connection import Garbled
 from adapters.mail.transcript import Ended, parts, redact
-from adapters.relay.credentials import RESPONSE_LIMIT_OCTETS, Credentials
+from adapters.relay import credentials
+from adapters.relay.credentials import RESPONSE_LIMIT_OCTETS, Credentials, MalformedCredentials
 from adapters.relay.door import Admission, Door
-from adapters.relay.listener import Client
+from adapters.relay.lines import Wire
+from adapters.relay.listener import Client, Dismissed
+from adapters.relay.splice import LastWords, splice
 from adapters.relay.upstream import Dialer, signed_in
 from domain.errors import NotPermitted, Refused, Unreachable
 from domain.outcomes import Fault
@@ -23,14 +28,13 @@ log = structlog.get_logger("mailtoken")
 
 LINE_LIMIT_OCTETS = RESPONSE_LIMIT_OCTETS
 """For a line of a client that has not signed in."""
-COMMANDS = 100
-"""How many commands a client may give without signing in."""
-SIGN_INS = 5
-"""How many times it may try to."""
 SIGN_IN_SECONDS = 180.0
-"""How long it usually may take for each line before it has signed in."""
+"""How long it usually may take for each line."""
+_COMMANDS = 100
+_SIGN_INS = 5
 _SHOWN_CHARACTERS = 400
 
+C = TypeVar("C")
 S = TypeVar("S")
 
 
@@ -60,14 +64,22 @@ class Receiving(Generic[S]):
     """Lets clients of one protocol in, and finds each its mailbox.
 
     `sign_in` connects to the mail server of an admission and signs in there with its token; it raises `Ended`.
+    `line_seconds` is how long a client may take for each line before it has signed in.
     """
 
-    def __init__(self, door: Door, dialer: Dialer, sign_in: Callable[[Dialer, Admission], Awaitable[S]]) -> None:
+    def __init__(
+        self,
+        door: Door,
+        dialer: Dialer,
+        sign_in: Callable[[Dialer, Admission], Awaitable[S]],
+        line_seconds: float,
+    ) -> None:
+        self.line_seconds = line_seconds
         self._door = door
         self._dialer = dialer
         self._sign_in = sign_in
 
-    async def upstream(self, client: Client, credentials: Credentials) -> S:
+    async def upstream(self, client: Client, shown: Credentials) -> S:
         """A session with the mail server, signed in with the token of whom the password belongs to.
 
         Raises:
@@ -75,8 +87,8 @@ class Receiving(Generic[S]):
         """
         protocol = client.endpoint.protocol
         try:
-            admission = await self._door.admit(protocol, client.address, credentials.user, credentials.password)
-            admission, session = await signed_in(admission, self._door, self._dial)
+            client.admission = await self._door.admit(protocol, client.address, shown.user, shown.password)
+            admission, session = await signed_in(client.admission, self._door, self._dial)
         except NotPermitted:
             denied = Denied(Why.WRONG, "The relay knows no such user with this password.")
         except Refused as refused:
@@ -102,3 +114,118 @@ class Receiving(Generic[S]):
 
 _WHY = {Fault.TOKEN: Why.WRONG, Fault.NETWORK: Why.NOT_NOW, Fault.SERVER: Why.NOT_NOW}
 """By whose fault it is; everything else waits for somebody to correct it."""
+
+
+async def join(client: Client, upstream: Wire, idle_seconds: float, last_words: LastWords) -> None:
+    """Make a client that has signed in and its mail server one; as `splice`.
+
+    Raises:
+        Dismissed: its admission was over before.
+    """
+    try:
+        client.signed_in()
+    except Dismissed:
+        upstream.abort()
+        raise
+    await splice(client.wire, upstream, idle_seconds, last_words)
+
+
+class Session(ABC, Generic[C, S]):
+    """One client that has not signed in; `C` is a command of its protocol, `S` the session with its mail server."""
+
+    farewell: ClassVar[bytes]
+    """What a last line begins with."""
+    farewell_for_now: ClassVar[bytes]
+    """The same where the client may come again at once."""
+
+    def __init__(self, client: Client, receiving: Receiving[S]) -> None:
+        self._client = client
+        self._wire = client.wire
+        self._receiving = receiving
+        self._line_seconds = receiving.line_seconds
+
+    async def sign_in(self) -> S | None:
+        """Greet, and obey until the client has signed in; None if it went without. It has been told why.
+
+        Raises:
+            Garbled: a line or command that is too long, or has a bare CR or LF or a NUL in it.
+            OSError: the client is gone, or said nothing for too long.
+            Dismissed: it is to end here.
+        """
+        try:
+            return await self._obey_until_signed_in()
+        except Garbled as garbled:
+            self._say(self.farewell + str(garbled).encode())
+            raise
+        except TimeoutError:
+            self._say(self.farewell + b"Nothing came for too long")
+            raise
+        except Dismissed:
+            self._say(self.farewell_for_now + b"The relay ends this session, connect again")
+            raise
+
+    async def _obey_until_signed_in(self) -> S | None:
+        self._greet()
+        failures = 0
+        for _ in range(_COMMANDS):
+            command = await self._command()
+            if command is None:
+                continue
+            try:
+                wanted = await self._obey(command)
+                if isinstance(wanted, Credentials):
+                    upstream = await self._receiving.upstream(self._client, wanted)
+                    self._welcome(command, upstream)
+                    return upstream
+            except MalformedCredentials:
+                self._call_malformed(command)
+            except Denied as denied:
+                failures += 1
+                self._deny(command, denied, is_last=failures == _SIGN_INS)
+                if failures == _SIGN_INS:
+                    return None
+            else:
+                if not wanted:
+                    return None
+        self._say(self.farewell + b"Too many commands without signing in")
+        return None
+
+    @abstractmethod
+    def _greet(self) -> None: ...
+
+    @abstractmethod
+    async def _command(self) -> C | None:
+        """The next command; None if what came was none, and has been answered."""
+
+    @abstractmethod
+    async def _obey(self, command: C) -> Credentials | bool:
+        """Obey one command: who wants to sign in by it, or whether to go on."""
+
+    @abstractmethod
+    def _welcome(self, command: C, upstream: S) -> None: ...
+
+    @abstractmethod
+    def _call_malformed(self, command: C) -> None: ...
+
+    @abstractmethod
+    def _deny(self, command: C, denied: Denied, *, is_last: bool) -> None: ...
+
+    def _say(self, line: bytes) -> None:
+        """One line, sent with the next wait or at the end."""
+        self._wire.write(line + b"\r\n")
+
+    async def _by_mechanism(
+        self, mechanism: bytes, initial_response: bytes | None = None, *more: bytes
+    ) -> Credentials | None:
+        """What the client gives by a mechanism, named with its arguments; None if there is no such here."""
+        if more:
+            raise MalformedCredentials
+        return await credentials.by_mechanism(mechanism, initial_response, self._answer)
+
+    async def _answer(self, prompt: bytes) -> bytes:
+        """What the client answers to a prompt; `*` cancels (RFC 4422 section 4.2.2)."""
+        self._say(b"+ " + prompt)
+        answer = await self._wire.line(LINE_LIMIT_OCTETS, self._line_seconds)
+        if answer == b"*":
+            raise MalformedCredentials
+        return answer

@@ -20,6 +20,7 @@ from domain.secret import Secret
 from infrastructure.clock import SystemClock
 
 if TYPE_CHECKING:
+    from adapters.relay.changes import Change
     from adapters.relay.door import Admission
 
 _LONGEST_SECONDS = 60.0
@@ -64,6 +65,14 @@ class RightPasswords:
         self._remembered[proof] = _Remembered(admission, self._monotonic() + seconds)
         if len(self._remembered) > _MOST:
             del self._remembered[next(iter(self._remembered))]
+
+    def forget(self, change: Change | None = None) -> None:
+        """Have those asked for anew whom a change concerns; without one, everybody."""
+        self._remembered = {
+            proof: remembered
+            for proof, remembered in self._remembered.items()
+            if change and not change.concerns(remembered.admission)
+        }
 
     def replace(self, rejected: Admission, newer: Admission | None) -> None:
         """Hand out the newer token instead of one that the mail server rejected; none is to ask the service again."""

@@ -14,11 +14,13 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from adapters.certificate import Certificate
 from adapters.relay.budget import Budgets
 from adapters.relay.capabilities import Capabilities
+from adapters.relay.changes import Change
 from adapters.relay.door import Door, ServiceDoor
 from adapters.relay.imap import IMAPRelay
-from adapters.relay.listener import Certificate, Conversation, Endpoint, Limits, Listener, endpoints
+from adapters.relay.listener import Conversation, Endpoint, Limits, Listener, endpoints
 from adapters.relay.pool import Pool
 from adapters.relay.pop import POPRelay
 from adapters.relay.smtp import SMTPRelay
@@ -61,6 +63,7 @@ async def _relay(config: Config) -> None:
         await door.servers()
         relay = Relay(config, door)
         opened.push_async_callback(relay.close, GRACE_SECONDS)
+        door.listeners.append(relay.dismiss)
         await relay.listen(endpoints(config.relay.listen, os.environ, os.getpid()))
         await stopping.wait()
         log.info("stopping")
@@ -91,6 +94,10 @@ class Relay:
         self._looking = asyncio.create_task(self._capabilities.keep_looking(self._dialer, self._door))
         return await self._listener.listen(places)
 
+    def dismiss(self, change: Change) -> None:
+        """Let those stay no longer whose admission is over."""
+        self._listener.dismiss(change)
+
     async def close(self, grace_seconds: float) -> None:
         """Take nobody in any more, let who is under way finish for so long, and end what is left."""
         if self._looking is not None:
@@ -116,7 +123,7 @@ def _certificate(config: Config) -> Certificate | None:
     table = config.relay
     if not table.certificate_file or not table.key_file:
         return None
-    return Certificate(config.path(table.certificate_file), config.path(table.key_file))
+    return Certificate(config.path(table.certificate_file), config.path(table.key_file), "[relay]")
 
 
 def _collect_seldom() -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import ClassVar
@@ -25,7 +25,7 @@ from adapters.relay.capabilities import Capabilities
 from adapters.relay.credentials import RESPONSE_LIMIT_OCTETS, Credentials, MalformedCredentials
 from adapters.relay.door import Admission, Door
 from adapters.relay.lines import BareControl, TooLong
-from adapters.relay.listener import Client, Stopping
+from adapters.relay.listener import Client, Dismissed
 from adapters.relay.message import MessageScanner
 from adapters.relay.pool import Lease, Pool
 from adapters.relay.smtp_syntax import (
@@ -56,23 +56,29 @@ _WRONG_PASSWORDS = 3
 # A message has so long to begin with, and then a second more for each of so many octets.
 _DATA_SECONDS = 300.0
 _DATA_OCTETS_PER_SECOND = 512
-# Whose fault it is that the mail server did not let us in, to the client: at AUTH and at MAIL.
-_AT_AUTH: Mapping[Fault, tuple[int, str]] = {
-    Fault.TOKEN: (535, "5.7.8"),
-    Fault.MAILBOX: (535, "5.7.8"),
-    Fault.PERMISSION: (535, "5.7.8"),
-    Fault.CERTIFICATE: (454, "4.7.5"),
-    Fault.CONFIGURATION: (454, "4.3.5"),
-    Fault.NETWORK: (454, "4.4.1"),
-}
-_AT_MAIL: Mapping[Fault, tuple[int, str]] = {
-    Fault.TOKEN: (451, "4.7.0"),
-    Fault.MAILBOX: (451, "4.7.0"),
-    Fault.PERMISSION: (451, "4.7.0"),
-    Fault.CERTIFICATE: (451, "4.7.5"),
-    Fault.CONFIGURATION: (451, "4.3.5"),
-    Fault.NETWORK: (451, "4.4.1"),
-}
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The codes for a mail server that does not let us in: `denied` if it does not want the token, else `later`."""
+
+    denied: tuple[int, str]
+    later: int
+
+    def to(self, ended: Ended) -> tuple[int, str]:
+        """Code and enhanced code for this end; the latter is the server's own if that is of the same class."""
+        if isinstance(ended, Refusal) and ended.code == 432:
+            return 432, "4.3.2"
+        is_denial = ended.fault in (Fault.TOKEN, Fault.MAILBOX, Fault.PERMISSION)
+        code, enhanced = self.denied if is_denial else (self.later, _LATER.get(ended.fault, "4.3.0"))
+        if isinstance(ended, Refusal) and ended.enhanced[:1] == enhanced[:1]:
+            enhanced = ended.enhanced
+        return code, enhanced
+
+
+_LATER: Mapping[Fault, str] = {Fault.CERTIFICATE: "4.7.5", Fault.CONFIGURATION: "4.3.5", Fault.NETWORK: "4.4.1"}
+_AT_AUTH = _Answers(denied=(535, "5.7.8"), later=454)
+_AT_MAIL = _Answers(denied=(451, "4.7.0"), later=451)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,6 @@ class _Stale(Exception):
 
 
 _BUSY = nullcontext()
-_NO_TRANSACTION = answer(503, "5.5.1", "MAIL comes first")
 
 
 @dataclass(frozen=True)
@@ -149,8 +154,8 @@ class _Session:
             await self._wire.part()
         except TimeoutError:
             self._wire.write(answer(421, "4.4.2", f"{self._relay.host} nothing came for too long: closing"))
-        except Stopping:
-            self._wire.write(answer(421, "4.3.2", f"{self._relay.host} the relay is about to stop: try again"))
+        except Dismissed:
+            self._wire.write(answer(421, "4.3.2", f"{self._relay.host} the relay ends this session: connect again"))
         finally:
             self._let_go()
 
@@ -215,26 +220,14 @@ class _Session:
             raise NotObeyed(538, "5.7.11", "begin TLS first: no password in clear text from this address")
         mechanism, _, response = argument.partition(b" ")
         try:
-            await self._sign_in(await self._credentials(mechanism.upper(), response.strip()))
+            given = await credentials.by_mechanism(mechanism, response.strip(), self._response)
         except MalformedCredentials:
             raise NotObeyed(501, "5.5.2", "this is not what the mechanism asks for") from None
         except _QuitAtPrompt:
-            await self._quit(b"")
-
-    async def _credentials(self, mechanism: bytes, response: bytes) -> Credentials:
-        """What the client signs in with.
-
-        Raises:
-            MalformedCredentials: not what the mechanism asks for.
-        """
-        match mechanism:
-            case b"PLAIN":
-                return credentials.plain(response or await self._response(b""))
-            case b"LOGIN":
-                user = response or await self._response(credentials.USER_PROMPT)
-                return credentials.login(user, await self._response(credentials.PASSWORD_PROMPT))
-            case _:
-                raise NotObeyed(504, "5.5.4", "there are AUTH PLAIN and AUTH LOGIN")
+            return await self._quit(b"")
+        if given is None:
+            raise NotObeyed(504, "5.5.4", "there are AUTH PLAIN and AUTH LOGIN")
+        return await self._sign_in(given)
 
     async def _response(self, prompt: bytes) -> bytes:
         """The client's line after a prompt."""
@@ -250,19 +243,15 @@ class _Session:
         try:
             door = self._relay.door
             admission = await door.admit(Protocol.SMTP, self._client.address, given.user, given.password)
+            self._client.admission = admission
         except NotPermitted:
             self._note_wrong_password()
             raise NotObeyed(535, "5.7.8", "user or password is wrong") from None
         except MailtokenError as error:
             raise NotObeyed(454, "4.7.0", str(error)) from None
-        try:
+        with self._answered(_AT_AUTH, admission):
             self._admission = await self._tried(admission)
-        except Crowded as crowded:
-            raise NotObeyed(432, "4.3.2", str(crowded)) from None
-        except MailtokenError as error:
-            raise NotObeyed(454, "4.7.0", str(error)) from None
-        except Ended as ended:
-            raise self._explained(ended, _AT_AUTH, (454, "4.3.0"), admission) from None
+        self._client.signed_in()
         self._wire.write(answer(235, "2.7.0", "welcome"))
 
     async def _tried(self, admission: Admission) -> Admission:
@@ -335,7 +324,7 @@ class _Session:
 
     def _transaction(self) -> Lease:
         if self._lease is None or not self._is_in_transaction:
-            raise NotObeyed(503, "5.5.1", "MAIL comes first")
+            raise _no_transaction()
         return self._lease
 
     def _rcpt_step(self, argument: bytes) -> _Step:
@@ -372,14 +361,8 @@ class _Session:
         """The session with the mail server: the client's own, or one from the pool."""
         if self._lease is None:
             admission = self._admission or await self._admitted_by_network()
-            try:
+            with self._answered(_AT_MAIL, admission):
                 self._lease = await self._relay.pool.lease(admission, self._who(admission))
-            except Crowded as crowded:
-                raise NotObeyed(432, "4.3.2", str(crowded)) from None
-            except MailtokenError as error:
-                raise NotObeyed(451, "4.7.0", str(error)) from None
-            except Ended as ended:
-                raise self._explained(ended, _AT_MAIL, (451, "4.3.0"), admission) from None
             if self._admission is not None:
                 self._admission = self._lease.admission
         return self._lease
@@ -394,10 +377,8 @@ class _Session:
             raise NotObeyed(451, "4.7.0", str(error)) from None
 
     async def _begin_message(self, lease: Lease) -> None:
-        try:
+        with self._answered(_AT_MAIL, lease.admission):
             await lease.turns.message(self._who(lease.admission))
-        except Crowded as crowded:
-            raise NotObeyed(432, "4.3.2", str(crowded)) from None
 
     async def _relay_group(self, lease: Lease, steps: Sequence[_Step]) -> None:
         """Pass commands on in one piece, and the replies back in order; a message follows if it may.
@@ -412,7 +393,7 @@ class _Session:
         codes: dict[str, int] = {}
         for step in steps:
             if step.answer or self._lease is None:
-                self._wire.write(step.answer or _NO_TRANSACTION)
+                self._wire.write(step.answer or _no_transaction().answer)
             else:
                 codes[step.verb] = await self._reply_to(lease, step)
         if codes.get("data") == 354:
@@ -439,16 +420,14 @@ class _Session:
         return reply.code
 
     def _pass_back(self, lease: Lease, step: str, reply: Reply) -> None:
-        """A reply of the mail server, as it is; but a 421 is about its connection, not about the client's."""
-        lines = reply.lines
+        """A reply of the mail server, to the client."""
         if reply.code >= 400:
             why = Refusal.at(step, reply)
             self._note("mail server refused", lease.admission, f"{step}: {reply}: {why.verdict}")
             self._relay.pool.heed(lease, reply)
         if reply.code == 421:
             self._drop()
-            lines = re.sub(rb"(?m)^421", b"451", lines)
-        self._wire.write(lines)
+        self._wire.write(_for_the_client(reply))
 
     async def _stream(self, lease: Lease) -> None:
         """Pass a message on while it comes, and its reply back."""
@@ -504,7 +483,7 @@ class _Session:
         if reply.code < 400:
             raise Garbled("a message accepted before its end")
         self._note("mail server refused", lease.admission, f"data: {reply}: {Refusal.at('data', reply).verdict}")
-        return re.sub(rb"(?m)^421", b"451", reply.lines)
+        return _for_the_client(reply)
 
     async def _acceptance(self, lease: Lease) -> bytes | None:
         """Pass back the reply to the final dot; returns what to answer without one."""
@@ -568,17 +547,18 @@ class _Session:
         self._note("mail server lost", admission, f"{step}: {why}")
         return answer(451, "4.4.2", f"{why} The message was not sent.")
 
-    def _explained(
-        self, ended: Ended, meanings: Mapping[Fault, tuple[int, str]], otherwise: tuple[int, str], admission: Admission
-    ) -> NotObeyed:
-        """The answer to a client whom the mail server does not let in."""
-        self._note("mail server does not let us in", admission, f"{ended.reply or ended.fault}: {ended.verdict}")
-        code, enhanced = meanings.get(ended.fault, otherwise)
-        if isinstance(ended, Refusal) and ended.code == 432:
-            code, enhanced = 432, "4.3.2"
-        elif isinstance(ended, Refusal) and ended.enhanced[:1] == enhanced[:1]:
-            enhanced = ended.enhanced
-        return NotObeyed(code, enhanced, ended.verdict)
+    @contextmanager
+    def _answered(self, answers: _Answers, admission: Admission) -> Iterator[None]:
+        """Why there is no session with the mail server leaves as the answer to the client."""
+        try:
+            yield
+        except Crowded as crowded:
+            raise NotObeyed(432, "4.3.2", str(crowded)) from None
+        except MailtokenError as error:
+            raise NotObeyed(answers.later, "4.7.0", str(error)) from None
+        except Ended as ended:
+            self._note("mail server does not let us in", admission, f"{ended.reply or ended.fault}: {ended.verdict}")
+            raise NotObeyed(*answers.to(ended), ended.verdict) from None
 
     def _note(self, event: str, admission: Admission, why: str) -> None:
         log.warning(event, **self._about(admission), why=why)
@@ -604,3 +584,12 @@ class _Session:
         b"VRFY": _vrfy,
         b"QUIT": _quit,
     }
+
+
+def _no_transaction() -> NotObeyed:
+    return NotObeyed(503, "5.5.1", "MAIL comes first")
+
+
+def _for_the_client(reply: Reply) -> bytes:
+    """A reply as it is; but a 421 is about the mail server's connection, not about the client's."""
+    return re.sub(rb"(?m)^421", b"451", reply.lines)

@@ -23,7 +23,7 @@ _FLUSH_SECONDS = 60.0
 
 CLOSED = "the mail server has closed the connection"
 IDLE = "nothing was said for too long"
-STOPPING = "the relay is stopping, connect again"
+DISMISSED = "the relay ends this session, connect again"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Moment:
 
     tail: bytes
     is_owing: bool
+
+    @property
+    def is_in_a_line(self) -> bool:
+        """Whether the mail server was in the middle of one."""
+        return bool(self.tail) and not self.tail.endswith(b"\r\n")
 
 
 class LastWords(Protocol):
@@ -52,7 +57,7 @@ async def splice(client: Wire, upstream: Wire, idle_seconds: float, last_words: 
     try:
         await joint.ended
     except asyncio.CancelledError:
-        joint.take_leave(STOPPING)
+        joint.take_leave(DISMISSED)
         raise
 
 

@@ -18,6 +18,8 @@ from infrastructure.audit import Record
 from infrastructure.status import named
 
 RECORDS_ON_A_PAGE = 100
+_OF_OTHERS = ("RelayUser", "Client")
+"""Their events show with the profiles they concern, but are about them."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,7 @@ def history_pages(service: Service) -> APIRouter:
 
 
 def _moment(record: Record, names: dict[str, str]) -> Moment:
-    # A relay user's events show with the profiles they are mapped to, but are about the user.
-    profile = record.profile if record.aggregate != "RelayUser" else None
+    profile = record.profile if record.aggregate not in _OF_OTHERS else None
     role, _, who = record.by.partition(":")
     return Moment(
         record.at,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from adapters.bootstrap import Service
 from adapters.http.callers import ADMINISTRATOR
@@ -14,6 +15,10 @@ from adapters.http.naming import Name
 from adapters.web.visits import Configuring, Posted, Visit, page_router, said, see
 from domain.administrator import ROLES
 from domain.errors import InvalidValue, NotFound, Refused
+
+CLIENTS_ON_A_PAGE = 25
+_OFFERED = 500
+"""Of a large fleet not every profile is offered while one types; any can be typed."""
 
 
 def people_pages(service: Service) -> APIRouter:
@@ -28,17 +33,20 @@ def _clients(router: APIRouter, service: Service) -> None:
     clients = service.clients
 
     @router.get("/clients")
-    def list_clients(visit: Configuring) -> Response:
-        return clients_page(visit)
+    def list_clients(visit: Configuring, page: Annotated[int, Query(ge=1)] = 1) -> Response:
+        return clients_page(visit, page)
 
-    def clients_page(visit: Visit, **context: object) -> Response:
-        frame: dict[str, object] = {"typed": {}, "problem": None, "key": None, "key_of": None}
-        status = HTTPStatus.UNPROCESSABLE_ENTITY if context.get("problem") else HTTPStatus.OK
+    def clients_page(visit: Visit, page: int = 1, **context: Any) -> Response:
+        frame: dict[str, Any] = {"typed": {}, "problem": None, "key": None, "key_of": None}
+        listed = clients.clients()
+        pages = max(1, -(-len(listed) // CLIENTS_ON_A_PAGE))
+        begin = (min(page, pages) - 1) * CLIENTS_ON_A_PAGE
         return visit.page(
             "clients.html",
-            status=status,
-            clients=clients.clients(),
-            profiles=[profile.name for profile in service.settings.profiles()][:_OFFERED],
+            clients=listed[begin : begin + CLIENTS_ON_A_PAGE],
+            page=min(page, pages),
+            pages=pages,
+            profiles=service.settings.some_profile_names(_OFFERED),
             now=service.clock.now(),
             **{**frame, **context},
         )
@@ -67,14 +75,7 @@ def _clients(router: APIRouter, service: Service) -> None:
         clients.revoke(name, _names(form), visit.by(ADMINISTRATOR))
         return see("/clients", "granted")
 
-    @router.get("/clients/{name}/remove")
-    def removing(name: Name, visit: Configuring) -> Response:
-        return visit.page("person_remove.html", kind="client", name=name, back="/clients")
-
-    @router.post("/clients/{name}/remove")
-    def remove(name: Name, visit: Configuring) -> Response:
-        clients.remove(name, visit.by(ADMINISTRATOR))
-        return see("/clients", "client_removed")
+    _removal(router, "client", clients.remove)
 
 
 def _administrators(router: APIRouter, service: Service) -> None:
@@ -84,18 +85,16 @@ def _administrators(router: APIRouter, service: Service) -> None:
     def list_administrators(visit: Configuring) -> Response:
         return administrators_page(visit)
 
-    def administrators_page(visit: Visit, **context: object) -> Response:
-        frame: dict[str, object] = {
+    def administrators_page(visit: Visit, **context: Any) -> Response:
+        frame: dict[str, Any] = {
             "typed": {},
             "chosen": set(ROLES[1:]),
             "problem": None,
             "link": None,
             "link_of": None,
         }
-        status = HTTPStatus.UNPROCESSABLE_ENTITY if context.get("problem") else HTTPStatus.OK
         return visit.page(
             "administrators.html",
-            status=status,
             administrators=administrators.administrators(),
             roles=ROLES,
             now=service.clock.now(),
@@ -125,18 +124,21 @@ def _administrators(router: APIRouter, service: Service) -> None:
         administrators.set_roles(name, _roles(form), visit.by(ADMINISTRATOR))
         return see("/administrators", "roles")
 
-    @router.get("/administrators/{name}/remove")
+    _removal(router, "administrator", administrators.remove)
+
+
+def _removal(router: APIRouter, kind: str, remove: Callable[[str, str], None]) -> None:
+    """The question whether to remove one of this kind, and what is done then: `remove` takes a name and who does it."""
+    listed = f"/{kind}s"
+
+    @router.get(f"{listed}/{{name}}/remove")
+    def asking(name: Name, visit: Configuring) -> Response:
+        return visit.page("person_remove.html", kind=kind, name=name, back=listed)
+
+    @router.post(f"{listed}/{{name}}/remove")
     def removing(name: Name, visit: Configuring) -> Response:
-        return visit.page("person_remove.html", kind="administrator", name=name, back="/administrators")
-
-    @router.post("/administrators/{name}/remove")
-    def remove(name: Name, visit: Configuring) -> Response:
-        administrators.remove(name, visit.by(ADMINISTRATOR))
-        return see("/administrators", "administrator_removed")
-
-
-_OFFERED = 500
-"""Of a large fleet not every profile is offered while one types; any can be typed."""
+        remove(name, visit.by(ADMINISTRATOR))
+        return see(listed, f"{kind}_removed")
 
 
 def _names(form: dict[str, str]) -> list[str]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
 from fastapi import APIRouter, Response
 
-from adapters.bootstrap import Service, provider_settings
+from adapters.bootstrap import Service
 from adapters.http.naming import Name
+from adapters.http.providers import check_registration
 from adapters.web.visits import Operating, Reading, page_router
-from domain.errors import NotFound
 from infrastructure.config import ProviderTable
 
 
@@ -34,10 +33,15 @@ def provider_pages(service: Service) -> APIRouter:
     @router.get("/providers")
     def providers(visit: Reading) -> Response:
         faults = service.tokens.client_faults()
-        used = Counter(profile.settings.provider for profile in service.settings.profiles())
+        used = service.fleet.settings_by_provider()
         shown = [
             ShownProvider(
-                name, table, tuple(service.tokens.flows(name)), faults[name], used[name], table.client_secret_expires_at
+                name,
+                table,
+                tuple(service.tokens.flows(name)),
+                faults[name],
+                used.get(name, 0),
+                table.client_secret_expires_at,
             )
             for name, table in sorted(service.config.providers.items())
         ]
@@ -45,14 +49,6 @@ def provider_pages(service: Service) -> APIRouter:
 
     @router.post("/providers/{name}/check")
     def check(name: Name, visit: Operating) -> Response:
-        from adapters.providers.check import check_provider
-
-        table = service.config.providers.get(name)
-        if table is None:
-            raise NotFound(f"no provider is called {name!r}")
-        profiles = service.settings.profiles()
-        mailboxes = {p.mailbox for p in profiles if p.settings.provider == name and p.mailbox}
-        report = check_provider(provider_settings(service.config, name, table), service.clock, sorted(mailboxes))
-        return visit.page("provider_check.html", report=report)
+        return visit.page("provider_check.html", report=check_registration(service, name))
 
     return router

@@ -47,7 +47,6 @@ def setting_pages(service: Service) -> APIRouter:
         )
         return visit.page(
             "setting.html",
-            status=HTTPStatus.UNPROCESSABLE_ENTITY if problem else HTTPStatus.OK,
             shown=shown_setting(profile, found.catalogues.get(profile.machine)),
             token=shown_token(found.setting),
             linked=[shown_setting(one.profile, found.catalogues.get(one.profile.machine)) for one in found.linked],
@@ -86,7 +85,6 @@ def setting_pages(service: Service) -> APIRouter:
         except InvalidValue as error:
             return visit.page(
                 "machine_add.html",
-                status=HTTPStatus.UNPROCESSABLE_ENTITY,
                 catalogues=CATALOGUES.values(),
                 typed=form,
                 problem=said(error),
@@ -96,8 +94,7 @@ def setting_pages(service: Service) -> APIRouter:
 
     @router.get("/machines/{name}/remove")
     def removing(name: Name, visit: Configuring) -> Response:
-        profiles = [one.name for one in settings.profiles() if one.machine == name]
-        return visit.page("machine_remove.html", name=name, profiles=profiles)
+        return visit.page("machine_remove.html", name=name, profiles=settings.profile_names(name))
 
     @router.post("/machines/{name}/remove")
     def remove(name: Name, visit: Configuring) -> Response:

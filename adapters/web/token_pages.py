@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 from fastapi.responses import HTMLResponse
@@ -66,7 +66,6 @@ def token_pages(service: Service) -> APIRouter:
         address = started and (started.verification_uri_complete or started.verification_uri)
         return visit.page(
             "attempt.html",
-            status=HTTPStatus.UNPROCESSABLE_ENTITY if problem else HTTPStatus.OK,
             profile=found.setting.status.profile,
             path=setting_path(name),
             linked=[one.profile.name for one in found.linked],
@@ -138,12 +137,11 @@ def token_pages(service: Service) -> APIRouter:
             return _test_page(visit, name, recipient=recipient or "", problem=said(error))
         return _test_page(visit, name, report=report, recipient=recipient or "")
 
-    def _test_page(visit: Visit, name: str, **context: object) -> Response:
+    def _test_page(visit: Visit, name: str, **context: Any) -> Response:
         found = service.fleet.setting(name)
         frame = {"report": None, "recipient": "", "problem": None, "faults": texts.FAULTS}
         return visit.page(
             "test.html",
-            status=HTTPStatus.UNPROCESSABLE_ENTITY if context.get("problem") else HTTPStatus.OK,
             profile=found.setting.status.profile,
             path=setting_path(name),
             token=shown_token(found.setting),

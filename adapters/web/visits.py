@@ -58,9 +58,10 @@ class Visit:
         """
         return self.session.caller.acting_as(*roles)
 
-    def page(self, template: str, *, status: int = HTTPStatus.OK, **context: Any) -> HTMLResponse:
-        """The page this template gives, in its frame."""
-        return HTMLResponse(self.part(template, **context), status)
+    def page(self, template: str, *, status: int | None = None, **context: Any) -> HTMLResponse:
+        """The page this template gives, in its frame. One with a `problem` answers that what was sent can't be so."""
+        fitting = HTTPStatus.UNPROCESSABLE_ENTITY if context.get("problem") else HTTPStatus.OK
+        return HTMLResponse(self.part(template, **context), status or fitting)
 
     def part(self, template: str, **context: Any) -> str:
         """The same as text; also for a part of a page."""

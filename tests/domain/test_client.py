@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from domain.catalogue import Protocol
-from domain.client import Client
+from domain.client import Client, ClientState
 from domain.errors import InvalidValue
 from domain.profile import Profile
 from domain.reader import Reader, ReaderState
@@ -36,10 +36,19 @@ ONE, OTHER = profile(10), profile(11)
 
 
 def backup(expires_at: datetime | None = None) -> Client:
-    return Client.add(UUID(int=1), "backup", key_id="abc", expires_at=expires_at, profiles=[ONE], by=ANNA, now=NOW)
+    client = Client.add(UUID(int=1), "backup", by=ANNA, now=NOW)
+    client.issue_key("abc", expires_at, by=ANNA, now=NOW)
+    client.grant([ONE], by=ANNA, now=NOW)
+    return client
 
 
-def test_a_new_client_has_a_key_and_what_it_was_granted() -> None:
+def test_a_new_client_has_no_key_and_may_read_nothing() -> None:
+    assert Client.add(UUID(int=1), "backup", by=ANNA, now=NOW).state == ClientState("backup", 0, None, None, ())
+    with pytest.raises(InvalidValue, match="client: 'two words' is not a name"):
+        Client.add(UUID(int=1), "two words", by=ANNA, now=NOW)
+
+
+def test_a_client_has_the_key_it_was_issued_and_what_it_was_granted() -> None:
     state = backup(NOW + timedelta(days=1)).state
     assert (state.key, state.key_id, state.profiles) == (1, "abc", (ONE.id,))
     assert not state.is_expired(NOW)

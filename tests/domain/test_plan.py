@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from domain.catalogue import CATALOGUES, Protocol
 from domain.lifecycle import TokenStatus
 from domain.plan import (
+    AddClient,
     AddMachine,
     AddProfile,
     DeleteToken,
@@ -96,6 +97,9 @@ class World:
                 self.profiles[change.profile] = replace(one, group=None, token=token)
             case Link():
                 self._link(change.profile, change.group)
+            case AddClient():
+                assert change.client not in self.clients
+                self.clients[change.client] = set()
             case Grant():
                 self.clients[change.client].add(change.profile)
             case Revoke():
@@ -137,7 +141,7 @@ WANTED = st.builds(
         ),
     ),
     st.dictionaries(st.sampled_from(["a", "g"]), st.lists(st.sampled_from(NAMES), max_size=4)),
-    st.dictionaries(st.just("crm"), st.lists(st.sampled_from(NAMES), max_size=3)),
+    st.dictionaries(st.sampled_from(["crm", "backup"]), st.lists(st.sampled_from(NAMES), max_size=3)),
 )
 HELDS = st.sampled_from([HeldToken(), HELD, HeldToken(TokenStatus.WAITING), HeldToken(TokenStatus.INVALID)])
 PRESENT = st.builds(
@@ -206,3 +210,15 @@ def test_a_change_of_account_under_a_token_is_refused_with_its_place(status: Tok
     assert refusal.place == ("machines", "a", "settings", "smtp")
     assert refusal.why.startswith(f"a/smtp: the token is {status}: ")
     assert refusal.why.endswith(", or say delete_token = true in the file")
+
+
+def test_a_client_there_is_not_is_added_before_it_is_granted_anything() -> None:
+    planned = plan(Wanted(clients={"crm": ["a/pop"], "backup": []}), present({"a": "generic"}))
+    assert planned == Plan((AddClient("crm"), Grant("crm", "a/pop"), AddClient("backup")))
+
+
+@pytest.mark.parametrize(("client", "profile"), [("two words", "a/pop"), ("crm", "a/fax")])
+def test_a_client_that_cant_be_added_is_refused_with_its_place_and_not_added(client: str, profile: str) -> None:
+    planned = plan(Wanted(clients={client: [profile]}), present({"a": "generic"}))
+    assert planned.changes == ()
+    assert [one.place for one in planned.refusals] == [("clients", client)]

@@ -95,6 +95,42 @@ def test_a_user_needs_a_password_or_a_network() -> None:
     assert (user.state.networks, user.state.password) == ((), 1)
 
 
+def test_a_network_is_of_use_to_who_sends_alone() -> None:
+    networks = (
+        "relay user printers: a network lets in by SMTP alone, for POP3 and IMAP clients always sign in: give them a"
+        " password and no networks, or an SMTP setting too"
+    )
+    for password in (True, False):
+        with pytest.raises(Refused) as refused:
+            add(profiles=[POP], networks=["10.20.30.0/24"], password=password)
+        assert str(refused.value) == networks
+    user = add(profiles=[POP])
+    with pytest.raises(Refused, match="by SMTP alone"):
+        user.set_networks(["10.20.30.0/24"], others=(), by=ADMIN, now=NOW)
+    user.map([SMTP, POP], by=ADMIN, now=NOW)
+    user.set_networks(["10.20.30.0/24"], others=(), by=ADMIN, now=NOW)
+    user.collect_events()
+    with pytest.raises(Refused, match="by SMTP alone"):
+        user.map([POP], by=ADMIN, now=NOW)
+    assert decided(user) == []
+
+
+def test_who_receives_needs_a_password() -> None:
+    password = (
+        "relay user printers: POP3 and IMAP clients always sign in, from every network: give them a password too, or an"
+        " SMTP setting alone"
+    )
+    with pytest.raises(Refused) as refused:
+        add(profiles=[SMTP, POP], networks=["10.20.30.0/24"], password=False)
+    assert str(refused.value) == password
+    user = add(networks=["10.20.30.0/24"], password=False)
+    with pytest.raises(Refused, match="always sign in, from every network"):
+        user.map([SMTP, POP], by=ADMIN, now=NOW)
+    user.change_password(by=ADMIN, now=NOW)
+    user.map([SMTP, POP], by=ADMIN, now=NOW)
+    assert user.state.profiles == {Protocol.SMTP: SMTP.id, Protocol.POP: POP.id}
+
+
 @pytest.mark.parametrize("name", ["p", "crm@contoso.com", "Büro-2", "a" * 64, "o'neill", "-x", "50%"])
 def test_a_name_is_what_a_client_can_sign_in_with(name: str) -> None:
     assert add(name).state.name == name

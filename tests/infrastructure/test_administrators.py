@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from infrastructure.administrators import Administrators, ListedAdministrator
 from infrastructure.lockout import LockedOut
 from infrastructure.one_time import BegunSignIns
 from infrastructure.passwords import PasswordHasher
-from infrastructure.sessions import SignedIn
+from infrastructure.sessions import Sessions, SignedIn
 
 PASSWORD, OTHER, WRONG = Secret("a-password-in-clear"), Secret("another-in-clear"), Secret("wrong-in-clear")
 HERE, THERE = "192.0.2.7", "198.51.100.9"
@@ -32,6 +33,11 @@ def administrators(service: Services) -> Administrators:
 
 def sign_in(administrators: Administrators, password: Secret = PASSWORD, address: str = HERE) -> Secret:
     return administrators.sign_in("anna", password, address)
+
+
+def name_of(service: Services, shown: Secret) -> str | None:
+    signed_in = service.sessions.find(shown)
+    return signed_in and signed_in.name
 
 
 def all_that_lasts(service: Services) -> str:
@@ -173,6 +179,39 @@ def test_somebody_of_the_organisation_has_the_roles_of_their_sign_in(service: Se
     assert service.sessions.find(shown) == SignedIn("eve@contoso.com", frozenset({"auditor"}))
 
 
+def test_a_member_of_the_organisation_signs_in_again_as_soon_as_the_configuration_says(
+    service: Services, clock: FakeClock
+) -> None:
+    administrators = service.administrators
+    administrators.add("anna", ["operator"], PASSWORD, ADMIN)
+    sessions = Sessions(service.store, clock, timedelta(hours=2))
+    member, anna = sessions.begin_trusted("eve@contoso.com", ("auditor",)), sign_in(administrators)
+    for _ in range(3):
+        clock.step(minutes=30)
+        assert sessions.find(member)
+        assert sessions.find(anna)
+    clock.step(minutes=30)
+    assert sessions.find(member) is None
+    assert sessions.find(anna)
+    again = sessions.begin_trusted("eve@contoso.com", ("auditor",))
+    assert Sessions(service.store, clock, timedelta(0)).find(again) is None
+
+
+def test_a_session_of_a_password_that_was_changed_while_it_was_verified_is_over(
+    service: Services, administrators: Administrators, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matches = PasswordHasher._matches
+
+    def changed_meanwhile(hasher: PasswordHasher, hashed: Secret, password: Secret) -> bool:
+        monkeypatch.setattr(PasswordHasher, "_matches", matches)
+        administrators.set_password("anna", OTHER, ADMIN)
+        return matches(hasher, hashed, password)
+
+    monkeypatch.setattr(PasswordHasher, "_matches", changed_meanwhile)
+    assert service.sessions.find(sign_in(administrators)) is None
+    assert service.sessions.find(sign_in(administrators, OTHER))
+
+
 @pytest.mark.parametrize("name", ["anna", "ghost", "", "nul\x00", "\udcff", "bob"])
 def test_whatever_is_wrong_the_answer_is_one_and_costs_one_verification(
     service: Services, administrators: Administrators, name: str, monkeypatch: pytest.MonkeyPatch
@@ -229,6 +268,16 @@ def test_the_addresses_of_one_ipv6_network_are_one_guesser(administrators: Admin
     sign_in(administrators, address="2001:db8:1:3::1")
 
 
+def test_names_that_are_too_long_for_an_account_fill_no_memory(administrators: Administrators) -> None:
+    for number in range(5):
+        with pytest.raises(NotPermitted):
+            administrators.sign_in("x" * 1000 + str(number), WRONG, f"203.0.113.{number}")
+    with pytest.raises(LockedOut):
+        administrators.sign_in("x" * 1000, WRONG, HERE)
+    assert max(len(key) for _, key in administrators._lockout._guessers) < 100
+    sign_in(administrators)
+
+
 def test_many_guesses_at_once_are_counted_each(administrators: Administrators) -> None:
     def guess(_: int) -> str:
         try:
@@ -266,7 +315,7 @@ def test_the_first_link_makes_the_first_administrator_and_is_good_once(service: 
     link = service.administrators.first_link()
     assert link
     assert service.administrators.whose_link(link.secret) is None
-    assert service.administrators.use_link(link.secret, "anna", PASSWORD) == "anna"
+    assert name_of(service, service.administrators.use_link(link.secret, "anna", PASSWORD)) == "anna"
     sign_in(service.administrators)
     assert service.administrators.first_link() is None
     told = [record.by for record in service.audit.records() if record.aggregate == "Administrator"]
@@ -293,7 +342,7 @@ def test_a_link_sets_the_password_of_whom_it_is_for_and_of_nobody_else(
     before = sign_in(administrators)
     link = administrators.link("anna", "administrator:root")
     assert administrators.whose_link(link.secret) == "anna"
-    assert administrators.use_link(link.secret, "bob", OTHER) == "anna"
+    assert name_of(service, administrators.use_link(link.secret, "bob", OTHER)) == "anna"
     assert service.sessions.find(before) is None
     sign_in(administrators, OTHER)
     assert [one.name for one in administrators.administrators()] == ["anna"]
@@ -328,7 +377,7 @@ def test_of_many_who_come_with_one_link_at_once_one_gets_in(service: Services) -
 
     def use(number: int) -> str | None:
         try:
-            return service.administrators.use_link(link.secret, f"admin-{number}", PASSWORD)
+            return name_of(service, service.administrators.use_link(link.secret, f"admin-{number}", PASSWORD))
         except NotPermitted:
             return None
 
@@ -345,13 +394,50 @@ def test_a_begun_sign_in_is_remembered_for_its_browser_alone_and_finished_once(
     service: Services, clock: FakeClock
 ) -> None:
     begun = BegunSignIns(service.store, service.vault, clock)
+    before = everything(service.store)
     browser = begun.begin(Secret("verifier-in-clear"), "/history", timedelta(minutes=15))
     other = begun.begin(Secret("another-verifier"), "/", timedelta(minutes=15))
-    found = begun.look(browser)
+    assert everything(service.store) == before
+    found, another = begun.look(browser), begun.look(other)
     assert found
+    assert another
     assert (found.state, found.came_for) == (Secret("verifier-in-clear"), "/history")
-    assert [begun.finish(browser), begun.finish(browser)] == [True, False]
-    assert begun.look(browser) is None
+    assert [begun.finish(found), begun.finish(found), begun.finish(another)] == [True, False, True]
+    assert (
+        "in-clear" not in repr(everything(service.store)) + base64.urlsafe_b64decode(browser.reveal() + "==").decode()
+    )
+    late = begun.look(begun.begin(Secret("slow"), "/", timedelta(minutes=15)))
+    assert late
     clock.step(minutes=15)
     assert begun.look(other) is None
-    assert "in-clear" not in repr(everything(service.store))
+    assert not begun.finish(late)
+    assert not begun.finish(found)
+
+
+def test_of_many_who_finish_one_sign_in_at_once_one_does(service: Services, clock: FakeClock) -> None:
+    begun = BegunSignIns(service.store, service.vault, clock)
+    found = begun.look(begun.begin(Secret("state"), "/", timedelta(minutes=15)))
+    assert found
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(lambda _: begun.finish(found), range(6))) == 1
+
+
+def test_what_no_browser_was_given_is_no_sign_in_that_was_begun(service: Services, clock: FakeClock) -> None:
+    begun = BegunSignIns(service.store, service.vault, clock)
+    given = begun.begin(Secret("state"), "/", timedelta(minutes=15)).reveal()
+    sealed = json.loads(base64.urlsafe_b64decode(given + "=="))
+    forged = [
+        "not JSON",
+        "null",
+        "[]",
+        "[" * 20_000,
+        json.dumps({**sealed, "body": 7}),
+        json.dumps({**sealed, "key_id": 7}),
+        json.dumps({**sealed, "key_id": "\ud800"}),
+        json.dumps({**sealed, "body": sealed["wrapped"]}),
+        json.dumps({name: value for name, value in sealed.items() if name != "body"}),
+        service.vault.seal_text("another place", Secret(json.dumps(["state", "/", "2099-01-01T00:00:00+00:00"]))),
+    ]
+    shown = [base64.urlsafe_b64encode(text.encode()).decode() for text in forged]
+    for text in (*shown, "", "x", "\xe9", "\udcff", given[:-8]):
+        assert begun.look(Secret(text)) is None, text

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from uuid import uuid4
+from datetime import datetime
+from uuid import UUID
 
 import pytest
 from fakes import FAX, SCANNER, FakeClock, FakeProvider, Services
 from store_examples import ADMIN, everything
 
-from domain.client import Client
-from domain.errors import NotPermitted, Outdated, Refused
+from domain.errors import Conflict, NotPermitted, Outdated, Refused
 from domain.plan import Plan, Wanted, WantedMachine, WantedSetting
+from domain.profile import Profile
+from domain.secret import Secret
 from infrastructure.apply import Applier, fingerprint
 from infrastructure.opening import create_store
 from infrastructure.sqlite import SqliteStore
 
 OPERATOR = "operator:root"
 SERVICE, ALERT, FAXING = "office-mfp/smtp-service", "office-mfp/smtp-alert", "office-mfp/pop-internet-fax"
+PRESS = "press/smtp"
 
 
 class House:
@@ -133,7 +136,7 @@ def test_everything_that_is_wrong_is_named_with_its_place_and_nothing_is_changed
             ),
         },
         {"desks": ["desk/smtp", "desk/pop", "desk/lamp"], "others": ["desk/smtp"]},
-        {"crm": ["desk/smtp"]},
+        {"crm": ["desk/lamp"], "two words": []},
     )
     assert refused(office, wanted) == [
         ("machines.office-mfp", "its catalogue is sharp-bp, not generic: remove the machine first"),
@@ -159,7 +162,11 @@ def test_everything_that_is_wrong_is_named_with_its_place_and_nothing_is_changed
         ("groups.desks", "desk/pop: is not an SMTP setting: POP and IMAP settings are independent"),
         ("groups.desks", "no profile is called 'desk/lamp': see mailtoken profile list"),
         ("groups.others", "desk/smtp is in the group desks already: a setting is in one group"),
-        ("clients.crm", "no client is called 'crm': add it first (mailtoken client add): its key is shown once"),
+        ("clients.crm", "no profile is called 'desk/lamp': see mailtoken profile list"),
+        (
+            "clients.two words",
+            "client: 'two words' is not a name: 1 to 63 letters, digits, '.', '-' or '_', no sign at either end",
+        ),
     ]
 
 
@@ -259,7 +266,7 @@ def test_who_joins_a_token_for_somebody_else_is_refused(office: House) -> None:
 
 
 def test_a_setting_a_relay_user_is_mapped_to_stays(office: House) -> None:
-    office.service.relay_users.add("printers", [FAXING], ["10.0.0.0/24"], None, ADMIN)
+    office.service.relay_users.add("printers", [FAXING], [], Secret("correct horse battery"), ADMIN)
     [(place, why)] = refused(office, machine(pop_internet_fax=WantedSetting(absent=True)))
     assert place == "machines.office-mfp.settings.pop-internet-fax"
     assert why.startswith(f"{FAXING}: relay user printers is mapped to it")
@@ -269,13 +276,32 @@ def test_a_setting_a_relay_user_is_mapped_to_stays(office: House) -> None:
 
 
 def test_clients_may_read_exactly_what_the_file_names(office: House) -> None:
-    log, now = office.service.events, office.service.clock.now()
-    crm = Client.add(uuid4(), "crm", key_id="crm", expires_at=None, profiles=[], by=ADMIN, now=now)
-    log.save(crm)
+    key = office.service.clients.add("crm", [], None, ADMIN)
     assert kinds(office.apply(Wanted(clients={"crm": [SERVICE, ALERT]}))) == ["grant", "grant"]
     assert kinds(office.apply(Wanted(clients={"crm": [ALERT, FAXING]}))) == ["revoke", "grant"]
     assert office.apply(Wanted(clients={"crm": [ALERT, FAXING]})) == Plan()
     assert office.applier.export().clients == {"crm": [FAXING, ALERT]}
+    holder = office.service.clients.holder_of(key)
+    assert holder
+    assert holder.profiles == {FAXING, ALERT}
+
+
+def test_a_client_of_a_file_has_no_key_until_it_is_issued_one(office: House) -> None:
+    clients, wanted = office.service.clients, Wanted(clients={"crm": [SERVICE], "backup": []})
+    assert kinds(office.apply(wanted)) == ["add client", "grant", "add client"]
+    assert [(one.name, one.key_id, one.profiles) for one in clients.clients()] == [
+        ("backup", None, ()),
+        ("crm", None, (SERVICE,)),
+    ]
+    assert office.apply(wanted) == Plan()
+    assert office.service.audit.verify().findings == ()
+    holder = clients.holder_of(clients.new_key("crm", None, ADMIN))
+    assert holder
+    assert (holder.name, holder.profiles) == ("crm", frozenset({SERVICE}))
+    clients.remove("backup", ADMIN)
+    assert office.service.audit.verify().findings == ()
+    told = [(one.name, one.by) for one in office.service.audit.records() if one.aggregate == "Client"]
+    assert told == [(name, ADMIN) for name in ("Created", "Granted", "Created", "KeyIssued", "Removed")]
 
 
 # Plans
@@ -292,6 +318,60 @@ def test_a_plan_that_is_not_the_one_that_was_shown_is_not_carried_out(office: Ho
     assert office.fields(SERVICE)[1] == 25
 
 
+class _Meddling:
+    """A clock at which somebody else does something between a plan and its work."""
+
+    def __init__(self, house: House, act: Callable[[Services], object]) -> None:
+        self._house = house
+        self._act: Callable[[Services], object] | None = act
+        self._asked = 0
+
+    def now(self) -> datetime:
+        self._asked += 1
+        if self._asked == 2 and self._act:
+            act, self._act = self._act, None
+            act(self._house.service)
+        return self._house.service.clock.now()
+
+    def elapsed(self) -> float:
+        return self._house.service.clock.elapsed()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "meanwhile", "error"),
+    [
+        (machine(smtp_service=setting(account=FAX)), lambda one: one.get_token(SERVICE), Refused),
+        (machine(smtp_service=setting(account=FAX)), lambda one: one.tokens.request(SERVICE, None, ADMIN), Refused),
+        (Wanted(groups={"scanners": [PRESS]}), lambda one: one.get_token(PRESS), Refused),
+        (Wanted(groups={"scanners": [ALERT]}), lambda one: one.tokens.request(SERVICE, None, ADMIN), Refused),
+        (Wanted(groups={"office-mfp": [SERVICE]}), lambda one: one.tokens.request(SERVICE, None, ADMIN), Refused),
+        (Wanted({"office-mfp": WantedMachine(absent=True)}), lambda one: one.get_token(SERVICE), Refused),
+        (machine(smtp_alert=setting(port="25")), lambda one: one.settings.remove_profile(ALERT, ADMIN), Conflict),
+        (machine(smtp_quick=setting()), lambda one: one.settings.remove_machine("office-mfp", ADMIN), Conflict),
+        (Wanted(clients={"backup": [ALERT]}), lambda one: one.clients.remove("backup", ADMIN), Conflict),
+        (Wanted(clients={"backup": [ALERT]}), lambda one: one.settings.remove_profile(ALERT, ADMIN), Conflict),
+        (Wanted(clients={"other": []}), lambda one: one.clients.add("other", [], None, ADMIN), Conflict),
+    ],
+)
+def test_what_somebody_else_did_since_the_plan_is_not_run_over(
+    office: House, wanted: Wanted, meanwhile: Callable[[Services], object], error: type[Exception]
+) -> None:
+    service, done = office.service, list[object]()
+    service.add_machine("press", "generic")
+    service.settings.remove_profile("office-mfp/smtp-quick", ADMIN)
+    service.clients.add("backup", [], None, ADMIN)
+
+    def act(one: Services) -> None:
+        meanwhile(one)
+        done.append(everything(one.store))
+
+    applier = Applier(service.events, service.tokens, _Meddling(office, act), list(service.providers))
+    with pytest.raises(error):
+        applier.apply(wanted, ADMIN, OPERATOR)
+    assert done == [everything(service.store)]
+    assert service.audit.verify().findings == ()
+
+
 def test_what_is_exported_makes_an_empty_store_the_same(office: House, empty_house: House) -> None:
     service = office.service
     service.add_machine("press", "generic")
@@ -303,6 +383,8 @@ def test_what_is_exported_makes_an_empty_store_the_same(office: House, empty_hou
     service.add_machine("hall", "sharp-bp")
     for one in ("service", "alert", "quick", "initial"):
         service.settings.unlink(f"hall/smtp-{one}", ADMIN)
+    service.clients.add("crm", [SERVICE, "press/imap"], None, ADMIN)
+    service.clients.add("backup", [], None, ADMIN)
     exported = office.applier.export()
     empty_house.apply(exported)
     assert empty_house.applier.export() == exported
@@ -329,3 +411,25 @@ def test_a_fleet_is_one_transaction(house: House) -> None:
     house.apply(wanted)
     assert saves == [20 * (1 + 7 + 4 + 1)]
     assert house.service.audit.verify().findings == ()
+
+
+@pytest.mark.parametrize("loaded_first", [True, False])
+def test_a_profile_that_goes_while_it_is_granted_is_not_granted(
+    office: House, monkeypatch: pytest.MonkeyPatch, loaded_first: bool
+) -> None:
+    service = office.service
+    service.clients.add("backup", [], None, ADMIN)
+    load, asked = service.events.load, list[type]()
+
+    def meddle(kind: type, id: UUID) -> object:
+        before = load(kind, id)
+        asked.append(kind)
+        if asked.count(Profile) == 1:
+            service.settings.remove_profile(ALERT, ADMIN)
+        return before if loaded_first else load(kind, id)
+
+    monkeypatch.setattr(service.events, "load", meddle)
+    with pytest.raises(Conflict):
+        office.apply(Wanted(clients={"backup": [ALERT]}))
+    assert "Granted" not in [one.name for one in service.audit.records()]
+    assert service.audit.verify().findings == ()

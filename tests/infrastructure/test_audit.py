@@ -72,7 +72,7 @@ def told(service: Services, clock: FakeClock) -> Services:
     service.tokens.delete(fax, ADMIN)
     service.add_machine("press", "generic")
     service.tokens.request("press/smtp", None, ADMIN)
-    service.relay_users.add("printers", ["press/pop"], ["10.20.30.0/24"], Secret("a-password-in-clear"), ADMIN)
+    service.relay_users.add("printers", ["press/smtp"], ["10.20.30.0/24"], Secret("a-password-in-clear"), ADMIN)
     service.administrators.add("anna", ["operator"], Secret("a-password-in-clear"), ADMIN)
     service.clients.add("backup", [scanner], None, ADMIN)
     service.hand_outs.first(scanner, None, "client:backup")

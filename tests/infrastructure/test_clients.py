@@ -6,11 +6,13 @@ import hmac
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from fakes import START, FakeClock, FakeProvider, Services
 from store_examples import ADMIN, change, everything, files_with
 
+from domain.client import Client
 from domain.errors import InvalidValue, NotFound, NotPermitted, Refused
 from domain.secret import Secret
 from infrastructure.clients import Clients, ListedClient
@@ -138,6 +140,7 @@ def test_a_key_is_looked_up_with_the_same_steps_whatever_is_wrong_with_it(
     gone = press.clients.add("gone", [SMTP], None, ADMIN).reveal()
     expired = press.clients.add("expired", [SMTP], START + timedelta(minutes=1), ADMIN).reveal()
     press.clients.remove("gone", ADMIN)
+    press.events.save(Client.add(uuid4(), "keyless", by=ADMIN, now=START))
     clock.step(minutes=2)
     press.clients.holder_of(Secret(key))
     compared: list[tuple[int, int]] = []
@@ -152,6 +155,7 @@ def test_a_key_is_looked_up_with_the_same_steps_whatever_is_wrong_with_it(
     monkeypatch.setattr(press.store, "writing", None)
     id, _, secret = key.partition(".")
     wrong = [f"{id}.{secret[:-1]}", f"{id}.", f"ghost.{secret}", ".", "", "\udcff.\udcff", gone, expired, "x" * 9999]
+    wrong += [f"None.{secret}", "None."]
     assert [press.clients.holder_of(Secret(one)) for one in wrong] == [None] * len(wrong)
     assert compared == [(32, 32)] * len(wrong)
 

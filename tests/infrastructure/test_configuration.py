@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,22 @@ def test_an_unknown_key_is_refused_by_name_with_what_may_have_been_meant(
     tmp_path: Path, text: str, message: str
 ) -> None:
     assert problem(tmp_path, text) == message
+
+
+@pytest.mark.parametrize(("hours", "accepted"), [("0", False), ("1", True), ("12", True), ("13", False), ("-1", False)])
+def test_members_of_the_organisation_stay_signed_in_for_as_long_as_is_said(
+    tmp_path: Path, hours: str, accepted: bool
+) -> None:
+    path = written(tmp_path, f'[server.sign_in]\nprovider = "contoso"\ngroups = {{}}\nsession_hours = {hours}\n')
+    if accepted:
+        assert load_config(path).server.members_for == timedelta(hours=int(hours))
+    else:
+        with pytest.raises(InvalidValue, match=r"\[server.sign_in\] session_hours: Input should be "):
+            load_config(path)
+
+
+def test_without_a_sign_in_of_the_organisation_nobody_stays_signed_in_by_it(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "")).server.members_for == timedelta(0)
 
 
 @pytest.mark.parametrize(

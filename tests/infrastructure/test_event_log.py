@@ -9,6 +9,7 @@ from fakes import START, FakeClock, FakeProvider, Services
 from store_examples import ADMIN, a_credential, a_pending, a_profile, a_token, ask, everything, history, receive
 
 from domain.outcomes import Reason
+from domain.profile import Profile
 from domain.token import Token, TokenState
 from infrastructure.log import EventLog, Fold
 from infrastructure.sealing import Sealer
@@ -87,6 +88,22 @@ def test_a_token_is_loaded_from_its_row_however_long_its_history_is(
     token.delete(by=ADMIN, now=clock.now())
     service.events.save(token)
     assert service.label(name) == "Not Retrieved"
+
+
+def test_the_settings_of_a_group_are_loaded_from_their_rows_however_many_they_are(
+    service: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [name for name in service.add_machine() if "/smtp-" in name]
+    token_id = service.get_token(names[0]).profile.token_id
+    replayed = [service.events.load(Profile, service.tokens.status(name).profile_id) for name in names]
+    monkeypatch.setattr("infrastructure.log._project", None)
+    with service.store.reading() as query:
+        loaded = service.events.profiles_of(query, token_id)
+    assert {(one.id, one.version, one.state) for one in loaded} == {(p.id, p.version, p.state) for p in replayed}
+    assert set(service.tokens.delete(names[0], ADMIN).profiles) == set(names)
+    monkeypatch.undo()
+    assert {service.events.load(Profile, one.id).version for one in loaded} == {loaded[0].version + 1}
+    assert service.audit.verify().findings == ()
 
 
 def test_the_log_is_read_in_order_page_by_page_and_from_anywhere(

@@ -128,6 +128,13 @@ def test_a_token_shared_over_machines_says_how_many_settings_use_it(service: Ser
     assert [one.profile.name for one in fleet.setting("mfp-1/smtp").linked] == ["mfp-2/smtp"]
 
 
+def test_settings_are_counted_by_the_provider_they_name(service: Services, fleet: Fleet) -> None:
+    service.add_machine("lobby", "generic")
+    service.add_machine("press", "generic", "fax@contoso.com")
+    service.settings.add_machine("empty", "generic", "administrator")
+    assert fleet.settings_by_provider() == {"contoso": 6, None: 3}
+
+
 def test_a_page_as_of_an_instant_is_what_was_seen_then(service: Services, clock: FakeClock, fleet: Fleet) -> None:
     service.add_machine("mfp-1", "generic")
     before = clock.now()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from fakes import SCANNER, START, FakeClock, FakeProvider, Services, error
-from store_examples import as_text
+from store_examples import as_text, change, everything
 from structlog.testing import capture_logs
 
 from domain.errors import Failed, MailtokenError, Unreachable
 from domain.notice import Notice, Occasion
 from domain.renewal import GrantLimits
 from infrastructure.attention import Attention
+from infrastructure.claims import STALE_AFTER_SECONDS
+from infrastructure.escrow import Work
 from infrastructure.notices import Channel, Notifier
 from infrastructure.sealing import Sealer
 from infrastructure.store import Store
@@ -66,7 +69,7 @@ def name(service: Services) -> str:
 
 def notifier(service: Services, *channels: Channel, secret_expires_at: datetime | None = None) -> Notifier:
     attention = Attention(service.tokens, service.clock, LIMITS, {"contoso": secret_expires_at})
-    return Notifier(service.store, service.clock, attention, channels)
+    return Notifier(service.store, service.claims, service.clock, attention, channels)
 
 
 def invalidate(service: Services, provider: FakeProvider, name: str) -> None:
@@ -130,6 +133,76 @@ def test_killed_while_telling_it_tells_again_under_the_same_key(
     assert [looking.tell_what_is_new(), looking.tell_what_is_new()] == [1, 0]
     assert len(pigeon.notices) == 1 + after_delivery
     assert len({notice.key for notice in pigeon.notices}) == 1
+
+
+# On several nodes
+
+
+@pytest.fixture
+def other_node(service: Services) -> Services:
+    """The service of another node on the same store; its escrow is elsewhere."""
+    return replace(service, directory=service.directory / "another-node")
+
+
+def test_while_one_node_tells_no_other_does(
+    service: Services, other_node: Services, provider: FakeProvider, name: str
+) -> None:
+    invalidate(service, provider, name)
+    delivered: list[int] = []
+
+    class Watched(Pigeon):
+        def tell(self, notice: Notice) -> None:
+            delivered.append(notifier(other_node, Pigeon()).tell_what_is_new())
+            super().tell(notice)
+
+    watched = Watched()
+    assert notifier(service, watched).tell_what_is_new() == 1
+    assert delivered == [0]
+    assert notifier(other_node, Pigeon()).tell_what_is_new() == 0
+    assert everything(service.store)["claim"] == []
+
+
+def test_what_another_node_has_told_since_a_node_looked_is_not_told_again(
+    service: Services, other_node: Services, provider: FakeProvider, clock: FakeClock, name: str
+) -> None:
+    invalidate(service, provider, name)
+    one, other = Pigeon("one"), Pigeon("other")
+
+    class Slow(Pigeon):
+        def tell(self, notice: Notice) -> None:
+            """Meanwhile another node tells through the other channel, also that all is well again."""
+            elsewhere = notifier(other_node, other)
+            elsewhere.tell_what_is_new()
+            clock.step(minutes=1)
+            service.tokens.renew(name, "administrator")
+            elsewhere.tell_what_is_new()
+            super().tell(notice)
+
+    slow = Slow("one")
+    assert notifier(service, slow, other).tell_what_is_new() == 1
+    assert other.told == [(Occasion.NEEDS_PERSON, "invalid_grant"), (Occasion.RECOVERED, None)]
+    assert notifier(service, one, other).tell_what_is_new() == 1
+    assert one.told == [(Occasion.RECOVERED, None)]
+
+
+@pytest.mark.parametrize(
+    "death",
+    [
+        "UPDATE claim SET process = '999999999:1'",
+        f"UPDATE claim SET node = 'elsewhere:', taken_at = taken_at - {STALE_AFTER_SECONDS + 1}",
+    ],
+)
+def test_what_a_node_died_at_another_run_or_node_tells(
+    service: Services, provider: FakeProvider, pigeon: Pigeon, name: str, death: str
+) -> None:
+    invalidate(service, provider, name)
+    token_id = service.tokens.status(name).profile.token_id
+    assert service.claims.take(Work("notice pigeon", token_id, "a-notice", 0))
+    looking = notifier(service, pigeon)
+    assert looking.tell_what_is_new() == 0
+    change(service.store, death)
+    assert looking.tell_what_is_new() == 1
+    assert everything(service.store)["claim"] == []
 
 
 def test_the_same_trouble_later_is_another_notice_under_another_key(

@@ -17,6 +17,7 @@ from store_examples import ADMIN, change, everything, files_with, functions_runn
 from adapters.bootstrap import initialise, open_service
 from domain.catalogue import Protocol
 from domain.errors import Conflict, InvalidValue, NotFound, NotPermitted, Refused, Unreachable
+from domain.profile import Profile
 from domain.secret import Secret
 from infrastructure.config import load_config
 from infrastructure.passwords import PasswordHasher
@@ -65,9 +66,11 @@ def all_that_lasts(service: Services) -> str:
 
 
 def test_users_are_listed_by_name_with_what_lets_them_in(users: RelayUsers) -> None:
-    users.add("crm@contoso.com", [POP, SMTP], ["10.20.30.0/24"], None, ADMIN)
+    users.add("crm@contoso.com", [POP, SMTP], ["10.20.30.0/24"], OTHER, ADMIN)
+    users.add("lobby", [SMTP], ["10.20.31.0/24"], None, ADMIN)
     assert users.users() == [
-        ListedUser("crm@contoso.com", {Protocol.POP: POP, Protocol.SMTP: SMTP}, ("10.20.30.0/24",), has_password=False),
+        ListedUser("crm@contoso.com", {Protocol.POP: POP, Protocol.SMTP: SMTP}, ("10.20.30.0/24",), has_password=True),
+        ListedUser("lobby", {Protocol.SMTP: SMTP}, ("10.20.31.0/24",), has_password=False),
         ListedUser("printers", {Protocol.SMTP: SMTP}, (), has_password=True),
     ]
 
@@ -81,6 +84,7 @@ def test_a_user_that_cant_be_added_leaves_nothing_behind(press: Services, users:
         ("other", [SMTP], ["10.0.0.0/1"], None, InvalidValue),
         ("other", [SMTP], [], Secret("short"), InvalidValue),
         ("other", [SMTP], [], None, Refused),
+        ("other", [POP], ["10.20.30.0/24"], PASSWORD, Refused),
         ("two words", [SMTP], [], PASSWORD, InvalidValue),
     ):
         with pytest.raises(error):
@@ -103,7 +107,8 @@ def test_who_is_not_there_is_not_found(users: RelayUsers) -> None:
 def test_every_change_is_in_the_record_with_who_made_it_and_without_the_password(
     press: Services, users: RelayUsers
 ) -> None:
-    users.map("printers", [POP], "administrator:anna")
+    users.map("printers", [SMTP, POP], "administrator:anna")
+    users.map("printers", [SMTP], "administrator:anna")
     users.set_networks("printers", ["10.20.30.0/24"], "administrator:bob")
     users.set_password("printers", OTHER, "administrator:eve")
     users.remove("printers", "administrator:dan")
@@ -112,8 +117,8 @@ def test_every_change_is_in_the_record_with_who_made_it_and_without_the_password
         ("Created", ADMIN),
         ("Mapped", ADMIN),
         ("PasswordChanged", ADMIN),
-        ("Unmapped", "administrator:anna"),
         ("Mapped", "administrator:anna"),
+        ("Unmapped", "administrator:anna"),
         ("NetworksChanged", "administrator:bob"),
         ("PasswordChanged", "administrator:eve"),
         ("Removed", "administrator:dan"),
@@ -135,7 +140,8 @@ def test_the_history_of_a_setting_tells_who_was_mapped_to_it(press: Services, us
 
 
 def test_a_rebuild_gives_the_same_users(press: Services, users: RelayUsers) -> None:
-    users.add("crm", [SMTP, POP], ["10.20.30.0/24", "2001:db8:1::/48"], None, ADMIN)
+    users.add("crm", [SMTP, POP], ["10.20.30.0/24", "2001:db8:1::/48"], OTHER, ADMIN)
+    users.add("lobby", [SMTP], ["10.20.31.0/24"], None, ADMIN)
     before = everything(press.store)
     change(press.store, "DELETE FROM relay_user")
     press.audit.rebuild()
@@ -258,15 +264,16 @@ def wrong(users: RelayUsers, password: Secret) -> str:
 
 
 def test_a_client_is_let_in_by_the_most_specific_network_it_is_in(users: RelayUsers) -> None:
-    users.add("site", [SMTP, POP], ["10.0.0.0/8"], None, ADMIN)
+    users.add("site", [SMTP, POP], ["10.0.0.0/8"], OTHER, ADMIN)
     users.add("floor", [SMTP], ["10.20.30.0/24"], None, ADMIN)
     assert come_from(users, "10.20.30.7").user == "floor"
     assert come_from(users, "::ffff:10.20.30.7").user == "floor"
     assert come_from(users, "10.20.31.7").user == "site"
     with pytest.raises(NotPermitted, match=WRONG):
         come_from(users, "11.0.0.1")
-    with pytest.raises(Refused, match="relay user floor has no pop profile"):
-        come_from(users, "10.20.30.7", Protocol.POP)
+    for protocol in (Protocol.POP, Protocol.IMAP):
+        with pytest.raises(NotPermitted, match=WRONG):
+            come_from(users, "10.20.31.7", protocol)
     with pytest.raises(InvalidValue, match="'printer-1' is not an IP address"):
         come_from(users, "printer-1")
 
@@ -274,10 +281,10 @@ def test_a_client_is_let_in_by_the_most_specific_network_it_is_in(users: RelayUs
 def test_a_network_can_be_moved_from_one_user_to_another(users: RelayUsers) -> None:
     users.set_networks("printers", ["10.20.30.0/24"], ADMIN)
     with pytest.raises(Refused, match="is a network of relay user printers already"):
-        users.add("floor", [POP], ["10.20.30.0/24"], None, ADMIN)
+        users.add("floor", [SMTP], ["10.20.30.0/24"], None, ADMIN)
     users.set_networks("printers", [], ADMIN)
-    users.add("floor", [POP], ["10.20.30.0/24"], None, ADMIN)
-    assert come_from(users, "10.20.30.7", Protocol.POP).user == "floor"
+    users.add("floor", [SMTP], ["10.20.30.0/24"], None, ADMIN)
+    assert come_from(users, "10.20.30.7").user == "floor"
 
 
 def test_of_two_that_want_the_same_network_at_once_one_gets_it(users: RelayUsers) -> None:
@@ -453,7 +460,7 @@ def test_a_profile_that_somebody_is_mapped_to_is_not_removed(press: Services, us
 def test_a_profile_to_which_somebody_is_mapped_at_the_same_moment_is_not_removed(
     press: Services, users: RelayUsers
 ) -> None:
-    going = press.events.profile(press.tokens.status(IMAP).profile_id)
+    going = press.events.load(Profile, press.tokens.status(IMAP).profile_id)
     users.map("printers", [IMAP], ADMIN)
     going.remove(by=ADMIN, now=press.clock.now())
     with pytest.raises(Conflict):
@@ -461,9 +468,18 @@ def test_a_profile_to_which_somebody_is_mapped_at_the_same_moment_is_not_removed
     assert IMAP in [profile.name for profile in press.settings.profiles()]
 
 
-def test_nobody_is_mapped_to_a_profile_that_is_removed_at_the_same_moment(press: Services, users: RelayUsers) -> None:
-    read_profile = users._profile
-    users._profile = lambda name: (read_profile(name), press.settings.remove_profile(name, ADMIN))[0]  # type: ignore[method-assign]
+def test_nobody_is_mapped_to_a_profile_that_is_removed_at_the_same_moment(
+    press: Services, users: RelayUsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = press.events.profile_called
+
+    def read_before_it_goes(name: str) -> Profile:
+        profile = read(name)
+        monkeypatch.undo()
+        press.settings.remove_profile(name, ADMIN)
+        return profile
+
+    monkeypatch.setattr(press.events, "profile_called", read_before_it_goes)
     with pytest.raises(Conflict):
         users.map("printers", [IMAP], ADMIN)
     assert [user.profiles for user in users.users()] == [{Protocol.SMTP: SMTP}]

@@ -17,7 +17,7 @@ from domain.outcomes import GrantDead, Granted, Reason
 from domain.token import Token
 from infrastructure.log import EventLog
 from infrastructure.rows import profile_state, token_state
-from infrastructure.status import read_status, read_statuses
+from infrastructure.status import read_status, read_statuses, read_statuses_called
 
 # The stable contract of `status --json`.
 FIELDS = {
@@ -213,6 +213,21 @@ def test_names_are_in_one_order_on_every_engine(service: Services) -> None:
     assert names == sorted(names)
     assert [machine["name"] for machine in service.settings.machines()] == ["A", "B", "a-1", "a.1", "b"]
     assert [state.name for state in service.settings.profiles()] == names
+
+
+def test_settings_are_found_by_more_names_than_an_engine_takes_at_once(service: Services) -> None:
+    names = service.settings.add_machine("press", "generic", ADMIN)
+    wanted = [names[0], *(f"nowhere/{number}" for number in range(70_000)), names[1]]
+    with service.store.reading() as query:
+        found = [status.profile.name for status in read_statuses_called(query, wanted, START)]
+    assert found == sorted(names[:2])
+
+
+def test_the_names_of_a_machines_settings_are_in_order_and_of_all_some_are_given(service: Services) -> None:
+    for name in ("press", "lobby"):
+        service.settings.add_machine(name, "generic", ADMIN)
+    assert service.settings.profile_names("press") == ["press/imap", "press/pop", "press/smtp"]
+    assert service.settings.some_profile_names(4) == ["lobby/imap", "lobby/pop", "lobby/smtp", "press/imap"]
 
 
 def test_a_token_that_is_nobodys_any_more_has_no_row(service: Services) -> None:

@@ -32,6 +32,7 @@ from store_examples import (
 from domain.errors import Conflict, NotFound, StoreRefused
 from domain.machine import Machine
 from domain.outcomes import Granted
+from domain.profile import Profile
 from domain.smtp_group import SmtpGroup
 from domain.token import Token
 from infrastructure.audit import Audit
@@ -154,7 +155,7 @@ def test_if_a_table_is_missing_nothing_is_stored_in_the_others(
 def test_a_name_that_was_given_up_can_be_taken_in_the_same_transaction(event_log: EventLog, token: Token) -> None:
     with event_log.store.reading() as query:
         (row,) = query.rows("SELECT id FROM profile")
-    leaving = event_log.profile(UUID(row["id"]))
+    leaving = event_log.load(Profile, UUID(row["id"]))
     leaving.remove(by=ADMIN, now=START)
     event_log.save(a_profile(token), leaving)
     assert Audit(event_log).verify().findings == ()
@@ -177,7 +178,7 @@ def test_a_decision_holds_only_if_what_it_was_made_on_is_as_it_was(event_log: Ev
     group = SmtpGroup.create(uuid4(), "scanners", token.id, by=ADMIN, now=START)
     event_log.save(group)
     token.cancel(by=ADMIN, now=START)
-    joined = event_log.group(group.id)
+    joined = event_log.load(SmtpGroup, group.id)
     joined.link(uuid4(), by=ADMIN, now=START)
     event_log.save(joined)
     with pytest.raises(Conflict):
@@ -251,9 +252,11 @@ def test_a_reader_sees_one_snapshot_while_somebody_writes(store: Store, event_lo
 
 def test_what_is_not_there_is_not_found(event_log: EventLog) -> None:
     id = uuid4()
-    for load in (event_log.token, event_log.profile, event_log.group, event_log.machine):
-        with pytest.raises(NotFound, match=str(id)):
-            load(id)
+    for kind in (Token, Profile, SmtpGroup, Machine):
+        with pytest.raises(NotFound, match=f"there is no {kind.__name__.lower()} with the id {id}"):
+            event_log.load(kind, id)
+    with pytest.raises(NotFound, match=str(id)):
+        event_log.token(id)
 
 
 def test_an_aggregate_is_the_same_after_it_was_stored(event_log: EventLog, token: Token, vault: Vault) -> None:

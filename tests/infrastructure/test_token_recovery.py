@@ -119,6 +119,15 @@ def test_a_renewal_whose_reply_was_kept_is_finished(office: Services, provider: 
     whole(after)
 
 
+def test_a_slow_down_that_was_kept_slows_the_next_run_down(office: Services, provider: FakeProvider) -> None:
+    office.tokens.request(SERVICE, None, ADMIN)
+    after = crash(office, acquisition(office), error("slow_down"))
+    assert after.tokens.recover() == 1
+    assert after.tokens.seconds_between_polls(token_of(after)) == 10
+    assert provider.requests == ["device_code"]
+    whole(after)
+
+
 def test_recovering_again_changes_nothing(office: Services, provider: FakeProvider) -> None:
     office.get_token(SERVICE)
     after = crash(office, renewal(office), provider.grant(SCANNER), START + timedelta(minutes=1))

@@ -113,6 +113,26 @@ def test_a_setting_that_is_not_filled_in_is_refused_with_what_to_do(
     assert provider.requests == []
 
 
+def test_while_its_group_is_waiting_a_setting_that_is_not_filled_in_says_so(
+    office: Services, provider: FakeProvider
+) -> None:
+    office.settings.set_profile(ALERT, {"provider": "", "account": ""}, ADMIN)
+    request(office)
+    for advised in (
+        lambda: request(office, ALERT),
+        lambda: office.settings.set_profile(ALERT, {"account": FAX}, ADMIN),
+    ):
+        with pytest.raises(Refused) as refused:
+            advised()
+        assert str(refused.value) == (
+            f"{ALERT}: the token is Waiting for authorisation: "
+            "finish the sign-in or cancel it first (mailtoken token cancel)"
+        )
+    provider.approve()
+    poll(office)
+    assert office.tokens.status(ALERT).profile.settings.account == SCANNER
+
+
 def test_a_provider_that_left_the_configuration_is_not_found(office: Services) -> None:
     office.providers = {}
     with pytest.raises(NotFound) as missing:
@@ -141,6 +161,43 @@ def test_slow_down_adds_five_seconds_for_good(office: Services, provider: FakePr
     request(office)
     provider.answers(error("slow_down"), error("authorization_pending"), error("slow_down"))
     assert [poll(office) for _ in range(4)] == [10, 10, 15, 15]
+
+
+def test_slow_down_is_not_forgotten_at_a_restart(office: Services, provider: FakeProvider) -> None:
+    request(office)
+    provider.answers(error("slow_down"), error("slow_down"))
+    assert [poll(office) for _ in range(2)] == [10, 15]
+    after = office.restart()
+    token_id = after.tokens.status(SERVICE).profile.token_id
+    assert after.tokens.seconds_between_polls(token_id) == 15
+    assert poll(after) == 15
+    assert after.tokens.under_way(SERVICE).user_code == "CODE-0001"
+    assert after.audit.verify().findings == ()
+    assert events(after) == ["AuthorizationRequested"]
+
+
+def test_a_slow_down_that_comes_after_the_attempt_is_over_leaves_nothing_behind(
+    office: Services, provider: FakeProvider
+) -> None:
+    request(office)
+    provider.answers(error("slow_down"))
+    provider.meanwhile(lambda: office.tokens.cancel(SERVICE, ADMIN))
+    poll(office)
+    assert everything(office.store)["vault"] == []
+    assert office.tokens.seconds_between_polls(office.tokens.status(SERVICE).profile.token_id) == 0
+
+
+def test_nothing_is_remembered_of_an_attempt_that_is_over(office: Services, clock: FakeClock) -> None:
+    for _ in range(3):
+        request(office)
+        clock.step(minutes=15)
+        poll(office)
+        request(office)
+        clock.step(minutes=14, seconds=59.5)
+        poll(office)
+        office.tokens.cancel(SERVICE, ADMIN)
+    assert office.tokens.waiting() == []
+    assert office.tokens._deadlines == {}
 
 
 def test_one_sign_in_updates_every_linked_setting_in_concert(

@@ -76,6 +76,23 @@ def test_what_an_earlier_run_left_is_read(office: Services, provider: FakeProvid
     until(lambda: not slot.path.exists())
 
 
+def test_after_a_restart_a_provider_is_not_asked_too_early(
+    office: Services, provider: FakeProvider, start: StartWorker
+) -> None:
+    patient = FakeProvider("fabrikam")
+    patient.interval_seconds = 3600
+    office.providers["fabrikam"] = patient  # type: ignore[index]
+    again = office.restart()
+    again.settings.set_profile(POPS[0], {"provider": "fabrikam"}, ADMIN)
+    for name in (POPS[0], SERVICE):
+        again.tokens.request(name, None, ADMIN)
+    office.tokens = office.restart().tokens
+    worker = start()
+    until(lambda: provider.requests.count("poll") >= 3)
+    worker.stop()
+    assert patient.requests == ["device_code"]
+
+
 def test_one_provider_that_does_not_answer_holds_nobody_else_up(
     office: Services, provider: FakeProvider, start: StartWorker
 ) -> None:

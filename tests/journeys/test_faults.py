@@ -15,6 +15,7 @@ from domain.outcomes import AcquisitionOutcome, BrowserAuthorization, Transient
 from domain.ports import Exchange
 from infrastructure import token_service
 from infrastructure.claims import STALE_AFTER_SECONDS
+from infrastructure.exchanges import Exchanges
 from infrastructure.log import EventLog
 from infrastructure.store import Alongside, Store
 from infrastructure.token_service import TokenService
@@ -88,7 +89,7 @@ def test_fault_6_a_store_that_fails_after_it_has_stored_is_believed_by_what_it_h
     troubled = office.restart()
     log = ForgettingLog(office.store)
     troubled.tokens = TokenService(
-        log, troubled.vault, troubled.escrow, troubled.claims, troubled.providers, troubled.clock
+        Exchanges(log, troubled.vault, troubled.escrow, troubled.claims, troubled.providers, troubled.clock)
     )
     with pytest.raises(PersistenceError):
         troubled.tokens.renew(SERVICE, ADMIN)

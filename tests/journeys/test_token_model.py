@@ -40,6 +40,7 @@ from infrastructure import sqlite, token_service
 from infrastructure.audit import Audit
 from infrastructure.claims import STALE_AFTER_SECONDS, Claims, Holder
 from infrastructure.escrow import Escrow, Slot, Work
+from infrastructure.exchanges import Exchanges
 from infrastructure.log import EventLog
 from infrastructure.opening import create_store
 from infrastructure.sealing import Sealer
@@ -330,7 +331,7 @@ class Node(Services):
         claims._holder = Holder(self.host, claims._holder.boot, f"{self.process.number}:1")
         events.process = escrow.process = claims.process = self.process
         self.events, self.escrow, self.claims = events, escrow, claims
-        self.tokens = TokenService(events, self.vault, escrow, claims, self.providers, self.clock)
+        self.tokens = TokenService(Exchanges(events, self.vault, escrow, claims, self.providers, self.clock))
         self.settings = SettingsService(events, self.clock, list(self.providers))
         self.audit = Audit(events)
 

@@ -7,7 +7,7 @@ import pytest
 from mailtoken_house import House
 from pseudo_terminal import PseudoTerminal
 
-from adapters.cli.fleet_files import read
+from adapters.cli.fleet_files import read, write
 from adapters.cli.wire import CommandError
 
 CHANGED, REFUSED, USAGE = 7, 5, 2
@@ -127,6 +127,18 @@ def test_what_is_exported_changes_nothing_when_it_is_applied(house: House, smtp:
     assert smtp.partition("/")[0] in exported
     file = written(files, f"fleet.{ending}", exported)
     assert house.done("apply", file) == "Everything is so already: nothing to change.\n"
+
+
+@pytest.mark.parametrize(
+    ("ending", "text"),
+    [
+        ("toml", '[machines.desk]\ncatalogue = "generic"\n\n[groups]\n\n[clients]\n'),
+        ("yaml", "machines:\n  desk:\n    catalogue: generic\ngroups: {}\nclients: {}\n"),
+    ],
+)
+def test_a_machine_where_nothing_is_set_is_written_without_settings(ending: str, text: str) -> None:
+    document = {"machines": {"desk": {"catalogue": "generic", "settings": {}}}, "groups": {}, "clients": {}}
+    assert write(document, ending) == text
 
 
 def test_a_spreadsheet_of_machines_is_applied_and_exported(house: House, machine: str, files: Path) -> None:

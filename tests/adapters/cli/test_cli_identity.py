@@ -11,6 +11,7 @@ import pytest
 from mailtoken_house import House
 from ports import free_port
 
+CHANGED = 7
 PASSWORD = "a-password-in-clear"
 SMTP = "office-mfp/smtp-service"
 
@@ -45,6 +46,10 @@ def ask(port: int, method: str, target: str, body: str | None = None, **headers:
 
 def access_token(port: int, key: str, profile: str = SMTP) -> int:
     return ask(port, "GET", f"/api/v1/profiles/{profile}/access-token", Authorization=f"Bearer {key}")[0]
+
+
+def lines_of_clients(house: House) -> list[str]:
+    return [" ".join(line.split()) for line in house.done("client", "list").splitlines()]
 
 
 def set_up(port: int, link: str, name: str) -> int:
@@ -103,6 +108,29 @@ def test_what_cant_be_done_with_clients_says_why(
     done = open_house[0].run("client", *words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
     assert done.stderr.startswith(f"mailtoken: {said}")
+
+
+@pytest.mark.parametrize("ending", ["toml", "yaml"])
+def test_clients_go_to_another_store_in_a_file_and_their_keys_do_not(
+    open_house: tuple[House, int], own_house: House, ending: str
+) -> None:
+    house, _ = open_house
+    house.done("client", "add", f"moving-{ending}", "--profile", SMTP)
+    exported = house.done("export", "--format", ending)
+    port, file = listen(own_house), own_house.directory / f"fleet.{ending}"
+    file.write_text(exported)
+    own_house.start()
+    applied = own_house.run("apply", str(file), "--yes", "--detailed-exit-code")
+    said = f"+ client moving-{ending}, without a key: mailtoken client key moving-{ending} makes one"
+    assert (applied.returncode, said in applied.stdout.splitlines()) == (CHANGED, True)
+    assert own_house.done("export", "--format", ending) == exported
+    assert own_house.run("apply", str(file), "--detailed-exit-code").returncode == 0
+    assert f"moving-{ending} {SMTP} no key yet -" in lines_of_clients(own_house)
+    assert access_token(port, "None.") == 401
+    key = own_house.done("client", "key", f"moving-{ending}").strip()
+    assert access_token(port, key) == 409, "it may read the token, and there is none yet"
+    assert not any("no key yet" in line for line in lines_of_clients(own_house) if line.startswith("moving-{ending}"))
+    assert own_house.run("audit", "verify").returncode == 0
 
 
 def test_who_reads_a_token_on_the_socket_is_on_record_as_a_client_too(open_house: tuple[House, int]) -> None:

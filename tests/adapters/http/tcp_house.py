@@ -27,6 +27,7 @@ from domain.ports import Clock
 from infrastructure.administrators import Administrators
 from infrastructure.config import ServerTable
 from infrastructure.passwords import PasswordHasher
+from infrastructure.sessions import Sessions
 
 COOKIE = "__Host-mailtoken"
 
@@ -37,10 +38,12 @@ def a_tcp_service(directory: Path, clock: Clock, provider: FakeProvider, **serve
     with a_service(directory, clock, provider) as opened:
         table = ServerTable(**{"listen": f"127.0.0.1:{free_port()}", **server})
         vault, hasher = opened.relay_users._vault, PasswordHasher(CHEAP_ARGON2)
+        sessions = Sessions(opened.events.store, clock, table.members_for)
         yield replace(
             opened,
             config=opened.config.model_copy(update={"server": table}),
-            administrators=Administrators(opened.events, vault, clock, hasher, opened.sessions),
+            administrators=Administrators(opened.events, vault, clock, hasher, sessions),
+            sessions=sessions,
         )
 
 

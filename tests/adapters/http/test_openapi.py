@@ -12,9 +12,10 @@ from fakes import FakeProvider
 from hypothesis import HealthCheck, Phase, given, settings, strategies
 from schemathesis import GenerationMode, checks
 from served import ADMIN, SMTP
-from who_may import ENDLESS, WHO_MAY
+from who_may import WHO_MAY
 
 from adapters.bootstrap import Service
+from domain.plan import Wanted
 from domain.secret import Secret
 
 CHECKS = (
@@ -39,16 +40,19 @@ def fleet(office: Service, provider: FakeProvider) -> Service:
     provider.approve("scan@contoso.com")
     office.tokens.poll(token_id)
     office.clients.add("backup", ["office-mfp/smtp-service"], None, ADMIN)
+    office.applier.apply(Wanted(clients={"archive": [SMTP]}), ADMIN, None)
     office.relay_users.add("printers", [SMTP], ["10.20.30.0/24"], Secret("correct horse battery"), ADMIN)
     return office
 
 
-@pytest.mark.parametrize(("method", "path"), sorted(WHO_MAY.keys() - ENDLESS))
+@pytest.mark.parametrize(("method", "path"), sorted(WHO_MAY))
 def test_whatever_is_asked_the_answer_is_as_the_document_says(
     http: Api, fleet: Service, method: str, path: str
 ) -> None:
     base = "http://{}:{}".format(*http.address)
     schema = schemathesis.openapi.from_url(f"{base}/api/v1/openapi.json")
+    # An answer that goes on for ever is read up to its first event.
+    schema.config.max_stream_events = 1
     operation = schema[path][method]
     right = [operation.as_strategy(), *operation.get_strategies_from_examples()]
     wrong = [operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)] if _takes_anything(operation) else []

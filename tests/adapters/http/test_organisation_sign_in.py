@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -12,6 +16,7 @@ from served import all_that_lasts
 from tcp_house import COOKIE, Browser, a_tcp_service, listening_tcp
 
 from adapters.bootstrap import Service
+from adapters.http import oidc
 from adapters.http.oidc import OrganisationSignIn, roles_of
 from adapters.practice import person
 from adapters.practice.ca import PracticeCA
@@ -73,6 +78,12 @@ def approve(organisation: PracticeProvider, page: str) -> str:
     return f"{back.path}?{back.query}"
 
 
+def stored(service: Service) -> str:
+    with service.events.store.reading() as query:
+        rows = [tuple(row) for table in ("one_time", "session") for row in query.rows(f"SELECT * FROM {table}")]
+    return repr((all_that_lasts(service), rows))
+
+
 def come_back(browser: Browser, target: str) -> int:
     """As a browser does that another site has sent."""
     return browser("GET", target, headers={"Sec-Fetch-Site": "cross-site"}).status
@@ -101,6 +112,42 @@ def test_the_request_has_pkce_state_and_nonce(browser: Browser, organisation: Pr
         assert "openid" in one["scope"][0].split()
     for name in ("code_challenge", "state", "nonce"):
         assert asked[0][name] != asked[1][name]
+
+
+def test_whoever_begins_has_us_store_nothing(
+    service: Service, browser: Browser, organisation: PracticeProvider
+) -> None:
+    before = stored(service)
+    for _ in range(3):
+        begin(browser, "/history?profile=press/smtp")
+    begin(browser, "/" + "x" * 5000)
+    assert stored(service) == before
+    assert re.fullmatch("[A-Za-z0-9_-]{,2000}", browser.cookies[BEGUN])
+    begin(browser, "/" + 499 * '"')
+    assert len(BEGUN) + len(browser.cookies[BEGUN]) < 4000
+    come_back(browser, "/sign-in/oidc/callback?code=x&state=y")
+    assert stored(service) == before
+
+
+def test_a_provider_that_hangs_takes_few_of_our_threads(tmp_path: Path, organisation: PracticeProvider) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging, ExitStack() as ended:
+        issuer = f"https://localhost:{hanging.getsockname()[1]}"
+        sign_in = table(organisation, issuer=issuer)
+        house = a_tcp_service(tmp_path, SystemClock(), FakeProvider(), sign_in=sign_in)
+        service = ended.enter_context(house)
+        port = ended.enter_context(listening_tcp(service))
+        threads = ended.enter_context(ThreadPoolExecutor(oidc._AT_ONCE))
+        begun = [threads.submit(Browser(port), "GET", "/sign-in/oidc") for _ in range(oidc._AT_ONCE)]
+        held = [hanging.accept()[0] for _ in begun]
+        crowded = Browser(port)("GET", "/sign-in/oidc")
+        assert (crowded.status, "too many sign-ins at once" in crowded.text) == (503, True)
+        for connection in held:
+            connection.close()
+        assert {one.result().status for one in begun} == {503}
+        held = []
+        again = threads.submit(Browser(port), "GET", "/sign-in/oidc")
+        hanging.accept()[0].close()
+        assert "can&#39;t be reached" in again.result().text
 
 
 def test_a_redirect_is_good_once(service: Service, browser: Browser, organisation: PracticeProvider) -> None:

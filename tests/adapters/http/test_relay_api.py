@@ -94,7 +94,7 @@ def test_an_admission_says_where_to_go_and_with_which_token(api: Api, service: S
 
 
 def test_every_wrong_sign_in_has_the_very_same_answer(api: Api, service: Service) -> None:
-    service.relay_users.add("floor", [POP], ["10.20.30.0/24"], None, ADMIN)
+    service.relay_users.add("floor", [SMTP], ["10.20.30.0/24"], None, ADMIN)
     answers = {
         (wrong.status, wrong.text)
         for wrong in (
@@ -110,6 +110,7 @@ def test_every_wrong_sign_in_has_the_very_same_answer(api: Api, service: Service
             api.admit(password=None),
             api.admit(user=None),
             api.admit(user=None, password=None),
+            api.admit(protocol="pop", address="10.20.30.7", user=None, password=None),
         )
     }
     assert len(answers) == 1
@@ -119,9 +120,9 @@ def test_every_wrong_sign_in_has_the_very_same_answer(api: Api, service: Service
 
 
 def test_a_client_in_a_network_needs_no_sign_in(api: Api, service: Service) -> None:
-    service.relay_users.add("floor", [POP], ["10.20.30.0/24"], None, ADMIN)
-    admitted = api.admit(protocol="pop", address="10.20.30.7", user=None, password=None)
-    assert (admitted.status, admitted.body["user"], admitted.body["profile"]) == (200, "floor", POP)
+    service.relay_users.add("floor", [SMTP], ["10.20.30.0/24"], None, ADMIN)
+    admitted = api.admit(address="10.20.30.7", user=None, password=None)
+    assert (admitted.status, admitted.body["user"], admitted.body["profile"]) == (200, "floor", SMTP)
 
 
 def test_what_cant_be_served_says_why(api: Api, service: Service, provider: FakeProvider, clock: FakeClock) -> None:

@@ -151,6 +151,22 @@ def test_a_fleet_is_planned_applied_as_planned_and_exported(http: Api) -> None:
     assert http.ask("POST", "/api/v1/apply", http.get("/api/v1/export")).body["changes"] == []
 
 
+def test_a_client_of_a_fleet_is_added_without_a_key_and_is_given_one(http: Api) -> None:
+    fleet = {"clients": {"backup": [SMTP]}}
+    assert http.ask("POST", "/api/v1/apply", fleet).body["changes"] == [
+        {"change": "add client", "client": "backup"},
+        {"change": "grant", "client": "backup", "profile": SMTP},
+    ]
+    listed = {"name": "backup", "key_id": None, "profiles": [SMTP], "expires_at": None, "used_at": None}
+    assert http.get("/api/v1/clients") == [listed]
+    assert http.ask("POST", "/api/v1/apply", fleet).body["changes"] == []
+    issued = http.ask("POST", "/api/v1/clients/backup/key", {})
+    assert issued.status == 201
+    assert http.get("/api/v1/clients") == [{**listed, "key_id": issued.body["key"].partition(".")[0]}]
+    told = [(one["event"], one["by"]) for one in http.get("/api/v1/audit/log") if one["aggregate"] == "Client"]
+    assert told == [(event, "administrator:root") for event in ("Created", "Granted", "KeyIssued")]
+
+
 def test_a_fleet_that_cant_be_is_refused_whole(http: Api) -> None:
     fleet = {"machines": {"desk": {}, "two words": {}}, "groups": {"x": ["desk/pop"]}}
     refused = http.ask("POST", "/api/v1/apply", fleet)

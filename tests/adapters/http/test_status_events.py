@@ -16,7 +16,7 @@ from served import ADMIN, IMAP, POP, SMTP
 
 from adapters.bootstrap import Service
 from adapters.http.events import Follower
-from infrastructure.changes import Changes
+from infrastructure.changes import StatusChanges
 
 EVENTS = "/api/v1/events"
 
@@ -142,7 +142,8 @@ def test_many_listen_and_each_hears_it(http: Api, office: Service, provider: Fak
 def test_listeners_are_let_go_when_the_service_ends(http: Api, office: Service) -> None:
     with listening_to(http) as stream:
         stream.next()
-        http.app.state.follower.close()
+        for follower in http.app.state.followers:
+            follower.close()
         assert stream.answer.read() == b"", "the answer ends as a whole one does"
 
 
@@ -155,7 +156,7 @@ async def _events_of(listening: AsyncIterator[bytes], number: int) -> list[str]:
 
 def test_who_is_too_slow_is_told_to_read_everything_again(office: Service) -> None:
     async def told() -> list[str]:
-        follower = Follower(Changes(office.events, office.attention), kept=3)
+        follower = Follower(StatusChanges(office.events, office.attention), kept=3)
         async with aclosing(follower.listen(None)) as slow, aclosing(follower.listen(None)) as other:
             first = await _events_of(slow, 1)
             await _events_of(other, 1)
@@ -169,7 +170,7 @@ def test_who_is_too_slow_is_told_to_read_everything_again(office: Service) -> No
 
 def test_silence_is_broken_by_a_comment(office: Service) -> None:
     async def told() -> list[str]:
-        follower = Follower(Changes(office.events, office.attention), heartbeat_seconds=0.01)
+        follower = Follower(StatusChanges(office.events, office.attention), heartbeat_seconds=0.01)
         async with aclosing(follower.listen(None)) as listening:
             return await _events_of(listening, 3)
 
@@ -178,7 +179,9 @@ def test_silence_is_broken_by_a_comment(office: Service) -> None:
 
 def test_an_answer_ends_so_that_who_listens_is_asked_again_who_they_are(office: Service) -> None:
     async def told() -> list[bytes]:
-        follower = Follower(Changes(office.events, office.attention), heartbeat_seconds=0.01, longest_seconds=0.05)
+        follower = Follower(
+            StatusChanges(office.events, office.attention), heartbeat_seconds=0.01, longest_seconds=0.05
+        )
         return [event async for event in follower.listen(None)]
 
     first, *others = asyncio.run(told())
@@ -188,7 +191,7 @@ def test_an_answer_ends_so_that_who_listens_is_asked_again_who_they_are(office: 
 
 def test_the_log_is_read_only_while_somebody_listens(office: Service) -> None:
     async def tasks() -> tuple[int, int]:
-        follower = Follower(Changes(office.events, office.attention))
+        follower = Follower(StatusChanges(office.events, office.attention))
         async with aclosing(follower.listen(None)) as listening:
             await anext(listening)
             during = len(asyncio.all_tasks())

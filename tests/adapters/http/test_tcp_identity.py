@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from eventsourcing.persistence import OperationalError
 from fakes import FakeClock, FakeProvider
 from served import ADMIN, POP, SMTP, all_that_lasts
+from structlog.testing import capture_logs
 from tcp_house import COOKIE, Browser, Caller, a_tcp_service, listening_tcp
 
 from adapters.bootstrap import Service
@@ -51,6 +53,15 @@ def anna(browser: Browser) -> Browser:
     """A browser in which Anna is signed in."""
     assert browser.sign_in("anna", PASSWORD).status == 303
     return browser
+
+
+def said(port: int, *lines: bytes, method: str = "GET", target: str = "/api/v1/status") -> int:
+    """The status for a head of exactly these lines."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n".encode()
+        connection.sendall(head + b"".join(line + b"\r\n" for line in lines) + b"\r\n")
+        with connection.makefile("rb") as answer:
+            return int(answer.readline().split()[1])
 
 
 @pytest.fixture
@@ -183,6 +194,23 @@ def test_two_cookies_of_one_name_are_none(anna: Browser) -> None:
     assert anna("GET", "/api/v1/status", headers=twice).status == 401
 
 
+@pytest.mark.parametrize("name", [b"\xa0%b", b"\x85%b", b"%b\xa0", b"\xe2\x80\x80%b"])
+def test_a_cookie_that_any_neighbour_could_set_is_not_the_sessions(anna: Browser, name: bytes) -> None:
+    """Browsers see no prefix where other octets are before it, and so let every host of the domain set it."""
+    shown = anna.cookies[COOKIE].encode()
+    assert said(anna.port, b"Cookie: %b=%b" % (COOKIE.encode(), shown)) == 200
+    assert said(anna.port, b"Cookie: %b=%b" % (name % COOKIE.encode(), shown)) == 401
+
+
+def test_of_a_head_that_shows_two_of_a_kind_neither_counts(anna: Browser, key: str) -> None:
+    session = f"Cookie: {COOKIE}={anna.cookies[COOKIE]}".encode()
+    for lines in ((session, session), (session, b"Cookie: %b=x" % COOKIE.encode()), (b"Cookie: a=b", session)):
+        assert [said(anna.port, *lines), said(anna.port, *reversed(lines))] == [401, 401]
+    shown = f"Authorization: Bearer {key}".encode()
+    assert [said(anna.port, shown, target=TOKEN), said(anna.port, shown, shown, target=TOKEN)] == [200, 401]
+    assert said(anna.port, b"Authorization: Bearer x", shown, target=TOKEN) == 401
+
+
 def test_who_signs_in_reads_no_tokens(service: Service, browser: Browser) -> None:
     service.administrators.set_roles("anna", ["administrator", "operator", "auditor"], ADMIN)
     browser.sign_in("anna", PASSWORD)
@@ -245,6 +273,17 @@ def test_a_form_with_the_token_reaches_its_page_whole(anna: Browser) -> None:
     assert anna.post("/sign-out", csrf=anna.csrf()).status == 303
 
 
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8480", "[::1"])
+def test_another_sites_name_that_leads_here_is_still_another_site(anna: Browser, host: str) -> None:
+    """DNS rebinding: the browser believes that page and service are one."""
+    shown = {**_JSON, "X-CSRF-Token": anna.csrf(), "Host": host, "Origin": f"http://{host}"}
+    assert anna("POST", "/api/v1/machines", '{"name": "lobby"}', shown).status == 403
+    here = f"localhost:{anna.port}"
+    assert anna("POST", "/api/v1/machines", '{"name": "lobby"}', {**shown, "Host": here}).status == 403
+    shown = {**shown, "Host": here, "Origin": f"http://{here}"}
+    assert anna("POST", "/api/v1/machines", '{"name": "lobby"}', shown).status == 201
+
+
 def test_no_other_site_can_sign_a_browser_in(browser: Browser) -> None:
     form = urlencode({"name": "anna", "password": PASSWORD})
     elsewhere = {
@@ -285,6 +324,11 @@ def test_a_trusted_proxy_is_believed_and_what_clients_said_to_it_is_not(
         guesses = [guess(f"198.51.100.{number}, 203.0.113.7, 10.0.0.5") for number in range(6)]
         assert guesses == [403] * 5 + [429]
         assert guess("203.0.113.8") == 403
+        with_ports = [guess(f"203.0.113.9:{port}, [::ffff:10.0.0.5]:443") for port in range(1024, 1030)]
+        assert with_ports == [403] * 5 + [429]
+        assert [guess(f"[2001:db8::{port}]:{port}") for port in range(1024, 1030)] == [403] * 5 + [429]
+        by_lines = [b"X-Forwarded-For: 198.51.100.1", b"X-Forwarded-For: 203.0.113.7", b"X-Forwarded-For: 10.0.0.5"]
+        assert said(port, *by_lines, b"Content-Length: 0", method="POST", target="/sign-in") == 429
         secure = Browser(port)("GET", "/sign-in", headers={"X-Forwarded-Proto": "http, https"})
         assert secure.header("strict-transport-security") == "max-age=31536000"
         behind = Browser(port)
@@ -344,6 +388,20 @@ def test_a_set_up_link_lets_the_first_administrator_in_once(
         assert Browser(port)("GET", f"/setup?code={code}").status == 403
 
 
+def test_of_many_who_open_one_link_at_once_one_gets_in(service: Service, port: int) -> None:
+    service.administrators.add("eve", ["auditor"], None, ADMIN)
+    code = service.administrators.link("eve", ADMIN).secret.reveal()
+
+    def choose(number: int) -> tuple[int, bool]:
+        browser, password = Browser(port), f"a-password-in-clear-{number}"
+        status = browser.post("/setup", code=code, password=password, repeated=password).status
+        return status, browser("GET", "/api/v1/status").status == 200
+
+    with ThreadPoolExecutor(8) as threads:
+        ended = sorted(threads.map(choose, range(8)))
+    assert ended == [(303, True)] + [(403, False)] * 7
+
+
 @pytest.mark.parametrize("code", ["", "guessed", "%00", "%ed%a0%80", "x" * 3000])
 def test_a_link_that_was_never_given_leads_nowhere(browser: Browser, code: str) -> None:
     assert browser("GET", f"/setup?code={code}").status == 403
@@ -387,11 +445,28 @@ def test_a_body_that_is_too_large_is_not_taken(port: int, key: str, announced: b
         assert connection.recv(64).startswith(b"HTTP/1.1 413 ")
 
 
+def test_who_has_not_signed_in_says_little(browser: Browser) -> None:
+    refused = browser.sign_in("anna", PASSWORD, next="x" * 20_000)
+    assert (refused.status, "larger than 16 KiB: sign in first" in refused.text) == (413, True)
+    assert browser.sign_in("anna", PASSWORD, next="x" * 10_000).status == 303
+    assert browser.post("/sign-out", csrf=browser.csrf(), more="x" * 20_000).status == 303
+
+
 def test_a_body_that_does_not_come_in_time_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adapters.http.guard.ORDINARY", replace(ORDINARY, seconds=0.05))
     with listening_tcp(service) as port, socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(b"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nname=")
         assert connection.recv(64).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_body_that_breaks_off_is_no_trouble_of_ours(port: int) -> None:
+    with capture_logs() as logged:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nname=")
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(64)
+        assert said(port, target="/healthz") == 200
+    assert [one for one in logged if one["log_level"] == "error"] == []
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -54,6 +54,7 @@ WHO_MAY = {
     ("POST", "/api/v1/relay/admissions"): RELAYS,
     ("POST", "/api/v1/relay/renewals"): RELAYS,
     ("GET", "/api/v1/relay/servers"): RELAYS,
+    ("GET", "/api/v1/relay/changes"): RELAYS,
     ("GET", "/api/v1/administrators"): SEES_CLIENTS,
     ("POST", "/api/v1/administrators"): CONFIGURES,
     ("POST", "/api/v1/administrators/link"): CONFIGURES,
@@ -67,6 +68,3 @@ WHO_MAY = {
     ("POST", "/api/v1/clients/{name}/revocations"): CONFIGURES,
     ("DELETE", "/api/v1/clients/{name}"): CONFIGURES,
 }
-
-ENDLESS = {("GET", "/api/v1/events")}
-"""Whose answers go on for as long as somebody listens."""

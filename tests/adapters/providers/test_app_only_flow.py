@@ -20,7 +20,7 @@ SCANNER = "scan@contoso.com"
 
 @pytest.fixture
 def app(build: Callable[..., Provider], practice: PracticeProvider) -> Provider:
-    return build(client_id=practice.confidential_client_id, client_secret=Secret(practice.client_secret))
+    return build(client_id=practice.confidential_client_id, client_secrets=(Secret(practice.client_secret),))
 
 
 def get(app: Provider, exchange: Exchange | None = None) -> RenewalOutcome:
@@ -98,14 +98,14 @@ def test_nothing_is_parsed_that_could_not_be_kept(app: Provider) -> None:
 
 
 def test_a_provider_that_can_not_be_reached_is_transient(build: Callable[..., Provider]) -> None:
-    app = build(client_secret=Secret("s3cret"), proxy="http://127.0.0.1:9")
+    app = build(client_secrets=(Secret("s3cret"),), proxy="http://127.0.0.1:9")
     assert get(app) == Transient("the proxy does not let us through")
 
 
 def test_an_authority_that_is_not_there_names_the_setting_to_correct(
     build: Callable[..., Provider], practice: PracticeProvider
 ) -> None:
-    app = build(client_secret=Secret("s3cret"), issuer=practice.issuer + "-of-somebody-else")
+    app = build(client_secrets=(Secret("s3cret"),), issuer=practice.issuer + "-of-somebody-else")
     assert get(app) == ClientFault("HTTP 404", "issuer")
 
 
@@ -123,7 +123,7 @@ def test_a_confidential_client_has_all_flows_and_the_default_is_first(app: Provi
 
 
 def test_the_scope_stays_what_was_asked_for_if_the_reply_has_none(build: Callable[..., Provider]) -> None:
-    app = build(client_secret=Secret("s3cret"), app_scopes=("one", "two"))
+    app = build(client_secrets=(Secret("s3cret"),), app_scopes=("one", "two"))
     kept = KeptReply(reply_of(json.dumps({"access_token": "a token", "expires_in": 60})))
     outcome = get(app, kept)
     assert isinstance(outcome, Granted)
@@ -131,7 +131,7 @@ def test_the_scope_stays_what_was_asked_for_if_the_reply_has_none(build: Callabl
 
 
 def test_microsofts_tenants_of_many_have_no_application(build: Callable[..., Provider]) -> None:
-    changes = {"kind": "microsoft", "issuer": None, "client_secret": Secret("s3cret")}
+    changes = {"kind": "microsoft", "issuer": None, "client_secrets": (Secret("s3cret"),)}
     for tenant in ("common", "organizations", "consumers"):
         assert build(**changes, tenant=tenant).flows == ("device", "browser")
     assert build(**changes, tenant="contoso.com").flows == ("device", "browser", "app")
@@ -149,5 +149,5 @@ def test_an_application_asks_for_its_own_scopes(build: Callable[..., Provider]) 
 
 
 def test_google_has_no_such_flow(build: Callable[..., Provider]) -> None:
-    google = build(kind="google", client_secret=Secret("s3cret"))
+    google = build(kind="google", client_secrets=(Secret("s3cret"),))
     assert get(google) == ClientFault("no client secret", "client_secret_file")

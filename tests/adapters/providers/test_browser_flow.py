@@ -81,8 +81,8 @@ def at(build: Callable[..., Provider], practice: PracticeProvider, clock: HeldCl
 
 @pytest.fixture
 def confidential(build: Callable[..., Provider], practice: PracticeProvider, clock: HeldClock) -> SignInAtProvider:
-    secret = Secret(practice.client_secret)
-    return SignInAtProvider(build(client_id=practice.confidential_client_id, client_secret=secret), practice, clock)
+    secrets = (Secret(practice.client_secret),)
+    return SignInAtProvider(build(client_id=practice.confidential_client_id, client_secrets=secrets), practice, clock)
 
 
 @pytest.mark.parametrize("client", ["public", "confidential"])

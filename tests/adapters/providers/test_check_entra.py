@@ -103,7 +103,7 @@ def test_what_entra_does_not_announce_is_not_held_against_it(look: Callable[...,
 
 
 def test_a_secret_is_tried_as_the_app_only_flow_does(look: Callable[..., dict[str, CheckItem]], entra: Entra) -> None:
-    assert look(client_secret=Secret("s3cret"))["client secret 1"].state == "ok"
+    assert look(client_secrets=(Secret("s3cret"),))["client secret 1"].state == "ok"
     [form] = [form for form in entra.forms if form.get("grant_type") == "client_credentials"]
     assert (form["scope"], form["client_secret"]) == ("https://outlook.office365.com/.default", "s3cret")
 
@@ -122,7 +122,7 @@ def test_entras_answer_to_a_secret_is_read_by_its_number(
     look: Callable[..., dict[str, CheckItem]], entra: Entra, number: int, state: str, remedy: str
 ) -> None:
     entra.answers["client_credentials"] = (400, {"error": "invalid_client", "error_codes": [number]})
-    found = look(client_secret=Secret("s3cret"))["client secret 1"]
+    found = look(client_secrets=(Secret("s3cret"),))["client secret 1"]
     assert found.state == state
     assert remedy in str(found.remedy)
 
@@ -150,5 +150,5 @@ def test_an_unknown_tenant_is_named_as_the_setting_to_correct(look: Callable[...
 
 @pytest.mark.parametrize("tenant", ["organizations"])
 def test_a_multi_tenant_endpoint_has_no_tenant_for_an_application(look: Callable[..., dict[str, CheckItem]]) -> None:
-    found = look(client_secret=Secret("s3cret"))
+    found = look(client_secrets=(Secret("s3cret"),))
     assert (found["discovery"].state, found["client secret 1"].state) == ("ok", "not checked")

@@ -56,7 +56,7 @@ def check(settings: ProviderSettings) -> Check:
 
 @pytest.fixture
 def confidential(practice: PracticeProvider) -> dict[str, Any]:
-    return {"client_id": practice.confidential_client_id, "client_secret": Secret(practice.client_secret)}
+    return {"client_id": practice.confidential_client_id, "client_secrets": (Secret(practice.client_secret),)}
 
 
 def item(report: ProviderReport, name: str) -> CheckItem:
@@ -104,7 +104,7 @@ def test_the_device_code_is_asked_for_once_and_never_redeemed(check: Check, prac
 
 
 def test_everything_that_fails_says_what_to_do(check: Check) -> None:
-    report = check(client_id="nobody", client_secret=Secret("wrong"), issuer="https://localhost:9/contoso")
+    report = check(client_id="nobody", client_secrets=(Secret("wrong"),), issuer="https://localhost:9/contoso")
     assert not report.ok
     assert all(item.remedy for item in report.items if item.state in {"failed", "warning"})
 
@@ -124,8 +124,7 @@ def test_a_wrong_secret_is_told_from_the_right_one_beside_it(
 ) -> None:
     report = check(
         client_id=practice.confidential_client_id,
-        client_secret=Secret(practice.client_secret),
-        client_secrets=(Secret("an old one"),),
+        client_secrets=(Secret(practice.client_secret), Secret("an old one")),
     )
     assert item(report, "client secret 1").state == "ok"
     wrong = item(report, "client secret 2")
@@ -588,7 +587,7 @@ def test_googles_device_flow_is_not_asked_and_its_clients_secret_is(
     assert item(check(), "device flow").state == "not checked"
     assert item(check(), "client secret").state == "warning"
     assert item(check(**confidential), "client secret 1").state == "ok"
-    assert item(check(**confidential | {"client_secret": Secret("wrong")}), "client secret 1").state == "failed"
+    assert item(check(**confidential | {"client_secrets": (Secret("wrong"),)}), "client secret 1").state == "failed"
 
 
 def test_the_firewall_lets_the_provider_and_the_mail_servers_through(

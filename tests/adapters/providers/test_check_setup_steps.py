@@ -59,7 +59,9 @@ def test_the_generic_steps_name_client_scopes_and_claims() -> None:
     assert "our-client as a public client of https://login.example.com" in text
     assert "openid mail" in text
     assert "preferred_username, email, upn" in text
-    confidential = ProviderSettings("c", "oidc", "our-client", Secret("hunter2"), issuer="https://login.example.com")
+    confidential = ProviderSettings(
+        "c", "oidc", "our-client", client_secrets=(Secret("hunter2"),), issuer="https://login.example.com"
+    )
     assert "as a confidential client" in steps(confidential)
     assert "hunter2" not in steps(confidential)
 

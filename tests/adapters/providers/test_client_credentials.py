@@ -42,8 +42,7 @@ def renewed_secret(build: Callable[..., Provider], practice: PracticeProvider) -
     """A registration whose first secret has expired."""
     return build(
         client_id=practice.confidential_client_id,
-        client_secret=Secret("expired"),
-        client_secrets=(Secret(practice.client_secret),),
+        client_secrets=(Secret("expired"), Secret(practice.client_secret)),
     )
 
 
@@ -78,7 +77,7 @@ def test_every_request_of_a_person_survives_an_expired_secret(
 ) -> None:
     def anew() -> Provider:
         secrets = (Secret(practice.client_secret),)
-        return build(client_id=practice.confidential_client_id, client_secret=Secret("expired"), client_secrets=secrets)
+        return build(client_id=practice.confidential_client_id, client_secrets=(Secret("expired"), *secrets))
 
     code = anew().request_device_code(renewed_secret.scopes("smtp"), NOON)
     assert isinstance(code, DeviceAuthorization)
@@ -98,8 +97,7 @@ def test_with_all_refused_the_fault_is_the_outcome_and_no_single_ones(
 ) -> None:
     provider = build(
         client_id=practice.confidential_client_id,
-        client_secret=Secret("expired"),
-        client_secrets=(Secret("wrong"), Secret("misspelt")),
+        client_secrets=(Secret("expired"), Secret("wrong"), Secret("misspelt")),
     )
     before = token_requests(practice)
     assert app_token(provider) == REFUSED
@@ -187,7 +185,7 @@ def settings(**changes: Any) -> ProviderSettings:
 def test_certificates_are_tried_before_secrets_each_in_its_order() -> None:
     pems = tuple(Secret(pem_of(key) + certificate_for(key)) for key in (rsa_key(), rsa_key("other")))
     found = client_credentials(
-        settings(client_secret=Secret("one"), client_secrets=(Secret("two"), Secret("three")), certificates=pems)
+        settings(client_secrets=(Secret("one"), Secret("two"), Secret("three")), certificates=pems)
     )
     assert list(found) == ["certificate 1", "certificate 2", "client secret 1", "client secret 2", "client secret 3"]
     assert list(found.values())[2:] == [Secret("one"), Secret("two"), Secret("three")]
@@ -225,6 +223,14 @@ def test_a_certificate_that_cant_be_used_is_refused_at_the_start(pem: Callable[[
 @pytest.mark.parametrize("text", ["", "hunter2\n"])
 def test_any_secret_that_cant_be_used_is_refused_at_the_start(text: str) -> None:
     with pytest.raises(InvalidValue) as refusal:
-        build_provider(settings(client_secret=Secret("fine"), client_secrets=(Secret(text),)), HeldClock())
+        build_provider(
+            settings(
+                client_secrets=(
+                    Secret("fine"),
+                    Secret(text),
+                )
+            ),
+            HeldClock(),
+        )
     assert refusal.value.field == "providers.contoso.client_secret_file"
     assert "hunter2" not in str(refusal.value)

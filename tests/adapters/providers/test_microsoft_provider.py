@@ -147,11 +147,11 @@ def credential(scope: str) -> Credential:
     return Credential(Secret("old"), Secret("the old refresh token"), scope, now, now + timedelta(hours=1))
 
 
-@pytest.mark.parametrize("secret", [None, Secret("our client secret")])
+@pytest.mark.parametrize("secrets", [(), (Secret("our client secret"),)])
 def test_a_tenants_token_is_obtained_and_renewed(
-    build: Callable[..., Provider], entra: Entra, clock: HeldClock, secret: Secret | None
+    build: Callable[..., Provider], entra: Entra, clock: HeldClock, secrets: tuple[Secret, ...]
 ) -> None:
-    provider = build(client_secret=secret)
+    provider = build(client_secrets=secrets)
     code = provider.request_device_code(provider.scopes("smtp"), clock.now())
     assert (code.user_code, code.verification_uri) == ("ABCD1234", "https://microsoft.com/devicelogin")
     granted = provider.redeem_device_code(code, KeptReply(), clock.now())
@@ -167,7 +167,7 @@ def test_a_tenants_token_is_obtained_and_renewed(
         assert set(form["scope"].split()) == {SMTP_SEND, "openid", "profile", "offline_access"}
     for form in (initiation, poll, renewal):
         assert form["client_id"] == "our-client"
-        assert form.get("client_secret") == (secret and secret.reveal())
+        assert form.get("client_secret") == (secrets[0].reveal() if secrets else None)
 
 
 def test_reserved_scopes_are_msals_to_add(build: Callable[..., Provider], entra: Entra, clock: HeldClock) -> None:
@@ -257,7 +257,7 @@ def test_the_region_of_the_environment_sends_us_nowhere_else(
     build: Callable[..., Provider], clock: HeldClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MSAL_FORCE_REGION", "westeurope")
-    provider = build(client_secret=Secret("our client secret"))
+    provider = build(client_secrets=(Secret("our client secret"),))
     assert isinstance(provider.refresh(credential(SMTP_SEND), KeptReply(), clock.now()), Granted)
 
 
@@ -288,11 +288,11 @@ def redirect(asked: dict[str, str], **more: str) -> str:
     return "http://localhost:8025/?" + urlencode({"code": "the code", "state": asked["state"], **more})
 
 
-@pytest.mark.parametrize("secret", [None, Secret("our client secret")])
+@pytest.mark.parametrize("secrets", [(), (Secret("our client secret"),)])
 def test_a_tenants_token_is_obtained_in_the_browser(
-    build: Callable[..., Provider], entra: Entra, clock: HeldClock, secret: Secret | None
+    build: Callable[..., Provider], entra: Entra, clock: HeldClock, secrets: tuple[Secret, ...]
 ) -> None:
-    provider = build(client_secret=secret)
+    provider = build(client_secrets=secrets)
     pending, asked = begin(provider, clock)
     assert pending.authorization_uri.startswith(f"https://{HOST}/contoso.com/oauth2/v2.0/authorize?")
     assert asked["login_hint"] == "scan@contoso.com"
@@ -308,7 +308,7 @@ def test_a_tenants_token_is_obtained_in_the_browser(
     assert (form["code"], form["redirect_uri"]) == ("the code", "http://localhost:8025/")
     assert form["code_verifier"] == json.loads(pending.state.reveal())["code_verifier"]
     assert set(form["scope"].split()) == {SMTP_SEND, "openid", "profile", "offline_access"}
-    assert form.get("client_secret") == (secret and secret.reveal())
+    assert form.get("client_secret") == (secrets[0].reveal() if secrets else None)
 
 
 def test_an_id_token_of_another_sign_in_is_not_believed(
@@ -362,7 +362,7 @@ def thumbprint(pem: str) -> str:
 def test_an_application_gets_a_token_with_its_secret(
     build: Callable[..., Provider], entra: Entra, clock: HeldClock
 ) -> None:
-    provider = build(client_secret=Secret("our client secret"))
+    provider = build(client_secrets=(Secret("our client secret"),))
     scopes = provider.scopes("pop", "app")
     granted = provider.request_app_token(scopes, "scan@contoso.com", KeptReply(), clock.now())
     assert isinstance(granted, Granted)
@@ -409,7 +409,7 @@ def test_a_certificate_authenticates_every_request_to_the_token_endpoint(
 def test_a_certificate_is_followed_by_the_secret_once_entra_refuses_it(
     build: Callable[..., Provider], entra: Entra, clock: HeldClock, certificate: str
 ) -> None:
-    provider = build(certificates=(Secret(certificate),), client_secret=Secret("our client secret"))
+    provider = build(certificates=(Secret(certificate),), client_secrets=(Secret("our client secret"),))
     entra.refusal = {"error": "invalid_client", "error_codes": [700027]}
     outcome = provider.refresh(credential(SMTP_SEND), KeptReply(), clock.now())
     assert outcome == ClientFault("AADSTS700027", "client_secret_file")

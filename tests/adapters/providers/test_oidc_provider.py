@@ -45,7 +45,7 @@ def test_google_is_asked_for_the_mail_scope_and_never_for_offline_access(clock: 
 def test_google_has_the_browser_flow_alone_as_its_device_flow_refuses_the_mail_scope(
     build: Callable[..., Provider], practice: PracticeProvider, clock: HeldClock
 ) -> None:
-    google, requests = build(kind="google", client_secret=Secret("hunter2")), len(practice.requests)
+    google, requests = build(kind="google", client_secrets=(Secret("hunter2"),)), len(practice.requests)
     assert google.flows == ("browser",)
     with pytest.raises(Failed, match=r"^provider corner has no device code flow: use the browser flow$"):
         google.request_device_code(google.scopes("smtp"), clock.now())
@@ -72,7 +72,7 @@ def test_a_secret_is_sent_in_the_way_the_provider_offers(
     # The server's own library says how a client authenticated.
     caplog.set_level(logging.DEBUG, "authlib.oauth2.rfc6749.authenticate_client")
     practice.misbehave("edit", endpoint="discovery", fields={"token_endpoint_auth_methods_supported": offered})
-    provider = build(client_id=practice.confidential_client_id, client_secret=Secret(practice.client_secret))
+    provider = build(client_id=practice.confidential_client_id, client_secrets=(Secret(practice.client_secret),))
     code = provider.request_device_code(provider.scopes("smtp"), clock.now())
     clock.forward(seconds=5)
     assert provider.redeem_device_code(code, KeptReply(), clock.now()) == Pending(5)

@@ -79,8 +79,8 @@ def conversation(
     request: pytest.FixtureRequest, build: Callable[..., Provider], practice: PracticeProvider, clock: HeldClock
 ) -> Conversation:
     if request.param == "confidential":
-        secret = Secret(practice.client_secret)
-        provider = build(client_id=practice.confidential_client_id, client_secret=secret)
+        secrets = (Secret(practice.client_secret),)
+        provider = build(client_id=practice.confidential_client_id, client_secrets=secrets)
     else:
         provider = build()
     return Conversation(provider, practice, clock)
@@ -281,7 +281,7 @@ def test_a_provider_that_is_not_there_is_unreachable(build: Callable[..., Provid
             r"\(invalid_client\): correct its client_id, client_secret_file or certificate_file",
         ),
         (
-            {"client_secret": Secret("wrong")},
+            {"client_secrets": (Secret("wrong"),)},
             r"\(invalid_client\): correct its client_id, client_secret_file or certificate_file",
         ),
     ],
@@ -385,7 +385,7 @@ def test_a_disabled_account_is_not_available(public: Conversation) -> None:
 
 
 def test_a_wrong_secret_is_not_the_tokens_fault(build: Callable[..., Provider], practice: PracticeProvider) -> None:
-    provider = build(client_id=practice.confidential_client_id, client_secret=Secret("wrong"))
+    provider = build(client_id=practice.confidential_client_id, client_secrets=(Secret("wrong"),))
     fault = ClientFault("invalid_client", "client_id, client_secret_file or certificate_file")
     assert provider.refresh(credential(), KeptReply(), NOON) == fault
 

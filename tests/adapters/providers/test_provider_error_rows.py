@@ -176,7 +176,7 @@ def test_a_row_means_the_same_in_every_flow(
     reply: dict[str, Any],
     outcomes: tuple[object, object, object],
 ) -> None:
-    provider = build(client_id=practice.confidential_client_id, client_secret=Secret(practice.client_secret))
+    provider = build(client_id=practice.confidential_client_id, client_secrets=(Secret(practice.client_secret),))
     asked = Asked(provider, practice, reply)
     assert (asked.poll(), asked.redeem(), asked.refresh()) == outcomes
     assert asked.as_app() == outcomes[2]

@@ -28,7 +28,7 @@ def build(**changes: Any) -> Any:
         {"kind": "microsoft", "issuer": "https://localhost:8443/contoso"},
         OIDC,
         {**OIDC, "issuer": "https://tenant.auth0.com/"},
-        {**OIDC, "client_secret": Secret("s3cret with spaces & ümlauts".replace("ü", "u"))},
+        {**OIDC, "client_secrets": (Secret("s3cret with spaces & ümlauts".replace("ü", "u")),)},
         {"kind": "google"},
     ],
 )
@@ -50,8 +50,8 @@ def test_settings_that_can_work_make_a_provider_of_that_name(settings: dict[str,
         ({**OIDC, "issuer": "https://login.example.com/?tenant=contoso"}, "issuer"),
         ({**OIDC, "client_id": ""}, "client_id"),
         ({**OIDC, "client_id": "our\nclient"}, "client_id"),
-        ({**OIDC, "client_secret": Secret("")}, "client_secret_file"),
-        ({**OIDC, "client_secret": Secret("hunter2\n")}, "client_secret_file"),
+        ({**OIDC, "client_secrets": (Secret(""),)}, "client_secret_file"),
+        ({**OIDC, "client_secrets": (Secret("hunter2\n"),)}, "client_secret_file"),
         ({**OIDC, "timeout_seconds": 0}, "timeout"),
         ({**OIDC, "timeout_seconds": float("nan")}, "timeout"),
         ({**OIDC, "ca_file": Path("/nowhere/ca.pem")}, "ca_file"),
@@ -66,5 +66,7 @@ def test_a_setting_that_cant_work_is_named(settings: dict[str, Any], field: str)
 
 
 def test_settings_show_neither_the_secret_nor_the_proxys_password() -> None:
-    settings = ProviderSettings("c", "oidc", "id", Secret("hunter2"), proxy="http://user:hunter2@proxy.example.com")
+    settings = ProviderSettings(
+        "c", "oidc", "id", client_secrets=(Secret("hunter2"),), proxy="http://user:hunter2@proxy.example.com"
+    )
     assert "hunter2" not in repr(settings)

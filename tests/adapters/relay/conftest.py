@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import structlog
-from receiving_rig import HeldDoor, ReceivingRelay, admission
+from receiving_rig import HeldDoor, ReceivingRelay
+from relay_rig import admission
 from scripted_mail_server import Script, ScriptedServer
 from sending_rig import SendingRelay, UsersDoor
 from smtp_peer import Peer
 
+from adapters.certificate import Certificate
 from adapters.practice.ca import PracticeCA
-from adapters.relay.listener import Certificate, Limits
+from adapters.relay.listener import Limits
 from domain.catalogue import Protocol
 
 
@@ -40,7 +42,7 @@ def client_tls(ca: PracticeCA) -> ssl.SSLContext:
 def certificate(ca: PracticeCA) -> Certificate:
     """The relay's own."""
     issued = ca.issue()
-    return Certificate(issued.cert_file, issued.key_file)
+    return Certificate(issued.cert_file, issued.key_file, "[relay]")
 
 
 @pytest.fixture

@@ -1,53 +1,48 @@
-"""The POP3 and IMAP sides of the relay on real sockets: its loop in a thread, a door that a test holds, clients."""
+"""The POP3 and IMAP sides of the relay on real sockets: its loop in a thread, a door that a test holds."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 import threading
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from base64 import b64encode
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import uvloop
+from relay_rig import PASSWORD, PATIENCE_SECONDS, USER
+from scripted_mail_server import Peer
 
+from adapters.certificate import Certificate
+from adapters.relay.changes import Change
 from adapters.relay.door import Admission, MailServerAddress
 from adapters.relay.imap import IMAPRelay
-from adapters.relay.listener import Certificate, Endpoint, Limits, Listener
+from adapters.relay.listener import Endpoint, Limits, Listener
 from adapters.relay.pop import POPRelay
 from adapters.relay.upstream import Dialer
 from domain import catalogue
 from domain.errors import NotPermitted
 from domain.secret import Secret
 
-USER, PASSWORD = "mfp-3", "correct horse"
-MAILBOX = "scan@contoso.com"
-TOKEN = "EwBgA8l6BAAU-practice-access-token.0123456789"
-PATIENCE_SECONDS = 10
+Receive = Callable[..., Any]
 
 T = TypeVar("T")
 
 
-def admission(protocol: catalogue.Protocol, port: int, **different: Any) -> Admission:
-    """Where the relay user's mail is: a server on this machine."""
-    usual = Admission(
-        user=USER,
-        profile=f"office-mfp/{protocol}",
-        protocol=protocol,
-        server="localhost",
-        port=port,
-        tls="starttls",
-        timeout_seconds=5,
-        mailbox=MAILBOX,
-        sender_address=None,
-        access_token=Secret(TOKEN),
-        expires_at=datetime(2099, 1, 1, tzinfo=UTC),
-        generation=1,
-    )
-    return replace(usual, **different)
+def encoded(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+PLAIN = encoded(f"\0{USER}\0{PASSWORD}")
+CHALLENGE = encoded('{"status":"invalid_token"}')
+
+
+def clear(peer: Peer, *lines: str) -> None:
+    """A mail server that says this and no more."""
+    for line in lines:
+        peer.say(line)
+    peer.hear_out()
 
 
 @dataclass
@@ -124,6 +119,14 @@ class ReceivingRelay:
         """Do something in the relay's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_SECONDS)
 
+    def dismiss(self, change: Change) -> None:
+        """As when the service tells of a change."""
+
+        async def tell() -> None:
+            self._listener.dismiss(change)
+
+        self.run(tell())
+
     def stop(self) -> None:
         """Take nobody in any more; who is under way has a moment."""
         self.run(self._listener.close(0.1))
@@ -138,51 +141,3 @@ class ReceivingRelay:
         schemes = ("pop3", "pop3s", "imap", "imaps")
         places = await self._listener.listen([Endpoint.of_url(f"{scheme}://127.0.0.1:0") for scheme in schemes])
         self.ports = {scheme: port for scheme, (_, port) in zip(schemes, places, strict=True)}
-
-
-class MailClient:
-    """A program that fetches mail, as a test plays it; lines are without CRLF."""
-
-    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)
-        self._unread = b""
-        if tls:
-            self.start_tls(tls)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
-
-    def start_tls(self, tls: ssl.SSLContext) -> None:
-        self.sock = tls.wrap_socket(self.sock, server_hostname="localhost")
-
-    def send(self, octets: bytes) -> None:
-        self.sock.sendall(octets)
-
-    def hear(self, beginning: str = "") -> str:
-        """Read one line, which has to begin so."""
-        while b"\n" not in self._unread:
-            data = self.sock.recv(65536)
-            assert data, f"closed where {beginning!r} was expected, after {self._unread!r}"
-            self._unread += data
-        line, _, self._unread = self._unread.partition(b"\r\n")
-        text = line.decode()
-        assert text.startswith(beginning), f"{text!r} instead of {beginning!r}"
-        return text
-
-    def ask(self, line: str, beginning: str = "") -> str:
-        """Send a line and read one, which has to begin so."""
-        self.send(line.encode() + b"\r\n")
-        return self.hear(beginning)
-
-    def hear_out(self) -> bytes:
-        """All that comes until the relay hangs up."""
-        try:
-            while data := self.sock.recv(65536):
-                self._unread += data
-        except ConnectionError:
-            pass
-        left, self._unread = self._unread, b""
-        return left

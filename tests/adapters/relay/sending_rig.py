@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 import threading
 import time
 from base64 import b64encode
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import uvloop
+from relay_rig import MAILBOX, PASSWORD, PATIENCE_SECONDS, USER, LineClient, admission
 
 from adapters.relay.door import Admission, MailServerAddress
 from adapters.relay.listener import Endpoint
@@ -25,9 +24,6 @@ from domain.errors import NotPermitted
 from domain.secret import Secret
 from infrastructure.config import Config, MailTable, RelayTable
 
-USER, PASSWORD = "printers", "correct horse"
-MAILBOX = "scan@contoso.com"
-PATIENCE_SECONDS = 60
 MESSAGE = b"Subject: Scan\r\n\r\n..a dot\r\n.\r\n"
 
 T = TypeVar("T")
@@ -51,21 +47,8 @@ class UsersDoor:
         self.passwords[user] = PASSWORD
         if network:
             self.networks[network] = user
-        usual = Admission(
-            user=user,
-            profile="office-mfp/smtp-service",
-            protocol=Protocol.SMTP,
-            server="localhost",
-            port=port,
-            tls="starttls",
-            timeout_seconds=15,
-            mailbox=MAILBOX,
-            sender_address=MAILBOX,
-            access_token=Secret("token-1"),
-            expires_at=datetime.now(UTC) + timedelta(hours=1),
-            generation=1,
-        )
-        self.admissions[user] = replace(usual, **different)
+        usual = {"user": user, "access_token": Secret("token-1")}
+        self.admissions[user] = admission(Protocol.SMTP, port, **usual | different)
 
     async def admit(self, protocol: Protocol, address: str, user: str | None, password: Secret | None) -> Admission:
         self.asked.append((address, user))
@@ -165,56 +148,15 @@ class SendingRelay:
         await self.relay.close(self._grace_seconds)
 
 
-class Sender:
+class Sender(LineClient):
     """A program that sends mail, as a test plays it."""
-
-    def __init__(self, port: int, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS, source_address=(address, 0))
-        self._unread = b""
-        if tls:
-            self.start_tls(tls)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
-
-    def start_tls(self, tls: ssl.SSLContext) -> None:
-        assert not self._unread
-        self.sock = tls.wrap_socket(self.sock, server_hostname="localhost")
-
-    def send(self, octets: bytes) -> None:
-        self.sock.sendall(octets)
 
     def hear(self, beginning: str = "") -> str:
         """Read one reply, which has to begin so; its lines are joined by LF."""
-        lines = []
-        while not lines or lines[-1][3:4] == "-":
-            while b"\r\n" not in self._unread:
-                data = self.sock.recv(65536)
-                assert data, f"closed where {beginning!r} was expected, after {lines} {self._unread!r}"
-                self._unread += data
-            line, _, self._unread = self._unread.partition(b"\r\n")
-            lines.append(line.decode())
-        reply = "\n".join(lines)
-        assert reply.startswith(beginning), f"{reply!r} instead of {beginning!r}"
-        return reply
-
-    def ask(self, line: str, beginning: str = "") -> str:
-        """Send a command and read its reply, which has to begin so."""
-        self.send(line.encode() + b"\r\n")
-        return self.hear(beginning)
-
-    def hear_out(self) -> bytes:
-        """All that comes until the relay hangs up."""
-        try:
-            while data := self.sock.recv(65536):
-                self._unread += data
-        except ConnectionError:
-            pass
-        left, self._unread = self._unread, b""
-        return left
+        lines = [super().hear(beginning)]
+        while lines[-1][3:4] == "-":
+            lines.append(super().hear())
+        return "\n".join(lines)
 
     def greet(self) -> Self:
         self.hear("220 ")

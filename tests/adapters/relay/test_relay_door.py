@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -13,6 +14,7 @@ from fakes import START, FakeClock, FakeProvider
 from served import ADMIN, IMAP, POP, SMTP, SimulatedTime, a_service, all_that_lasts, listening
 
 from adapters.bootstrap import Service
+from adapters.relay.changes import Change
 from adapters.relay.door import Admission, MailServerAddress, ServiceDoor
 from adapters.relay.guesses import Guesses
 from adapters.relay.right_passwords import RightPasswords
@@ -23,6 +25,7 @@ from domain.secret import Secret
 PASSWORD, OTHER = Secret("a-password-in-clear"), Secret("another-password-in-clear")
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 FLOOR = "10.20.30.7"
+DEADLINE_SECONDS = 30
 WRONG = "wrong user, password or network"
 
 
@@ -36,7 +39,7 @@ def service(tmp_path: Path, clock: FakeClock, provider: FakeProvider) -> Iterato
     """A service with a relay user of each kind; the one with a password has no IMAP token."""
     with a_service(tmp_path, clock, provider) as service:
         service.relay_users.add("printers", [SMTP, IMAP], [], PASSWORD, ADMIN)
-        service.relay_users.add("floor", [SMTP, POP], ["10.20.30.0/24"], None, ADMIN)
+        service.relay_users.add("floor", [SMTP, POP], ["10.20.30.0/24"], OTHER, ADMIN)
         yield service
 
 
@@ -65,18 +68,40 @@ def asked(service: Service, monkeypatch: pytest.MonkeyPatch) -> Asked:
     return Asked(service, monkeypatch)
 
 
+class Memory(RightPasswords):
+    """Says when the service has told that something has changed."""
+
+    def __init__(self, time: SimulatedTime) -> None:
+        super().__init__(time.clock, time.monotonic)
+        self._told = threading.Event()
+
+    def forget(self, change: Change | None = None) -> None:
+        super().forget(change)
+        self._told.set()
+
+    def wait_until_told(self) -> None:
+        """Wait for the next time that something was told."""
+        assert self._told.wait(DEADLINE_SECONDS)
+        self._told.clear()
+
+
+@pytest.fixture
+def memory(time: SimulatedTime) -> Memory:
+    return Memory(time)
+
+
 Story = Callable[[ServiceDoor], Awaitable[None]]
 Tell = Callable[[Story], None]
 
 
 @pytest.fixture
-def tell(socket: Path, time: SimulatedTime) -> Tell:
-    """Run a story at a door; time passes when somebody sleeps."""
+def tell(socket: Path, memory: Memory, time: SimulatedTime) -> Tell:
+    """Run a story at a door that hears of changes; time passes when somebody sleeps."""
 
     def run(story: Story) -> None:
         async def at_the_door() -> None:
-            memory = RightPasswords(time.clock, time.monotonic)
             async with ServiceDoor(socket, memory, Guesses(time.monotonic, time.skip)) as door:
+                await asyncio.to_thread(memory.wait_until_told)
                 await story(door)
 
         asyncio.run(at_the_door())
@@ -139,11 +164,12 @@ def test_each_refusal_is_an_error_of_its_own(
 ) -> None:
     async def story(door: ServiceDoor) -> None:
         for wrong in (sign_in(door, OTHER), sign_in(door, user="ghost"), sign_in(door, Secret("\udcff\udcfe")),
-                      sign_in(door, user="\udcff"), come(door, HERE)):  # fmt: skip
+                      sign_in(door, user="\udcff"), come(door, HERE),
+                      door.admit(Protocol.POP, FLOOR, None, None)):  # fmt: skip
             assert await outcome(wrong) == f"NotPermitted: {WRONG}"
         not_retrieved = await outcome(door.admit(Protocol.IMAP, HERE, "printers", PASSWORD))
         assert not_retrieved == f"Refused: {IMAP}: the token is Not Retrieved: get a token first (mailtoken token get)"
-        no_profile = await outcome(door.admit(Protocol.IMAP, FLOOR, None, None))
+        no_profile = await outcome(door.admit(Protocol.IMAP, FLOOR, "floor", OTHER))
         assert no_profile.startswith("Refused: relay user floor has no imap profile")
         clock.step(hours=2)
         provider.reachable = False
@@ -271,18 +297,74 @@ def test_a_token_that_lives_for_seconds_is_never_remembered(
     tell(story)
 
 
-def test_a_password_that_was_changed_is_good_for_a_minute_at_most(
-    tell: Tell, service: Service, time: SimulatedTime
-) -> None:
+def test_what_has_changed_counts_at_once(tell: Tell, service: Service, memory: Memory, asked: Asked) -> None:
     async def story(door: ServiceDoor) -> None:
         await sign_in(door)
+        await come(door)
         service.relay_users.set_password("printers", OTHER, ADMIN)
-        assert await outcome(sign_in(door)) == "generation 1"
-        time.step(61)
+        await asyncio.to_thread(memory.wait_until_told)
         assert await outcome(sign_in(door)) == f"NotPermitted: {WRONG}"
         assert await outcome(sign_in(door, OTHER)) == "generation 1"
+        assert asked.admissions == 4
+        await come(door)
+        assert asked.admissions == 4, "whom it does not concern is remembered"
+        service.tokens.delete(SMTP, ADMIN)
+        await asyncio.to_thread(memory.wait_until_told)
+        assert (await outcome(sign_in(door, OTHER))).startswith("Refused")
+        assert (await outcome(come(door))).startswith("Refused")
 
     tell(story)
+
+
+def test_a_renewal_changes_nothing(tell: Tell, service: Service, memory: Memory, asked: Asked) -> None:
+    async def story(door: ServiceDoor) -> None:
+        await sign_in(door)
+        service.tokens.renew(SMTP, ADMIN)
+        service.relay_users.map("floor", [SMTP], ADMIN)
+        await asyncio.to_thread(memory.wait_until_told)
+        assert await outcome(sign_in(door)) == "generation 1"
+        assert asked.admissions == 1
+
+    tell(story)
+
+
+def test_an_answer_from_before_a_change_does_not_count(
+    tell: Tell, service: Service, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit = service.relay_users.admit
+
+    def slow(*sign_in: object) -> object:
+        admitted = admit(*sign_in)  # type: ignore[arg-type]
+        monkeypatch.setattr(service.relay_users, "admit", admit)
+        service.relay_users.remove("printers", ADMIN)
+        memory.wait_until_told()
+        return admitted
+
+    monkeypatch.setattr(service.relay_users, "admit", slow)
+
+    async def story(door: ServiceDoor) -> None:
+        assert await outcome(sign_in(door)) == f"NotPermitted: {WRONG}"
+
+    tell(story)
+
+
+def test_while_the_service_is_away_a_right_sign_in_is_good_for_a_minute(
+    service: Service, memory: Memory, time: SimulatedTime
+) -> None:
+    async def story() -> None:
+        with listening(service) as path:
+            door = await ServiceDoor(path, memory).__aenter__()
+            await asyncio.to_thread(memory.wait_until_told)
+            await sign_in(door)
+        assert await outcome(sign_in(door)) == "generation 1"
+        time.step(61)
+        assert (await outcome(sign_in(door))).startswith("Unreachable")
+        with listening(service):
+            await asyncio.to_thread(memory.wait_until_told)
+            assert await outcome(sign_in(door)) == "generation 1"
+        await door.__aexit__()
+
+    asyncio.run(story())
 
 
 def test_equal_sign_ins_at_once_are_one_and_who_leaves_takes_nobody_along(tell: Tell, asked: Asked) -> None:

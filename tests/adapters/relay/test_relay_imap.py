@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ssl
 from base64 import b64encode
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from receiving_rig import MAILBOX, PASSWORD, TOKEN, USER, MailClient, NobodyPlainly, admission
+from receiving_rig import CHALLENGE, PLAIN, NobodyPlainly, Receive, clear, encoded
+from relay_rig import MAILBOX, PASSWORD, TOKEN, USER, LineClient
 from scripted_mail_server import Peer, imap_to_auth
 
 from adapters.mail.sasl import Mechanism, client_response
@@ -18,16 +18,9 @@ from domain.catalogue import Protocol
 from domain.errors import Refused, Unreachable
 from domain.secret import Secret
 
-Receive = Callable[..., Any]
-PLAIN = b64encode(f"\0{USER}\0{PASSWORD}".encode()).decode()
 LOGIN = f'LOGIN {USER} "{PASSWORD}"'
-CHALLENGE = b64encode(b'{"status":"invalid_token"}').decode()
 AFTER = "IMAP4rev1 IDLE LITERAL+ AUTH=XOAUTH2 SASL-IR UNAUTHENTICATE NAMESPACE"
 SIGNED_IN = "OK [CAPABILITY IMAP4rev1 IDLE LITERAL+ NAMESPACE] Signed in"
-
-
-def encoded(text: str) -> str:
-    return b64encode(text.encode()).decode()
 
 
 def signed_in(peer: Peer, capabilities: str = "AUTH=XOAUTH2 SASL-IR") -> None:
@@ -56,12 +49,12 @@ def rejecting(peer: Peer) -> None:
     peer.hear_out()
 
 
-def sign_in(client: MailClient) -> None:
+def sign_in(client: LineClient) -> None:
     client.hear("* OK [CAPABILITY IMAP4rev1 ")
     client.ask(f"a1 {LOGIN}", "a1 OK")
 
 
-def fetch(client: MailClient) -> None:
+def fetch(client: LineClient) -> None:
     """A session behind the sign-in, as `mailbox` has it."""
     client.ask("b1 SELECT INBOX", "* 2 EXISTS")
     client.hear("b1 OK [READ-WRITE] done")
@@ -89,7 +82,7 @@ def test_each_way_to_sign_in_with_a_password_becomes_a_sign_in_with_the_token(
     receive: Receive, lines: list[str]
 ) -> None:
     relay, door, server = receive(Protocol.IMAP, mailbox)
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID STARTTLS AUTH=PLAIN AUTH=LOGIN] Mailtoken relay")
         for line in lines[:-1]:
             client.ask(line, "+ ")
@@ -124,7 +117,7 @@ def test_a_token_of_any_length_arrives_whole(receive: Receive, mechanism: Mechan
         peer.hear_out()
 
     relay, _, _ = receive(Protocol.IMAP, script, access_token=token)
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         assert client.ask(f"a1 {LOGIN}") == "a1 OK [CAPABILITY IMAP4rev1 MOVE] Signed in"
 
@@ -139,7 +132,7 @@ def test_a_server_that_does_not_say_what_it_can_do_is_asked(receive: Receive) ->
         peer.hear_out()
 
     relay, _, _ = receive(Protocol.IMAP, script)
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         assert client.ask(f"a1 {LOGIN}") == "a1 OK [CAPABILITY IMAP4rev1 QUOTA] Signed in"
 
@@ -150,7 +143,7 @@ def test_what_is_over_with_the_sign_in_is_not_offered_any_more() -> None:
 
 def test_what_a_client_pipelines_behind_its_sign_in_goes_over_in_order(receive: Receive) -> None:
     relay, _, _ = receive(Protocol.IMAP, mailbox)
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         client.send(f"a1 {LOGIN}\r\nb1 SELECT INBOX\r\nb2 LOGOUT\r\n".encode())
         lines = client.hear_out().decode().split("\r\n")
@@ -160,7 +153,7 @@ def test_what_a_client_pipelines_behind_its_sign_in_goes_over_in_order(receive: 
 
 def test_before_the_sign_in_a_client_can_ask_who_this_is_and_leave(receive: Receive) -> None:
     relay, door, server = receive(Protocol.IMAP, mailbox)
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         client.ask("1 NOOP", "1 OK")
         client.ask('2 ID ("name" "fetcher" "os" {3}', "+ ")
@@ -177,7 +170,7 @@ def test_before_the_sign_in_a_client_can_ask_who_this_is_and_leave(receive: Rece
 
 def test_tls_can_begin_with_starttls_or_at_once(receive: Receive, client_tls: ssl.SSLContext) -> None:
     relay, _, _ = receive(Protocol.IMAP, mailbox, mailbox)
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         client.ask("s STARTTLS", "s OK")
         client.start_tls(client_tls)
@@ -186,19 +179,9 @@ def test_tls_can_begin_with_starttls_or_at_once(receive: Receive, client_tls: ss
         client.ask("s STARTTLS", "s BAD")
         client.ask(f"a1 {LOGIN}", "a1 OK")
         fetch(client)
-    with MailClient(relay.ports["imaps"], client_tls) as client:
+    with LineClient(relay.ports["imaps"], client_tls) as client:
         sign_in(client)
         fetch(client)
-
-
-@pytest.mark.parametrize("behind", [b"a1 LOGIN x y\r\n", b"\x16\x03\x01", b"."])
-def test_what_comes_behind_starttls_in_clear_ends_it(receive: Receive, behind: bytes) -> None:
-    relay, door, server = receive(Protocol.IMAP, mailbox)
-    with MailClient(relay.ports["imap"]) as client:
-        client.hear("* OK")
-        client.send(b"s STARTTLS\r\n" + behind)
-        client.hear_out()
-    assert (door.asked, server.peers) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -247,7 +230,7 @@ def test_what_comes_behind_starttls_in_clear_ends_it(receive: Receive, behind: b
 )
 def test_an_injection_is_a_syntax_error_and_reaches_nobody(receive: Receive, octets: bytes) -> None:
     relay, door, server = receive(Protocol.IMAP, mailbox)
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         client.send(octets + b"\r\nz LOGOUT\r\n")
         first = client.hear()
@@ -258,7 +241,7 @@ def test_an_injection_is_a_syntax_error_and_reaches_nobody(receive: Receive, oct
 
 def test_a_password_is_not_asked_for_in_clear_text_from_elsewhere(receive: Receive) -> None:
     relay, door, server = receive(Protocol.IMAP, mailbox, limits=NobodyPlainly(10, 10))
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         assert "LOGINDISABLED" in client.hear("* OK")
         for number, command in enumerate((LOGIN, "LOGIN {5}", "LOGIN mfp-3 {5}", f"AUTHENTICATE PLAIN {PLAIN}")):
             client.ask(f"a{number} {command}", f"a{number} NO [PRIVACYREQUIRED]")
@@ -267,7 +250,7 @@ def test_a_password_is_not_asked_for_in_clear_text_from_elsewhere(receive: Recei
 
 def test_a_wrong_password_is_an_authentication_failure_and_reaches_nobody(receive: Receive) -> None:
     relay, door, server = receive(Protocol.IMAP, mailbox)
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         for number in range(5):
             client.ask(f"{number} LOGIN {USER} wrong", f"{number} NO [AUTHENTICATIONFAILED] ")
@@ -290,39 +273,12 @@ def test_a_wrong_password_is_an_authentication_failure_and_reaches_nobody(receiv
 def test_what_the_door_says_is_passed_on_in_one_line(receive: Receive, error: Exception, answer: str) -> None:
     relay, door, server = receive(Protocol.IMAP, mailbox)
     door.answers = [error]
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         assert client.ask(f"a1 {LOGIN}") == answer
         assert server.peers == []
         client.ask(f"a1 {LOGIN}", "a1 OK")
         fetch(client)
-
-
-def test_a_token_that_the_mail_server_rejects_is_renewed_once(receive: Receive) -> None:
-    relay, door, server = receive(Protocol.IMAP, rejecting, mailbox)
-    door.newer = admission(Protocol.IMAP, server.port, access_token=Secret("newer"), generation=2)
-    with MailClient(relay.ports["imap"]) as client:
-        sign_in(client)
-        fetch(client)
-    assert door.renewals == [1]
-    newer = client_response(Mechanism.XOAUTH2, MAILBOX, "localhost", server.port, Secret("newer"))
-    assert b64encode(newer) in server.heard
-
-
-def test_a_token_that_is_rejected_twice_is_an_authentication_failure(receive: Receive) -> None:
-    relay, door, server = receive(Protocol.IMAP, rejecting, rejecting)
-    door.newer = admission(Protocol.IMAP, server.port, access_token=Secret("newer"), generation=2)
-    with MailClient(relay.ports["imap"]) as client:
-        client.hear("* OK")
-        client.ask(f"a1 {LOGIN}", "a1 NO [AUTHENTICATIONFAILED] ")
-    assert door.renewals == [1]
-    assert len(server.peers) == 2
-
-
-def clear(peer: Peer, *lines: str) -> None:
-    for line in lines:
-        peer.say(line)
-    peer.hear_out()
 
 
 def starttls_with_more(peer: Peer) -> None:
@@ -376,28 +332,12 @@ def test_a_mail_server_that_is_not_right_never_gets_the_token(
     receive: Receive, script: Any, different: dict[str, Any], answer: str
 ) -> None:
     relay, _, server = receive(Protocol.IMAP, script, **different)
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         client.ask(f"a1 {LOGIN}", answer)
         client.ask("a2 NOOP", "a2 OK")
     if server.peers:
         assert b64encode(b"user=")[:6] not in server.heard_in_clear + server.heard
-
-
-def test_a_certificate_for_another_name_is_refused(receive: Receive, ca: Any) -> None:
-    other = ca.issue("somewhere-else.example").ssl_context()
-
-    def script(peer: Peer) -> None:
-        peer._tls = other
-        with pytest.raises(ssl.SSLError):
-            imap_to_auth(peer)
-
-    relay, _, server = receive(Protocol.IMAP, script)
-    with MailClient(relay.ports["imap"]) as client:
-        client.hear("* OK")
-        said = client.ask(f"a1 {LOGIN}", "a1 NO [CONTACTADMIN] The certificate of localhost:")
-        assert "set Server to a name that the certificate has" in said
-    assert server.heard_in_clear == b"m1 CAPABILITY\r\nm2 STARTTLS\r\n"
 
 
 def test_a_server_that_echoes_the_token_where_it_should_name_a_scope_gives_nothing_away(receive: Receive) -> None:
@@ -412,7 +352,7 @@ def test_a_server_that_echoes_the_token_where_it_should_name_a_scope_gives_nothi
         peer.hear_out()
 
     relay, _, _ = receive(Protocol.IMAP, script)
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         assert "lacks the scope ***:" in client.ask(f"a1 {LOGIN}", "a1 NO [CONTACTADMIN] The token lacks")
 
@@ -424,7 +364,7 @@ def test_a_mail_server_that_dies_says_bye(receive: Receive) -> None:
         peer.say("+ idling", "* 3 EXISTS")
 
     relay, _, _ = receive(Protocol.IMAP, script)
-    with MailClient(relay.ports["imap"]) as client:
+    with LineClient(relay.ports["imap"]) as client:
         sign_in(client)
         client.ask("b1 IDLE", "+ idling")
         client.hear("* 3 EXISTS")

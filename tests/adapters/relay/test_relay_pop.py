@@ -5,25 +5,17 @@ from __future__ import annotations
 import socket
 import ssl
 from base64 import b64encode
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from receiving_rig import MAILBOX, PASSWORD, TOKEN, USER, MailClient, NobodyPlainly, admission
+from receiving_rig import CHALLENGE, PLAIN, NobodyPlainly, Receive, clear, encoded
+from relay_rig import MAILBOX, PASSWORD, TOKEN, USER, LineClient
 from scripted_mail_server import Peer, pop_to_auth
 
 from adapters.mail.sasl import Mechanism, client_response
 from domain.catalogue import Protocol
 from domain.errors import Refused, Unreachable
 from domain.secret import Secret
-
-Receive = Callable[..., Any]
-PLAIN = b64encode(f"\0{USER}\0{PASSWORD}".encode()).decode()
-CHALLENGE = b64encode(b'{"status":"invalid_token"}').decode()
-
-
-def encoded(text: str) -> str:
-    return b64encode(text.encode()).decode()
 
 
 def signed_in(peer: Peer, sasl: str = "SASL XOAUTH2") -> None:
@@ -52,13 +44,13 @@ def rejecting(peer: Peer) -> None:
     peer.hear_out()
 
 
-def sign_in(client: MailClient) -> None:
+def sign_in(client: LineClient) -> None:
     client.hear("+OK Mailtoken relay")
     client.ask(f"USER {USER}", "+OK")
     client.ask(f"PASS {PASSWORD}", "+OK")
 
 
-def fetch(client: MailClient) -> None:
+def fetch(client: LineClient) -> None:
     """A session behind the sign-in, as `mailbox` has it."""
     assert client.ask("STAT") == "+OK 2 640"
     assert client.ask("QUIT") == "+OK bye"
@@ -80,7 +72,7 @@ def test_each_way_to_sign_in_with_a_password_becomes_a_sign_in_with_the_token(
     receive: Receive, commands: list[str]
 ) -> None:
     relay, door, server = receive(Protocol.POP, mailbox)
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         for command in commands[:-1]:
             client.ask(command, "+")
@@ -111,13 +103,13 @@ def test_a_token_of_any_length_arrives_whole(receive: Receive, mechanism: Mechan
         peer.hear_out()
 
     relay, _, _ = receive(Protocol.POP, script, access_token=token)
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         sign_in(client)
 
 
 def test_what_a_client_pipelines_behind_its_sign_in_goes_over_in_order(receive: Receive) -> None:
     relay, _, _ = receive(Protocol.POP, mailbox)
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         client.send(f"USER {USER}\r\nPASS {PASSWORD}\r\nSTAT\r\nQUIT\r\n".encode())
         lines = client.hear_out().decode().split("\r\n")
     assert lines == ["+OK Mailtoken relay", "+OK Send PASS", "+OK Signed in", "+OK 2 640", "+OK bye", ""]
@@ -125,7 +117,7 @@ def test_what_a_client_pipelines_behind_its_sign_in_goes_over_in_order(receive: 
 
 def test_tls_can_begin_with_stls_or_at_once(receive: Receive, client_tls: ssl.SSLContext) -> None:
     relay, _, _ = receive(Protocol.POP, mailbox, mailbox)
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         assert "STLS" in capabilities(client)
         client.ask("STLS", "+OK")
@@ -134,24 +126,14 @@ def test_tls_can_begin_with_stls_or_at_once(receive: Receive, client_tls: ssl.SS
         client.ask("STLS", "-ERR")
         client.ask(f"AUTH PLAIN {PLAIN}", "+OK")
         fetch(client)
-    with MailClient(relay.ports["pop3s"], client_tls) as client:
+    with LineClient(relay.ports["pop3s"], client_tls) as client:
         sign_in(client)
         fetch(client)
 
 
-def capabilities(client: MailClient) -> list[str]:
+def capabilities(client: LineClient) -> list[str]:
     client.ask("CAPA", "+OK")
     return list(iter(client.hear, "."))
-
-
-@pytest.mark.parametrize("behind", [b"USER x\r\n", b"\x16\x03\x01", b"."])
-def test_what_comes_behind_stls_in_clear_ends_it(receive: Receive, behind: bytes) -> None:
-    relay, door, server = receive(Protocol.POP, mailbox)
-    with MailClient(relay.ports["pop3"]) as client:
-        client.hear("+OK")
-        client.send(b"STLS\r\n" + behind)
-        client.hear_out()
-    assert (door.asked, server.peers) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -186,7 +168,7 @@ def test_what_comes_behind_stls_in_clear_ends_it(receive: Receive, behind: bytes
 )
 def test_an_injection_is_a_syntax_error_and_reaches_nobody(receive: Receive, line: bytes) -> None:
     relay, door, server = receive(Protocol.POP, mailbox)
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         client.send(line + b"\r\nQUIT\r\n")
         assert b"-ERR" in client.hear_out()
@@ -195,7 +177,7 @@ def test_an_injection_is_a_syntax_error_and_reaches_nobody(receive: Receive, lin
 
 def test_a_password_is_not_asked_for_in_clear_text_from_elsewhere(receive: Receive) -> None:
     relay, door, server = receive(Protocol.POP, mailbox, limits=NobodyPlainly(10, 10))
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         assert not {"USER", "SASL PLAIN LOGIN"} & set(capabilities(client))
         for command in (f"USER {USER}", f"AUTH PLAIN {PLAIN}", "AUTH PLAIN", "AUTH LOGIN"):
@@ -205,7 +187,7 @@ def test_a_password_is_not_asked_for_in_clear_text_from_elsewhere(receive: Recei
 
 def test_a_wrong_password_is_an_authentication_failure_and_reaches_nobody(receive: Receive) -> None:
     relay, door, server = receive(Protocol.POP, mailbox)
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         for _ in range(5):
             client.ask(f"USER {USER}", "+OK")
@@ -225,52 +207,12 @@ def test_a_wrong_password_is_an_authentication_failure_and_reaches_nobody(receiv
 def test_what_the_door_says_is_passed_on_in_one_line(receive: Receive, error: Exception, answer: str) -> None:
     relay, door, server = receive(Protocol.POP, mailbox)
     door.answers = [error]
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         client.ask(f"AUTH PLAIN {PLAIN}", answer)
         assert server.peers == []
         client.ask(f"AUTH PLAIN {PLAIN}", "+OK Signed in")
         fetch(client)
-
-
-def test_a_token_that_the_mail_server_rejects_is_renewed_once(receive: Receive) -> None:
-    relay, door, server = receive(Protocol.POP, rejecting, mailbox)
-    door.newer = admission(Protocol.POP, server.port, access_token=Secret("newer"), generation=2)
-    with MailClient(relay.ports["pop3"]) as client:
-        sign_in(client)
-        fetch(client)
-    assert door.renewals == [1]
-    newer = client_response(Mechanism.XOAUTH2, MAILBOX, "localhost", server.port, Secret("newer"))
-    assert b64encode(newer) in server.heard
-
-
-def test_a_token_that_is_rejected_twice_is_an_authentication_failure(receive: Receive) -> None:
-    relay, door, server = receive(Protocol.POP, rejecting, rejecting)
-    door.newer = admission(Protocol.POP, server.port, access_token=Secret("newer"), generation=2)
-    with MailClient(relay.ports["pop3"]) as client:
-        client.hear("+OK")
-        client.ask(f"AUTH PLAIN {PLAIN}", "-ERR [AUTH] ")
-        client.ask("QUIT", "+OK")
-    assert door.renewals == [1]
-    assert len(server.peers) == 2
-
-
-@pytest.mark.parametrize(
-    ("newer", "answer"),
-    [(Refused("get it again"), "-ERR [SYS/PERM] get it again"), (Unreachable("later"), "-ERR [SYS/TEMP] later")],
-)
-def test_a_renewal_that_fails_is_said(receive: Receive, newer: Exception, answer: str) -> None:
-    relay, door, _ = receive(Protocol.POP, rejecting)
-    door.newer = newer
-    with MailClient(relay.ports["pop3"]) as client:
-        client.hear("+OK")
-        client.ask(f"AUTH PLAIN {PLAIN}", answer)
-
-
-def clear(peer: Peer, *lines: str) -> None:
-    for line in lines:
-        peer.say(line)
-    peer.hear_out()
 
 
 def stls_with_more(peer: Peer) -> None:
@@ -316,7 +258,7 @@ def test_a_mail_server_that_is_not_right_never_gets_the_token(
     receive: Receive, script: Any, different: dict[str, Any], answer: str
 ) -> None:
     relay, _, server = receive(Protocol.POP, script, **different)
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         client.ask(f"AUTH PLAIN {PLAIN}", answer)
         client.ask("QUIT", "+OK")
@@ -325,29 +267,13 @@ def test_a_mail_server_that_is_not_right_never_gets_the_token(
         assert b64encode(b"user=")[:6] not in server.heard_in_clear + server.heard
 
 
-def test_a_certificate_for_another_name_is_refused(receive: Receive, ca: Any) -> None:
-    other = ca.issue("somewhere-else.example").ssl_context()
-
-    def script(peer: Peer) -> None:
-        peer._tls = other
-        with pytest.raises(ssl.SSLError):
-            pop_to_auth(peer)
-
-    relay, _, server = receive(Protocol.POP, script)
-    with MailClient(relay.ports["pop3"]) as client:
-        client.hear("+OK")
-        said = client.ask(f"AUTH PLAIN {PLAIN}", "-ERR [SYS/PERM] The certificate of localhost:")
-        assert "set Server to a name that the certificate has" in said
-    assert server.heard_in_clear == b"CAPA\r\nSTLS\r\n"
-
-
 def test_a_mail_server_that_dies_owing_an_answer_is_told(receive: Receive) -> None:
     def script(peer: Peer) -> None:
         signed_in(peer)
         peer.hear("STAT")
 
     relay, _, _ = receive(Protocol.POP, script)
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         sign_in(client)
         client.ask("STAT", "-ERR [SYS/TEMP] the mail server has closed the connection")
         assert client.hear_out() == b""
@@ -360,7 +286,7 @@ def test_nothing_is_added_to_a_message_that_breaks_off(receive: Receive) -> None
         peer.say("+OK", "Subject: half a message", "")
 
     relay, _, _ = receive(Protocol.POP, script)
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         sign_in(client)
         client.send(b"RETR 1\r\n")
         assert client.hear_out() == b"+OK\r\nSubject: half a message\r\n\r\n"
@@ -375,7 +301,7 @@ def test_a_client_that_goes_takes_its_mail_server_session_with_it(receive: Recei
         heard.append(bytes(peer.heard))
 
     relay, _, server = receive(Protocol.POP, script)
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         sign_in(client)
     server._finished()
     assert b"QUIT" not in heard[0]
@@ -383,7 +309,7 @@ def test_a_client_that_goes_takes_its_mail_server_session_with_it(receive: Recei
 
 def test_a_client_that_half_closes_hears_the_rest(receive: Receive) -> None:
     relay, _, _ = receive(Protocol.POP, mailbox)
-    with MailClient(relay.ports["pop3"]) as client:
+    with LineClient(relay.ports["pop3"]) as client:
         sign_in(client)
         client.send(b"STAT\r\nQUIT\r\n")
         client.sock.shutdown(socket.SHUT_WR)

@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import pytest
 import uvloop
-from receiving_rig import HeldDoor, admission
+from receiving_rig import HeldDoor
+from relay_rig import admission
 
 from adapters.mail.connection import Garbled, SaidBeforeTLS
 from adapters.relay.imap import IMAPRelay

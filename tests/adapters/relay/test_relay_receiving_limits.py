@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from receiving_rig import HeldDoor, MailClient, ReceivingRelay, admission
+from receiving_rig import HeldDoor, ReceivingRelay
+from relay_rig import LineClient, admission
 from test_relay_imap import fetch as fetch_by_imap
 from test_relay_imap import mailbox as imap_mailbox
 from test_relay_imap import sign_in as sign_in_by_imap
@@ -15,8 +16,9 @@ from test_relay_pop import fetch as fetch_by_pop
 from test_relay_pop import mailbox as pop_mailbox
 from test_relay_pop import sign_in as sign_in_by_pop
 
+from adapters.certificate import Certificate
 from adapters.practice.ca import PracticeCA
-from adapters.relay.listener import Certificate, Limits
+from adapters.relay.listener import Limits
 from domain.catalogue import Protocol
 
 BYE = {"pop3": "-ERR ", "imap": "* BYE "}
@@ -40,7 +42,7 @@ def relay(ca: PracticeCA, certificate: Certificate) -> Iterator[Make]:
 @pytest.mark.parametrize("scheme", BYE)
 def test_a_client_too_many_is_told(relay: Make, scheme: str) -> None:
     port = relay(limits=Limits(10, 2)).ports[scheme]
-    with MailClient(port) as one, MailClient(port) as two, MailClient(port) as three:
+    with LineClient(port) as one, LineClient(port) as two, LineClient(port) as three:
         one.hear()
         two.hear()
         assert "too many connections from this address" in three.hear(BYE[scheme])
@@ -50,14 +52,14 @@ def test_a_client_too_many_is_told(relay: Make, scheme: str) -> None:
 @pytest.mark.parametrize("scheme", BYE)
 @pytest.mark.parametrize("half", [b"", b"CAPA", b"a1 LOGIN x {5}\r\nab", b"AUTH PLAIN\r\n", b"USER x\r\nPA"])
 def test_a_client_that_is_too_slow_is_told(relay: Make, scheme: str, half: bytes) -> None:
-    with MailClient(relay(sign_in_seconds=0.2).ports[scheme]) as client:
+    with LineClient(relay(sign_in_seconds=0.2).ports[scheme]) as client:
         client.send(half)
         assert f"{BYE[scheme]}Nothing came for too long\r\n".encode() in client.hear_out()
 
 
 @pytest.mark.parametrize("scheme", BYE)
 def test_a_client_that_goes_on_without_signing_in_is_told(relay: Make, scheme: str) -> None:
-    with MailClient(relay().ports[scheme]) as client:
+    with LineClient(relay().ports[scheme]) as client:
         client.send(b"a NOOP\r\n" * 150)
         assert client.hear_out().endswith(f"{BYE[scheme]}Too many commands without signing in\r\n".encode())
 
@@ -65,10 +67,10 @@ def test_a_client_that_goes_on_without_signing_in_is_told(relay: Make, scheme: s
 @pytest.mark.parametrize("scheme", BYE)
 def test_a_relay_that_stops_tells_who_waits(relay: Make, scheme: str) -> None:
     running = relay()
-    with MailClient(running.ports[scheme]) as client:
+    with LineClient(running.ports[scheme]) as client:
         client.hear()
         running.stop()
-        assert "The relay is stopping" in client.hear(BYE[scheme])
+        assert "The relay ends this session" in client.hear(BYE[scheme])
         assert client.hear_out() == b""
 
 
@@ -85,8 +87,8 @@ def test_clients_that_say_nothing_or_half_a_word_are_in_nobodys_way(
     running, _, _ = receive(protocol, script)
     with ExitStack() as idle:
         for number in range(IDLE_CLIENTS):
-            client = idle.enter_context(MailClient(running.ports[scheme]))
+            client = idle.enter_context(LineClient(running.ports[scheme]))
             client.send([b"", b"C", b"a1 LOGIN {3}\r\n", b"AUTH PLAIN\r\n"][number % 4])
-        with MailClient(running.ports[scheme]) as client:
+        with LineClient(running.ports[scheme]) as client:
             sign_in(client)
             fetch(client)

@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from sending_rig import MAILBOX, MESSAGE, PASSWORD, USER, Sender, plain, wait_for
+from relay_rig import MAILBOX, PASSWORD, USER
+from sending_rig import MESSAGE, Sender, plain, wait_for
 from smtp_peer import GREETING, Peer, close, hang, reset, say
 
 BIG = b"Subject: Scan\r\n\r\n" + (b"x" * 76 + b"\r\n") * 40_000

@@ -13,7 +13,8 @@ from contextlib import suppress
 
 import pytest
 import uvloop
-from sending_rig import MAILBOX, PASSWORD, USER, UsersDoor, plain
+from relay_rig import MAILBOX, PASSWORD, USER
+from sending_rig import UsersDoor, plain
 
 from adapters.relay.budget import Budgets
 from adapters.relay.capabilities import Capabilities

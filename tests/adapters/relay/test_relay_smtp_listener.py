@@ -3,16 +3,16 @@
 import os
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import textwrap
 from contextlib import ExitStack
 
 import pytest
-from sending_rig import MAILBOX, MESSAGE, Sender, wait_for
+from relay_rig import MAILBOX
+from sending_rig import MESSAGE, Sender, wait_for
 
-from adapters.relay.listener import Certificate, Endpoint, endpoints
+from adapters.relay.listener import Endpoint, endpoints
 from domain.errors import Failed, InvalidValue
 
 
@@ -62,13 +62,6 @@ def test_a_renewed_certificate_is_used_for_new_connections_and_open_ones_stay(se
         before.deliver()
 
 
-def test_a_certificate_that_can_not_be_used_is_named(tmp_path, ca):
-    issued, other = ca.issue(), ca.issue()
-    for certificate, key in ((tmp_path / "no.crt", issued.key_file), (issued.cert_file, other.key_file)):
-        with pytest.raises(InvalidValue, match=r"\[relay\] certificate_file"):
-            Certificate(certificate, key)
-
-
 def test_tls_on_the_listener_needs_a_certificate(send):
     with pytest.raises(InvalidValue, match="needs certificate_file"):
         send("smtps://127.0.0.1:0")
@@ -107,7 +100,7 @@ def test_a_client_that_speaks_in_clear_where_tls_is_expected_gets_nothing(send, 
 
 
 def test_a_password_in_clear_text_is_not_taken_from_elsewhere(send, users, files, monkeypatch):
-    monkeypatch.setattr("adapters.relay.listener.is_loopback_address", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr("adapters.relay.listener.is_loopback", lambda address: address == "127.0.0.1")
     relay = send(plain_networks=["127.0.0.8/32"], **files)
     with Sender(relay.port, address="127.0.0.7") as client:
         client.hear("220")
@@ -122,7 +115,7 @@ def test_a_password_in_clear_text_is_not_taken_from_elsewhere(send, users, files
 
 
 def test_after_starttls_a_password_is_taken_from_anywhere(send, client_tls, files, monkeypatch):
-    monkeypatch.setattr("adapters.relay.listener.is_loopback_address", lambda _: False)
+    monkeypatch.setattr("adapters.relay.listener.is_loopback", lambda _: False)
     relay = send(**files)
     with Sender(relay.port).greet() as client:
         client.sign_in("538")
@@ -279,7 +272,3 @@ def test_a_message_that_is_not_finished_in_time_is_not_sent(send, peer):
         slow.hear_out()
     assert peer.messages == []
     assert b"\r\n.\r\n" not in peer.heard
-
-
-def test_the_context_of_the_listener_is_tls_1_2_or_newer(files):
-    assert Certificate(**files).context().minimum_version is ssl.TLSVersion.TLSv1_2

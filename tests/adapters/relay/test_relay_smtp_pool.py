@@ -6,7 +6,8 @@ from collections import Counter
 from contextlib import ExitStack
 
 import pytest
-from sending_rig import MAILBOX, MESSAGE, USER, Sender, wait_for
+from relay_rig import MAILBOX, USER
+from sending_rig import MESSAGE, Sender, wait_for
 from smtp_peer import close, say
 
 from domain.secret import Secret

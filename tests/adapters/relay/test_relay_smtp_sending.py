@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from sending_rig import MAILBOX, MESSAGE, USER, Sender, SendingRelay, UsersDoor, wait_for
+from relay_rig import MAILBOX, USER
+from sending_rig import MESSAGE, Sender, SendingRelay, UsersDoor, wait_for
 from smtp_peer import EXTENSIONS, Peer, say
 
 from adapters.practice.mail_server import PracticeMailServer

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from adapters.relay.lines import Wire
-from adapters.relay.splice import CLOSED, IDLE, STOPPING, Moment, splice
+from adapters.relay.splice import CLOSED, DISMISSED, IDLE, Moment, splice
 
 PATIENCE_SECONDS = 20
 MANY = 20 * 1024 * 1024
@@ -215,5 +215,5 @@ async def test_a_relay_that_stops_takes_leave() -> None:
         await asyncio.get_running_loop().sock_sendall(ends.client, b"b1 IDLE\r\n")
         assert await asyncio.get_running_loop().sock_recv(ends.server, 100) == b"b1 IDLE\r\n"
         ends.session.cancel()
-        assert await ends.hear_out(ends.client) == words(Moment(b"", True), STOPPING)
+        assert await ends.hear_out(ends.client) == words(Moment(b"", True), DISMISSED)
         assert await ends.hear_out(ends.server) == b""

@@ -185,6 +185,19 @@ def test_who_acts_is_in_the_record(office: Office, people: dict[str, Browser]) -
     assert last == ["administrator:anna", "operator:otto", "operator:otto"]
 
 
+def test_while_its_group_is_waiting_a_setting_that_is_not_filled_in_leads_to_the_sign_in(
+    office: Office, people: dict[str, Browser]
+) -> None:
+    office.add_printer("copier")
+    office.service.settings.set_profile("copier/smtp-alert", {"provider": "", "account": ""}, "administrator:admin")
+    assert "fill in:" in people["otto"].get("/settings/copier/smtp-alert/get-token").text
+    started = office.service.tokens.request("copier/smtp-service", "device", "operator:otto")
+    page = people["otto"].get("/settings/copier/smtp-alert/get-token").text
+    assert f"/settings/copier/smtp-alert/attempts/{started.attempt_id}" in page
+    assert "fill in:" not in page
+    office.service.tokens.cancel("copier/smtp-service", "operator:otto")
+
+
 def test_a_first_page_of_a_large_fleet_is_under_100_kilobytes(office: Office, people: dict[str, Browser]) -> None:
     machine = "a-name-as-long-as-names-of-machines-are-in-practice"
     account = f"{'multifunction-printer-' * 2}@mail.department.contoso.com"

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 from web_office import FAX, PASSWORD, SCAN, Office
 
+from domain.plan import Wanted
 from domain.secret import Secret
 
 # One browser for all of them.
@@ -336,6 +337,27 @@ def test_a_client_gets_a_key_that_is_shown_once(office: Office, page: Page, scre
     page.get_by_role("button", name="OK").click()
     expect(page.get_by_role("status")).to_have_text("The client is removed.")
     assert office.service.clients.holder_of(Secret(key)) is None
+
+
+def test_a_client_of_a_file_is_shown_without_a_key_and_is_given_one(
+    office: Office, page: Page, screenshots: Path
+) -> None:
+    name = office.add_printer("for-a-client-of-a-file")
+    office.service.applier.apply(Wanted(clients={"of-a-file": [name]}), "administrator:admin", None)
+    visitor = Visitor(page, screenshots / "people")
+    page.goto("/clients")
+    card = page.locator("section.card", has=page.get_by_role("heading", name="of-a-file"))
+    expect(card).to_contain_text("no key yet")
+    expect(card.get_by_text("Key expires")).to_have_count(0)
+    card.get_by_text("Change").click()
+    visitor.look("client-without-a-key")
+    card.get_by_role("button", name="Make its key").click()
+    holder = office.service.clients.holder_of(Secret(page.locator("#key").text_content() or ""))
+    assert holder
+    assert (holder.name, holder.profiles) == ("of-a-file", {name})
+    page.goto("/clients")
+    expect(card).not_to_contain_text("no key yet")
+    office.service.clients.remove("of-a-file", "administrator:admin")
 
 
 def test_everything_is_reached_with_the_keyboard(office: Office, page: Page) -> None:

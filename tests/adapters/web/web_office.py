@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ports import free_port
+from served_pages import listen_at, served
 
 from adapters.bootstrap import Service, initialise, open_service
-from adapters.http.app import create_app
-from adapters.http.guard import Guard
-from adapters.http.listener import listen
 from adapters.practice.ca import PracticeCA
 from adapters.practice.mail_server import PracticeMailServer
 from adapters.practice.provider import PracticeProvider
@@ -85,34 +82,13 @@ def an_office(directory: Path) -> Iterator[Office]:
             )
         (made.config.parent / "old-secret").write_text("expired-last-year")
         (made.config.parent / "new-secret").write_text(provider.client_secret)
-        _listen_at(made.config, free_port())
+        listen_at(made.config, free_port())
         with open_service(load_config(made.config)) as service:
             service.worker.start()
             for name, roles in PEOPLE.items():
                 service.administrators.add(name, roles, PASSWORD, "service")
             try:
-                with served(service) as origin:
-                    yield Office(service, ca, provider, mail, origin)
+                with served(service) as port:
+                    yield Office(service, ca, provider, mail, f"http://localhost:{port}")
             finally:
                 service.worker.stop()
-
-
-def _listen_at(config: Path, port: int) -> None:
-    text = config.read_text()
-    assert "[server]\n" in text
-    config.write_text(text.replace("[server]\n", f'[server]\nlisten = "127.0.0.1:{port}"\n', 1))
-
-
-@contextmanager
-def served(service: Service) -> Iterator[str]:
-    """The service at the address its configuration has, as `mailtoken serve` puts it there; gives what to call it."""
-    listening = listen(service.config, Guard(create_app(service), service))
-    assert listening
-    server, listener = listening
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        yield f"http://localhost:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
