@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from adapters.relay.lines import Wire
 from bench.material import ACCOUNT
 from domain.secret import Secret
 
+_IN_STEP = 0.5
+"""Of the measured while: so long clients get into step before it."""
 MESSAGE = b"From: <%b>\r\nTo: <somebody@example.org>\r\nSubject: Scan\r\n\r\n" % ACCOUNT.encode() + 128 * (
     b"A line of some scanned page in base64, as long as these are usually made..\r\n"
 )
@@ -58,10 +61,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Sent:
-    """What clients did in a while: messages in a second, and the seconds that each session took."""
+    """What clients did in a while: messages in a second, and the seconds that each session took.
+
+    `core_ms` are the milliseconds of this machine's cores that a message took, of all processes together.
+    """
 
     per_second: float
     seconds: list[float]
+    core_ms: float
 
 
 class Load:
@@ -73,10 +80,12 @@ class Load:
     def send(self, place: Place, clients: int, seconds: float) -> Sent:
         """Have so many clients send, each one message a session and one session after the other."""
         share = self._processes[:clients]
+        busy_before = _busy_ms()
         for number, process in enumerate(share):
             process.send((_sending, (place, len(range(number, clients, len(share))), seconds)))
         took = [one for process in share for one in _answer(process)]
-        return Sent(len(took) / seconds, took)
+        messages = len(took) * (1 + _IN_STEP)
+        return Sent(len(took) / seconds, took, (_busy_ms() - busy_before) / messages)
 
     def fetch_by_imap(self, place: Place) -> float:
         """Fetch all messages of the inbox in one session; octets in a second, beginning with the first FETCH."""
@@ -90,6 +99,12 @@ class Load:
         self._processes[0].send((fetching, (place,)))
         per_second: float = _answer(self._processes[0])
         return per_second
+
+
+def _busy_ms() -> float:
+    """How long this machine's cores have been busy, all together (proc_stat(5))."""
+    user, nice, system, _idle, _iowait, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -145,7 +160,7 @@ async def _sending(place: Place, clients: int, seconds: float) -> list[float]:
     """
     tls = client_context(place.ca_file) if place.is_tls else None
     loop = asyncio.get_running_loop()
-    begin = loop.time() + seconds / 2
+    begin = loop.time() + seconds * _IN_STEP
     end = begin + seconds
     took: list[float] = []
 
