@@ -6,6 +6,7 @@ After a failed save the aggregates in memory are wrong: load them again and deci
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -191,6 +192,11 @@ class EventLog:
         """The event that is stored so; one that was changed may raise anything."""
         event: Any = self._mapper.to_domain_event(stored)
         return LoggedEvent(position, event, stored)
+
+    def instant_of(self, stored: StoredEvent) -> datetime:
+        """When the event happened that is stored so, without making it: that takes several times as long."""
+        instant: str = json.loads(stored.state)["timestamp"]["_data_"]
+        return datetime.fromisoformat(instant)
 
     def close(self) -> None:
         """Let go of the store."""

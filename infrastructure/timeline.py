@@ -7,10 +7,11 @@ new since the last, and remembers of every event its place, its instant and whom
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,9 @@ from domain.smtp_group import SmtpGroup
 from infrastructure.audit import Concerned, Record, record_of
 from infrastructure.log import EventLog, LoggedEvent
 from infrastructure.store import Query
+
+_NOT_ONE = -1
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,12 @@ class Timeline:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._following = threading.Lock()
-        self._concerned = Concerned()
-        self._positions: list[int] = []
-        self._instants: list[datetime] = []
-        self._of_profile: dict[str, list[int]] = {}
-        self._about: dict[int, str] = {}
+        self._concerned = Concerned(log)
+        self._positions = array("q")
+        self._instants = array("q")
+        self._about = array("q")
+        self._numbers: dict[str, int] = {}
+        self._of_profile: dict[str, array[int]] = {}
         self._born: dict[UUID, int] = {}
 
     def page(self, profile: str | None, as_of: datetime | None, skip: int, count: int) -> TimelinePage:
@@ -53,36 +58,45 @@ class Timeline:
         """
         with self._following, self._log.store.reading() as query:
             self._follow(query)
-            every = self._of_profile.get(profile, []) if profile else self._positions
+            every = self._of_profile.get(profile, array("q")) if profile else self._positions
             end = self._end(as_of)
             total = len(every) if end is None else bisect_right(every, end)
             shown = every[max(0, total - skip - count) : max(0, total - skip)]
-            records = [record_of(one, profile or self._about.get(one.position)) for one in self._read(query, shown)]
+            names = list(self._numbers)
+            records = [record_of(one, profile or self._name(names, one.position)) for one in self._read(query, shown)]
             born = sorted({self._born[id] for record in records for id in _ids(record) if id in self._born})
             created = [record_of(one, None) for one in self._read(query, born)]
         return TimelinePage(tuple(reversed(records)), tuple(created), total)
 
     def _follow(self, query: Query) -> None:
-        for logged in self._log.read(query, self._positions[-1] if self._positions else 0):
-            event: Any = logged.event
-            names = self._concerned.apply(event)
+        for position, stored in self._log.read_stored(query, self._positions[-1] if self._positions else 0):
+            names = self._concerned.apply(position, stored)
             for name in names:
-                self._of_profile.setdefault(name, []).append(logged.position)
-            if len(names) == 1:
-                self._about[logged.position] = next(iter(names))
-            if event.originator_version == 1:
-                self._born.setdefault(event.originator_id, logged.position)
-            if isinstance(event, SmtpGroup.Created):
-                # Its token is called as the group is.
-                self._born[event.token_id] = logged.position
-            self._positions.append(logged.position)
-            self._instants.append(event.timestamp)
+                self._of_profile.setdefault(name, array("q")).append(position)
+            if stored.originator_version == 1:
+                event: Any = self._log.decode(position, stored).event
+                self._born.setdefault(event.originator_id, position)
+                if isinstance(event, SmtpGroup.Created):
+                    # Its token is called as the group is.
+                    self._born[event.token_id] = position
+            self._about.append(self._number(names))
+            self._positions.append(position)
+            self._instants.append(_microseconds(self._log.instant_of(stored)))
+
+    def _number(self, names: set[str]) -> int:
+        """Of the one profile that an event is about."""
+        return self._numbers.setdefault(next(iter(names)), len(self._numbers)) if len(names) == 1 else _NOT_ONE
+
+    def _name(self, names: Sequence[str], position: int) -> str | None:
+        number = self._about[bisect_left(self._positions, position)]
+        return None if number == _NOT_ONE else names[number]
 
     def _end(self, as_of: datetime | None) -> int | None:
         if as_of is None:
             return None
+        end = _microseconds(as_of)
         stamped = zip(reversed(self._positions), reversed(self._instants), strict=True)
-        return next((position for position, instant in stamped if instant <= as_of), 0)
+        return next((position for position, instant in stamped if instant <= end), 0)
 
     def _read(self, query: Query, positions: Iterable[int]) -> Iterator[LoggedEvent]:
         for run in _runs(positions):
@@ -94,6 +108,10 @@ def _runs(positions: Iterable[int]) -> Iterator[list[int]]:
     """Positions in order, those that follow each other together."""
     for _, run in groupby(enumerate(positions), lambda place: place[1] - place[0]):
         yield [position for _, position in run]
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
 def _ids(record: Record) -> Iterator[UUID]:

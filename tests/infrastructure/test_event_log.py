@@ -120,6 +120,18 @@ def test_the_log_is_read_in_order_page_by_page_and_from_anywhere(
     assert [logged.event.originator_id for logged in whole] == [token.id for token in tokens]
 
 
+def test_the_instant_of_an_event_is_known_without_making_it(event_log: EventLog) -> None:
+    token = a_token()
+    ask(token)
+    event_log.save(token, a_profile(token))
+    with event_log.store.reading() as query:
+        stored = list(event_log.read_stored(query))
+    assert stored
+    assert [event_log.instant_of(one) for _, one in stored] == [
+        event_log.decode(*one).event.timestamp for one in stored
+    ]
+
+
 def test_a_history_is_of_the_aggregates_asked_for_in_the_order_of_the_log(event_log: EventLog) -> None:
     token, other = a_token(), a_token()
     profile = a_profile(token)
