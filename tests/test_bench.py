@@ -44,7 +44,17 @@ FIGURES = {
         "token never read, Microsoft-like",
         "token never read, Google-like",
     ),
-    "pages": ("Settings of 10,000 settings, first page", "Settings of 10,000 settings, a search"),
+    "pages": (
+        "Settings, of 10,000 settings",
+        "Settings, searched, of 10,000 settings",
+        "a setting, of 10,000 settings",
+        "Attention, of 10,000 settings",
+        "History, of 10,000 settings",
+        "Providers, of 10,000 settings",
+        "Clients, of 10,000 settings",
+        "Administrators, of 10,000 settings",
+        "Attention, all wanted, of 10,000 settings",
+    ),
 }
 LONG = ("relay", "pages")
 """Sections that take minutes where cores are few."""
