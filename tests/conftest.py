@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import freezegun
+import hypothesis
 import pytest
 from fakes import FakeClock, FakeProvider, Services
 from postgres import NoPostgres, PostgresServer, shared_server
@@ -20,6 +21,12 @@ from infrastructure.postgres import PostgresStore
 from infrastructure.sealing import Sealer
 from infrastructure.sqlite import SqliteStore
 from infrastructure.store import Store
+
+# How long something takes is no finding: the machine may be slow or busy.
+hypothesis.settings.register_profile(
+    "mailtoken", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("mailtoken")
 
 # They wait by the monotonic clock, which freezegun would stop.
 freezegun.configure(extend_ignore_list=["psycopg", "psycopg_pool", "eventsourcing.persistence"])

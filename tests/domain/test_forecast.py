@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from domain.forecast import Cause, Ending, forecast
@@ -104,7 +103,6 @@ def test_the_application_s_own_credentials_are_no_grant_that_ends() -> None:
     assert unused_until(application, NINETY_DAYS) is None
 
 
-@settings(deadline=None)
 @for_all(id=st.uuids(), days=st.integers(1, 3650), number=st.integers(1, 10**6))
 def test_nobody_is_bothered_about_a_grant_whose_renewals_work(id: UUID, days: int, number: int) -> None:
     limits, credential = GrantLimits(days * DAY), replace(CREDENTIAL, number=number)

@@ -115,7 +115,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS, st.integers(1, 4), st.integers(1, 5))
 def test_whatever_happens_no_limit_is_passed_and_everybody_s_turn_comes_once(steps, connections, messages):
     budget = MailboxBudget(Allowance(connections, messages))

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from domain.forecast import Cause
@@ -83,7 +82,6 @@ def test_reminders_come_after_1_2_4_8_and_16_days_and_every_16_from_then_on() ->
     assert days == [1, 3, 7, 15, 31, 47, 63, 79]
 
 
-@settings(deadline=None)
 @for_all(reminders=st.integers(0, 10**6))
 def test_years_of_reminders_do_not_end_them(reminders: int) -> None:
     told = Told("invalid_grant", NOW, reminders)

@@ -209,7 +209,7 @@ def test_an_address_ends_in_a_domain_name_without_a_last_dot(text: str) -> None:
 ANY_TEXT = st.text(st.characters(categories=("L", "N", "P", "S", "Z", "C")), max_size=40)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @for_all(text=ANY_TEXT)
 @example(text="Scan\u2028ner")
 @example(text="B\udcfcro")
@@ -227,7 +227,7 @@ def test_a_sender_name_that_is_accepted_can_be_stored_and_stands_on_one_line_of_
     assert str(message["Subject"]) == text
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @for_all(text=st.one_of(ANY_TEXT, ANY_TEXT.map("::1%".__add__), ANY_TEXT.map("smtp.{}.example".format)))
 @example(text="::1%\r\nQUIT")
 def test_a_server_that_is_accepted_is_ascii_without_spaces_and_control_characters(text: str) -> None:
@@ -238,7 +238,7 @@ def test_a_server_that_is_accepted_is_ascii_without_spaces_and_control_character
     assert server is None or (server.isascii() and server.isprintable() and " " not in server)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @for_all(text=st.one_of(ANY_TEXT, ANY_TEXT.map("{}@contoso.com".format), ANY_TEXT.map("scan@{}.example".format)))
 @example(text="b\udcfcro@contoso.com")
 def test_an_address_that_is_accepted_has_nothing_a_mail_command_or_header_could_trip_over(text: str) -> None:

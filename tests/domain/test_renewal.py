@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from domain.errors import InvalidValue
@@ -93,7 +92,6 @@ def test_an_access_token_that_has_expired_is_due_even_for_who_asks_for_no_life_a
     assert is_due(lasting(3600), after(3600 - left), 0)
 
 
-@settings(deadline=None)
 @for_all(life=st.integers(1, 200_000), seconds=st.integers(0, 200_000))
 def test_a_fresh_access_token_is_never_due_and_one_that_is_due_stays_due(life: int, seconds: int) -> None:
     credential = lasting(life)

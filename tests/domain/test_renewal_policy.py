@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from domain.lifecycle import TokenStatus
@@ -77,7 +76,6 @@ def test_an_access_token_of_an_hour_is_renewed_after_forty_to_forty_five_minutes
     assert max(filter(None, instants)) <= after(45 * 60)
 
 
-@settings(deadline=None)
 @for_all(id=ids, life=lives, number=st.integers(1, 10**6), served=st.floats(0, 0.99))
 def test_a_token_in_use_is_renewed_before_too_little_is_left_to_hand_it_out(
     id: UUID, life: int, number: int, served: float
@@ -89,7 +87,6 @@ def test_a_token_in_use_is_renewed_before_too_little_is_left_to_hand_it_out(
     assert not is_due(credential, at)
 
 
-@settings(deadline=None)
 @for_all(life=lives)
 def test_the_emergency_is_the_instant_from_which_serving_would_renew(life: int) -> None:
     credential = lasting(life)
@@ -108,7 +105,6 @@ def test_renewals_of_tokens_that_came_together_are_spread(life: int) -> None:
         assert 50 < len(in_part) < 150
 
 
-@settings(deadline=None)
 @for_all(id=ids, number=st.integers(1, 10**6))
 def test_the_jitter_is_the_same_whoever_computes_it_and_other_for_the_next_generation(id: UUID, number: int) -> None:
     this, again, following = (lasting(number=n) for n in (number, number, number + 1))
@@ -135,7 +131,6 @@ def test_a_token_that_is_used_again_late_in_its_life_is_due_at_once() -> None:
     assert at < after(55 * 60)
 
 
-@settings(deadline=None)
 @for_all(id=ids, inactivity=inactivities, life=lives, number=st.integers(1, 10**6))
 def test_an_idle_renewal_leaves_a_fifth_of_the_inactivity_limit(
     id: UUID, inactivity: timedelta, life: int, number: int

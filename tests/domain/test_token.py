@@ -310,7 +310,7 @@ def as_of(events: list[Token.Event], when: datetime) -> TokenState:
     return replay(itertools.takewhile(lambda event: event.timestamp <= when, events)).state.at(when)
 
 
-any_history = settings(max_examples=300, deadline=None)
+any_history = settings(max_examples=300)
 
 RAN_OUT_THEN_EXPIRED = [
     Step("request"),

@@ -833,7 +833,6 @@ USUAL = settings(
     max_examples=60,
     stateful_step_count=30,
     derandomize=True,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate],  # making a story shorter takes minutes: the torture test does it

@@ -60,7 +60,6 @@ def test_whatever_is_asked_the_answer_is_as_the_document_says(
     @given(case=strategies.one_of(*right, *wrong))
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         derandomize=True,
         phases=[Phase.explicit, Phase.generate],
