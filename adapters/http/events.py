@@ -33,6 +33,9 @@ _LONGEST_SECONDS = 600.0
 _LOOK_AGAIN_SECONDS = 1.0
 """How soon what another node has written is found; what this one writes is at once."""
 
+LastEventId = Annotated[
+    int | None, Header(ge=0, description="Go on behind this event; from now on without it.", examples=[17])
+]
 _STATUS = {"at": "2026-11-02T08:00:00Z", "event": "Token.Renewed", "statuses": [], "removed": []}
 _CHANGED = {"users": ["printers"], "profiles": []}
 
@@ -176,12 +179,7 @@ def router(statuses: Follower, admissions: Follower) -> APIRouter:
     router = APIRouter(prefix="/api/v1")
 
     @router.get("/events", tags=["tokens"], response_class=StreamingResponse, responses=_stream_of("status", _STATUS))
-    async def events(
-        _: Reader,
-        last_event_id: Annotated[
-            int | None, Header(ge=0, description="Go on behind this event; from now on without it.", examples=[17])
-        ] = None,
-    ) -> StreamingResponse:
+    async def events(_: Reader, last_event_id: LastEventId = None) -> StreamingResponse:
         """Status changes as they happen: `status` with the settings as they are now, `reset` to read them all again.
 
         The id of each is a position of the log; the answer ends after some minutes, and who comes back with the last id
@@ -192,12 +190,12 @@ def router(statuses: Follower, admissions: Follower) -> APIRouter:
     @router.get(
         "/relay/changes", tags=["relay"], response_class=StreamingResponse, responses=_stream_of("changed", _CHANGED)
     )
-    async def relay_changes(_: Relay) -> StreamingResponse:
-        """What ends admissions, as it happens: `changed` with relay users and profiles.
+    async def relay_changes(_: Relay, last_event_id: LastEventId = None) -> StreamingResponse:
+        """What ends admissions, as it happens: `changed` with relay users and profiles, `reset` for all of them.
 
-        After `ready`, which comes first, and `reset` anything may have changed before. A renewal ends no admission.
+        Ids and the end of the answer are as those of status changes. A renewal ends no admission.
         """
-        return _streamed(admissions, None)
+        return _streamed(admissions, last_event_id)
 
     return router
 

@@ -28,6 +28,7 @@ from infrastructure.locate import socket_name
 _CONNECTIONS = 16
 _IDLE_SECONDS = 3.0
 """Less than the service keeps an idle connection for."""
+_HEARING_SECONDS = 30.0
 _PATIENCE_SECONDS = 120.0
 """The service may have to renew the token first, or wait for somebody who does."""
 
@@ -110,6 +111,7 @@ class ServiceDoor:
         self._guesses = guesses or Guesses()
         self._under_way: dict[Hashable, asyncio.Task[Admission]] = {}
         self._told = Told()
+        self._hears = asyncio.Event()
         self.listeners: list[Callable[[Change], None]] = []
         self._open = AsyncExitStack()
 
@@ -164,6 +166,18 @@ class ServiceDoor:
             for one in listed
         ]
 
+    async def hears(self) -> None:
+        """Wait until the service tells of changes: nobody who comes in from then on stays by what is no longer so.
+
+        Raises:
+            Unreachable: it does not, in time.
+        """
+        try:
+            async with asyncio.timeout(_HEARING_SECONDS):
+                await self._hears.wait()
+        except TimeoutError:
+            raise Unreachable(f"the service at {self._socket} tells of no changes: see its log") from None
+
     async def _admit_patiently(self, sign_in: _SignIn, proof: bytes) -> Admission:
         if not sign_in.password:
             return await self._share(proof, lambda: self._admit(sign_in, proof))
@@ -203,12 +217,12 @@ class ServiceDoor:
             if not self._told.concerns_since(count, admission):
                 return admission
 
-    def _hear(self, change: Change | None) -> None:
+    def _hear(self, change: Change) -> None:
+        self._hears.set()
         self._told.take(change)
         self._memory.forget(change)
-        if change:
-            for listener in self.listeners:
-                listener(change)
+        for listener in self.listeners:
+            listener(change)
 
     async def _share(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, Admission]]) -> Admission:
         """Ask, or wait for whoever asks the same already; a client that leaves takes nobody with it."""

@@ -66,12 +66,12 @@ class RightPasswords:
         if len(self._remembered) > _MOST:
             del self._remembered[next(iter(self._remembered))]
 
-    def forget(self, change: Change | None = None) -> None:
-        """Have those asked for anew whom a change concerns; without one, everybody."""
+    def forget(self, change: Change) -> None:
+        """Have those asked for anew whom a change concerns."""
         self._remembered = {
             proof: remembered
             for proof, remembered in self._remembered.items()
-            if change and not change.concerns(remembered.admission)
+            if not change.concerns(remembered.admission)
         }
 
     def replace(self, rejected: Admission, newer: Admission | None) -> None:

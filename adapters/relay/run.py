@@ -61,6 +61,7 @@ async def _relay(config: Config) -> None:
     async with AsyncExitStack() as opened:
         door = await opened.enter_async_context(ServiceDoor(config.path(config.server.socket)))
         await door.servers()
+        await door.hears()
         relay = Relay(config, door)
         opened.push_async_callback(relay.close, GRACE_SECONDS)
         door.listeners.append(relay.dismiss)

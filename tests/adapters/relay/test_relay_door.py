@@ -75,7 +75,7 @@ class Memory(RightPasswords):
         super().__init__(time.clock, time.monotonic)
         self._told = threading.Event()
 
-    def forget(self, change: Change | None = None) -> None:
+    def forget(self, change: Change) -> None:
         super().forget(change)
         self._told.set()
 
@@ -359,10 +359,39 @@ def test_while_the_service_is_away_a_right_sign_in_is_good_for_a_minute(
         assert await outcome(sign_in(door)) == "generation 1"
         time.step(61)
         assert (await outcome(sign_in(door))).startswith("Unreachable")
+        await door.__aexit__()
+
+    asyncio.run(story())
+
+
+def test_what_has_changed_while_the_service_was_away_is_told_when_it_is_back(service: Service, memory: Memory) -> None:
+    async def story() -> None:
+        with listening(service) as path:
+            door = await ServiceDoor(path, memory).__aenter__()
+            await asyncio.to_thread(memory.wait_until_told)
+            await sign_in(door)
+            await come(door)
+        heard: list[Change] = []
+        door.listeners.append(heard.append)
+        service.relay_users.set_password("printers", OTHER, ADMIN)
         with listening(service):
             await asyncio.to_thread(memory.wait_until_told)
-            assert await outcome(sign_in(door)) == "generation 1"
+            assert await outcome(sign_in(door)) == f"NotPermitted: {WRONG}"
+        assert heard == [Change(["printers"], [])]
         await door.__aexit__()
+
+    asyncio.run(story())
+
+
+def test_a_service_that_tells_of_no_changes_is_waited_for_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.relay.door._HEARING_SECONDS", 0.05)
+
+    async def story() -> None:
+        async with ServiceDoor(tmp_path / "nobody.sock") as door:
+            with pytest.raises(Unreachable, match="tells of no changes"):
+                await door.hears()
 
     asyncio.run(story())
 
