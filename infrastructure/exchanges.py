@@ -247,7 +247,8 @@ class Exchanges:
         if work.attempt_id in token.state.replies:
             self._escrow.clear(slot)
         elif slot.reply is None:
-            self._escrow.note_lost(work)
+            if _is_wanted(work, token.state):
+                self._escrow.note_lost(work)
             self._escrow.clear(slot)
         elif work.kind == "acquisition" and attempt and attempt.id == work.attempt_id:
             self.redeem(slot, attempt)
@@ -473,3 +474,10 @@ class Exchanges:
         """Have a person look at a token."""
         self.alarms[token_id] = code
         log.error(code, token=str(token_id), why=why)
+
+
+def _is_wanted(work: Work, token: TokenState) -> bool:
+    """Whether what was asked for is still waited for: an attempt or a token that is over loses nothing."""
+    if work.kind == "acquisition":
+        return token.attempt is not None and token.attempt.id == work.attempt_id
+    return token.credential is not None

@@ -173,6 +173,18 @@ def test_a_renewal_that_was_in_flight_is_asked_again_and_refused_by_a_strict_pro
     whole(again)
 
 
+def test_a_request_for_what_was_deleted_meanwhile_leaves_nothing_behind(office: Services) -> None:
+    office.get_token(SERVICE)
+    office.tokens.request(SERVICE, None, ADMIN)
+    of_the_attempt, of_the_token = acquisition(office), renewal(office)
+    office.tokens.delete(SERVICE, ADMIN)
+    for work in (of_the_attempt, of_the_token):
+        after = crash(office, work, None)
+        assert after.tokens.recover() == 0
+        assert (shown(after), escrowed(after)) == (("Not Retrieved", None), [])
+    whole(after)
+
+
 def test_a_renewal_that_was_in_flight_and_lost_nothing_says_nothing(office: Services, provider: FakeProvider) -> None:
     office.get_token(SERVICE)
     after = crash(office, renewal(office), None)
