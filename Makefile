@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check torture bench lock diagrams clean
+# The tests start hundreds of processes, and each would compile the program again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test check torture mutate bench lock diagrams clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,15 +18,10 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/mailtoken demo
 
-# The tests against real mail servers need Debian's Dovecot. What is left out is said; .ci/run leaves nothing out.
-PEERS ?= $(shell PATH="$$PATH:/usr/sbin" command -v dovecot)
-# Those that play the pages need Debian's Chromium.
-BROWSER ?= $(wildcard /usr/bin/chromium)
-
+# The last lines of the output count the tests that were left out: the thorough ones, and those that need a program which
+# is missing. .ci/run leaves out none.
 test: $(READY)
-	$(if $(PEERS),,@echo "No Dovecot here: tests/peers is left out. Its packages are named in .ci/run.")
-	$(if $(BROWSER),,@echo "No Chromium here: the journeys through the pages are left out. Its package is named in .ci/run.")
-	$(BIN)/pytest -m 'not torture$(if $(PEERS),, and not peers)$(if $(BROWSER),, and not browser)'
+	$(BIN)/pytest $(PYTEST_OPTIONS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -33,6 +31,9 @@ check: $(READY)
 
 torture: $(READY)
 	$(BIN)/pytest -m torture --timeout 3600 -s -n 0
+
+mutate: $(READY)
+	nice $(BIN)/python -m mutation
 
 bench: $(READY)
 	$(BIN)/python -m bench

@@ -15,10 +15,10 @@ import structlog
 from rich.console import Console
 from rich.text import Text
 
-from adapters.cli import screen
+from adapters.cli import output
+from bench.access_tokens import access_tokens
 from bench.acquisitions import acquisitions
 from bench.commands import token_show
-from bench.hand_outs import hand_outs
 from bench.log_growth import log_growth
 from bench.mail_upstream import NoDovecot
 from bench.pages import pages
@@ -47,7 +47,7 @@ def main() -> int:
     size = QUICK if wanted.quick else FULL
     left_out: list[str] = []
     with tempfile.TemporaryDirectory(prefix="mailtoken-bench-") as folder:
-        figures = list(_told(_figures(wanted.sections or list(SECTIONS), Path(folder), size, left_out)))
+        figures = list(_with_progress(_figures(wanted.sections or list(SECTIONS), Path(folder), size, left_out)))
     if wanted.json:
         _write_json(figures, left_out, quick=wanted.quick)
     else:
@@ -87,7 +87,7 @@ SECTIONS: Mapping[str, Section] = {
     "status": _alone(status_read),
     "rebuild": _alone(rebuild),
     "token-show": lambda _, size: iter([token_show(size)]),
-    "hand-outs": hand_outs,
+    "access-tokens": access_tokens,
     "acquisitions": acquisitions,
     "renewals": _renewals,
     "relay": relay,
@@ -96,11 +96,11 @@ SECTIONS: Mapping[str, Section] = {
 }
 
 
-def _told(figures: Iterable[Figure]) -> Iterator[Figure]:
+def _with_progress(figures: Iterable[Figure]) -> Iterator[Figure]:
     """Say what is done already, to a person who waits."""
-    with Console(stderr=True).status("measuring ...") as shown:
+    with Console(stderr=True).status("measuring ...") as progress:
         for figure in figures:
-            shown.update(f"measuring ... {figure.name}: done")
+            progress.update(f"measuring ... {figure.name}: done")
             yield figure
 
 
@@ -115,7 +115,7 @@ def _write_json(figures: list[Figure], left_out: list[str], *, quick: bool) -> N
 
 
 def _show(figures: list[Figure], left_out: list[str]) -> None:
-    table = screen.table("Figure", "Ours", "Beside it", "Ratio", "Middle half", "Target", "What it is")
+    table = output.table("Figure", "Ours", "Beside it", "Ratio", "Middle half", "Target", "What it is")
     for column in table.columns[:6]:
         column.no_wrap = True
     for figure in figures:
@@ -128,10 +128,10 @@ def _show(figures: list[Figure], left_out: list[str]) -> None:
             _target(figure),
             Text(f"beside {figure.peer_name}; limited by {figure.limited_by}"),
         )
-    screen.show(table)
+    output.show(table)
     for line in left_out:
-        screen.tell(f"left out: {line}")
-    screen.tell("Medians of rounds in turns; a ratio is ours to what stands beside it in the same round.")
+        output.print_message(f"left out: {line}")
+    output.print_message("Medians of rounds in turns; a ratio is ours to what stands beside it in the same round.")
 
 
 def _number(value: float) -> str:
@@ -141,8 +141,8 @@ def _number(value: float) -> str:
 def _target(figure: Figure) -> Text:
     if figure.target is None:
         return Text("none", "dim")
-    said = Text(f"{'≥' if figure.more_is_better else '≤'} {figure.target:g} ")
-    return said.append("reached", "green") if figure.reached else said.append("missed", "bold red")
+    target = Text(f"{'≥' if figure.more_is_better else '≤'} {figure.target:g} ")
+    return target.append("reached", "green") if figure.reached else target.append("missed", "bold red")
 
 
 if __name__ == "__main__":

@@ -10,15 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from adapters.bootstrap import Service, initialise, open_service
-from adapters.practice import person
+from adapters.bootstrap import open_service
+from adapters.installation import initialise
+from adapters.practice import browser_user
 from adapters.practice.ca import PracticeCA
 from adapters.practice.provider import PracticeProvider
 from bench.material import ACCOUNT
 from bench.rounds import Figure, Measure, Size, compare
 from domain.ports import Reply
-from infrastructure.config import load_config
-from infrastructure.escrow import Slot
+from infrastructure.config.load import load_config
+from infrastructure.service import Service
+from infrastructure.tokens.escrow import EscrowEntry
 
 _LINKED = (1, 10, 100)
 _ROUNDS = 8
@@ -74,13 +76,13 @@ def _link(service: Service, linked: int) -> str:
 def _arrivals() -> Iterator[list[float]]:
     """When each reply of the token endpoint was there: just before it goes into the escrow."""
     arrivals: list[float] = []
-    keep = Slot.keep
+    keep = EscrowEntry.keep
 
-    def noting(slot: Slot, reply: Reply) -> None:
+    def noting(entry: EscrowEntry, reply: Reply) -> None:
         arrivals.append(time.perf_counter())
-        keep(slot, reply)
+        keep(entry, reply)
 
-    with patch.object(Slot, "keep", noting):
+    with patch.object(EscrowEntry, "keep", noting):
         yield arrivals
 
 
@@ -91,7 +93,7 @@ def _acquiring(service: Service, provider: PracticeProvider, name: str, arrivals
         started = service.tokens.request(name, None, _BY)
         assert started.verification_uri
         assert started.user_code
-        person.approve(started.verification_uri, started.user_code, ACCOUNT, provider.ca_file)
+        browser_user.approve(started.verification_uri, started.user_code, ACCOUNT, provider.ca_file)
         pending = service.tokens.poll(token_id)
         stored = time.perf_counter()
         if pending is not None:

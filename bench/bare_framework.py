@@ -1,4 +1,4 @@
-"""The bare framework answering a constant as large as a hand-out. Arguments: SOCKET CERTIFICATE KEY PORT."""
+"""The bare framework answering a constant as large as an access token. Arguments: SOCKET CERTIFICATE KEY PORT."""
 
 from __future__ import annotations
 

@@ -8,13 +8,13 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from adapters.cli.client import Client
-from adapters.cli.wire import profile_path
-from adapters.practice import person
-from adapters.practice.demo import House, open_house
+from adapters.cli.demo_site import DemoSite, open_site
+from adapters.cli.http_client import ServiceConnection
+from adapters.cli.service_socket import profile_path
+from adapters.practice import browser_user
 from bench.rounds import Figure, Measure, Size, compare
 
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 120.0
 _PROFILE = "office-mfp/smtp-service"
 _ACCOUNT = "scan@contoso.com"
 
@@ -22,12 +22,12 @@ _ACCOUNT = "scan@contoso.com"
 def token_show(size: Size) -> Figure:
     """`mailtoken token show`, beside a Python that only starts and imports."""
     with ExitStack() as stack:
-        house = open_house(stack)
-        _get_token(house)
+        site = open_site(stack)
+        _get_token(site)
         mailtoken = str(Path(sys.executable).with_name("mailtoken"))
         return compare(
             "mailtoken token show",
-            ours=_milliseconds(mailtoken, "--config", str(house.config), "token", "show", _PROFILE),
+            ours=_milliseconds(mailtoken, "--config", str(site.config), "token", "show", _PROFILE),
             peer=_milliseconds(sys.executable, "-c", "import socket, json"),
             peer_name='python -c "import socket, json"',
             rounds=size.rounds,
@@ -38,12 +38,12 @@ def token_show(size: Size) -> Figure:
         )
 
 
-def _get_token(house: House) -> None:
-    service: Client = house.client
+def _get_token(site: DemoSite) -> None:
+    service: ServiceConnection = site.client
     service.post("/api/v1/machines", {"name": "office-mfp", "catalogue": "sharp-bp"})
     service.patch(profile_path(_PROFILE), {"provider": "practice", "account": _ACCOUNT})
     started = service.post(f"{profile_path(_PROFILE)}/token", {"flow": None})
-    person.approve(started["verification_uri"], started["user_code"], _ACCOUNT, house.provider.ca_file)
+    browser_user.approve(started["verification_uri"], started["user_code"], _ACCOUNT, site.provider.ca_file)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while service.get(f"{profile_path(_PROFILE)}/status")["token"] != "Retrieved":
         if time.monotonic() > deadline:

@@ -17,10 +17,10 @@ from typing import Any
 from bench.rounds import Figure, Size, figure
 from domain.outcomes import Credential
 from domain.renewal import SERVING_MARGIN_SECONDS, GrantLimits
-from infrastructure.opening import create_store
-from infrastructure.renewals import RenewalWorker
-from infrastructure.sealing import Sealer
-from infrastructure.sqlite import SqliteStore
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.store.open import create_store
+from infrastructure.store.sqlite import SqliteStore
+from infrastructure.tokens.renewal_worker import RenewalWorker
 from tests.fakes import START, Answer, FakeClock, FakeProvider, Services, error
 
 _INACTIVITY = {"Microsoft-like": timedelta(days=90), "Google-like": timedelta(days=180)}

@@ -19,9 +19,9 @@ from typing import Any
 
 import uvloop
 
-from adapters.mail.sasl import Mechanism, client_response
+from adapters.mail.line_connection import LineConnection
+from adapters.mail.sasl_client import Mechanism, client_response
 from adapters.mail.tls import client_context
-from adapters.relay.lines import Wire
 from bench.material import ACCOUNT
 from domain.secret import Secret
 
@@ -145,9 +145,9 @@ def _work(bench: Connection) -> None:
                 bench.send(repr(error))
 
 
-async def _connected(place: Place) -> Wire:
-    _, wire = await asyncio.get_running_loop().create_connection(Wire, "localhost", place.port)
-    return wire
+async def _connected(place: Place) -> LineConnection:
+    _, connection = await asyncio.get_running_loop().create_connection(LineConnection, "localhost", place.port)
+    return connection
 
 
 # SMTP
@@ -178,33 +178,33 @@ async def _sending(place: Place, clients: int, seconds: float) -> list[float]:
 
 
 async def _send_one(place: Place, tls: ssl.SSLContext | None) -> None:
-    wire = await _connected(place)
-    await _smtp(wire, 220)
-    await _smtp(wire, 250, b"EHLO [127.0.0.1]")
+    connection = await _connected(place)
+    await _smtp(connection, 220)
+    await _smtp(connection, 250, b"EHLO [127.0.0.1]")
     if tls:
-        await _smtp(wire, 220, b"STARTTLS")
-        await wire.start_tls(tls, _PATIENCE_SECONDS, server_hostname="localhost")
-        await _smtp(wire, 250, b"EHLO [127.0.0.1]")
+        await _smtp(connection, 220, b"STARTTLS")
+        await connection.start_tls(tls, _PATIENCE_SECONDS, server_hostname="localhost")
+        await _smtp(connection, 250, b"EHLO [127.0.0.1]")
     if place.access_token:
         # Dovecot takes a token of usual length only like this.
-        await _smtp(wire, 334, b"AUTH XOAUTH2")
-        await _smtp(wire, 235, place.xoauth2)
+        await _smtp(connection, 334, b"AUTH XOAUTH2")
+        await _smtp(connection, 235, place.xoauth2)
     else:
-        await _smtp(wire, 235, b"AUTH PLAIN " + place.plain)
-    await _smtp(wire, 250, b"MAIL FROM:<%b>" % ACCOUNT.encode())
-    await _smtp(wire, 250, b"RCPT TO:<somebody@example.org>")
-    await _smtp(wire, 354, b"DATA")
-    await _smtp(wire, 250, MESSAGE + b".")
-    await _smtp(wire, 221, b"QUIT")
-    wire.close()
+        await _smtp(connection, 235, b"AUTH PLAIN " + place.plain)
+    await _smtp(connection, 250, b"MAIL FROM:<%b>" % ACCOUNT.encode())
+    await _smtp(connection, 250, b"RCPT TO:<somebody@example.org>")
+    await _smtp(connection, 354, b"DATA")
+    await _smtp(connection, 250, MESSAGE + b".")
+    await _smtp(connection, 221, b"QUIT")
+    connection.close()
 
 
-async def _smtp(wire: Wire, code: int, command: bytes | None = None) -> None:
+async def _smtp(connection: LineConnection, code: int, command: bytes | None = None) -> None:
     if command is not None:
-        wire.write(command + b"\r\n")
-    line = await wire.line(_LINE_OCTETS, _PATIENCE_SECONDS)
+        connection.write(command + b"\r\n")
+    line = await connection.line(_LINE_OCTETS, _PATIENCE_SECONDS)
     while line[3:4] == b"-":
-        line = await wire.line(_LINE_OCTETS, _PATIENCE_SECONDS)
+        line = await connection.line(_LINE_OCTETS, _PATIENCE_SECONDS)
     if int(line[:3]) != code:
         raise RuntimeError(f"{code} was expected: {line!r}")
 
@@ -213,71 +213,71 @@ async def _smtp(wire: Wire, code: int, command: bytes | None = None) -> None:
 
 
 async def _fetching_by_imap(place: Place) -> float:
-    wire = await _connected(place)
-    await wire.line(_LINE_OCTETS, _PATIENCE_SECONDS)
+    connection = await _connected(place)
+    await connection.line(_LINE_OCTETS, _PATIENCE_SECONDS)
     if place.is_tls:
-        await _imap(wire, b"STARTTLS")
-        await wire.start_tls(client_context(place.ca_file), _PATIENCE_SECONDS, server_hostname="localhost")
+        await _imap(connection, b"STARTTLS")
+        await connection.start_tls(client_context(place.ca_file), _PATIENCE_SECONDS, server_hostname="localhost")
     if place.access_token:
-        await _imap(wire, b"AUTHENTICATE XOAUTH2 " + place.xoauth2)
+        await _imap(connection, b"AUTHENTICATE XOAUTH2 " + place.xoauth2)
     else:
-        await _imap(wire, b"AUTHENTICATE PLAIN " + place.plain)
-    await _imap(wire, b"EXAMINE INBOX")
+        await _imap(connection, b"AUTHENTICATE PLAIN " + place.plain)
+    await _imap(connection, b"EXAMINE INBOX")
     loop = asyncio.get_running_loop()
     began = loop.time()
-    wire.write(b"f FETCH 1:* (BODY.PEEK[])\r\n")
-    octets = await _octets_until(wire, b"\r\nf OK Fetch completed")
+    connection.write(b"f FETCH 1:* (BODY.PEEK[])\r\n")
+    octets = await _octets_until(connection, b"\r\nf OK Fetch completed")
     took = loop.time() - began
-    wire.write(b"l LOGOUT\r\n")
-    wire.close()
+    connection.write(b"l LOGOUT\r\n")
+    connection.close()
     return octets / took
 
 
-async def _imap(wire: Wire, command: bytes) -> None:
-    wire.write(b"t " + command + b"\r\n")
-    while not (line := await wire.line(_LINE_OCTETS, _PATIENCE_SECONDS)).startswith(b"t "):
+async def _imap(connection: LineConnection, command: bytes) -> None:
+    connection.write(b"t " + command + b"\r\n")
+    while not (line := await connection.line(_LINE_OCTETS, _PATIENCE_SECONDS)).startswith(b"t "):
         pass
     if not line.startswith(b"t OK"):
         raise RuntimeError(f"OK was expected: {line!r}")
 
 
 async def _fetching_by_pop(place: Place) -> float:
-    wire = await _connected(place)
-    await _pop(wire)
+    connection = await _connected(place)
+    await _pop(connection)
     if place.is_tls:
-        await _pop(wire, b"STLS")
-        await wire.start_tls(client_context(place.ca_file), _PATIENCE_SECONDS, server_hostname="localhost")
+        await _pop(connection, b"STLS")
+        await connection.start_tls(client_context(place.ca_file), _PATIENCE_SECONDS, server_hostname="localhost")
     if place.access_token:
-        await _pop(wire, b"AUTH XOAUTH2", b"+ ")
-        await _pop(wire, place.xoauth2)
+        await _pop(connection, b"AUTH XOAUTH2", b"+ ")
+        await _pop(connection, place.xoauth2)
     else:
-        await _pop(wire, b"AUTH PLAIN " + place.plain)
-    count = int((await _pop(wire, b"STAT")).split()[1])
+        await _pop(connection, b"AUTH PLAIN " + place.plain)
+    count = int((await _pop(connection, b"STAT")).split()[1])
     loop = asyncio.get_running_loop()
     octets, began = 0, loop.time()
     for number in range(1, count + 1):
-        wire.write(b"RETR %d\r\n" % number)
-        octets += await _octets_until(wire, b"\r\n.\r\n")
+        connection.write(b"RETR %d\r\n" % number)
+        octets += await _octets_until(connection, b"\r\n.\r\n")
     took = loop.time() - began
-    wire.write(b"QUIT\r\n")
-    wire.close()
+    connection.write(b"QUIT\r\n")
+    connection.close()
     return octets / took
 
 
-async def _pop(wire: Wire, command: bytes | None = None, expected: bytes = b"+OK") -> bytes:
+async def _pop(connection: LineConnection, command: bytes | None = None, expected: bytes = b"+OK") -> bytes:
     if command is not None:
-        wire.write(command + b"\r\n")
-    line = await wire.line(_LINE_OCTETS, _PATIENCE_SECONDS)
+        connection.write(command + b"\r\n")
+    line = await connection.line(_LINE_OCTETS, _PATIENCE_SECONDS)
     if not line.startswith(expected):
         raise RuntimeError(f"{expected!r} was expected: {line!r}")
     return line
 
 
-async def _octets_until(wire: Wire, mark: bytes) -> int:
+async def _octets_until(connection: LineConnection, mark: bytes) -> int:
     """Read until `mark` has come, and what came with it; how many octets."""
     octets, tail = 0, b""
     while True:
-        data = await wire.some(_PATIENCE_SECONDS)
+        data = await connection.some(_PATIENCE_SECONDS)
         octets += len(data)
         if mark in tail + data[: len(mark)] or mark in data:
             return octets

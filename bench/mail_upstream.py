@@ -13,28 +13,34 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import uvloop
 
-from adapters.mail.sasl import Mechanism
+from adapters.mail.sasl_client import Mechanism
 from adapters.practice.ca import PracticeCA
 from bench.material import ACCOUNT
 
 # The folders of the tests are no packages: their modules find each other the way pytest has it.
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("tests", "tests/peers")]
 from dovecot import Dovecot, NoDovecot
-from office import Office, wait_until
+from peer_service import OfficeService
 from ports import answers, free_ports
+from waiting import wait_until
 
-__all__ = ["Dovecot", "NoDovecot", "Office", "answers", "free_ports", "running_dovecot", "wait_until"]
+__all__ = ["Dovecot", "NoDovecot", "OfficeService", "answers", "free_ports", "running_dovecot", "wait_until"]
 
 _NO_LIMITS = """
 mail_max_userip_connections = 0
 default_client_limit = 8000
 default_process_limit = 600
 submission_max_mail_size = 200M
+"""
+# By default Dovecot asks about ten tokens at a time, so that at most ten slow sign-ins go on at once.
+_NO_LIMIT_OF_SIGN_INS = """
+max_parallel_connections = 1000
 """
 _REUSED_PROCESSES = """
 service submission-login {
@@ -57,16 +63,17 @@ _END_OF_MESSAGE = b"\r\n.\r\n"
 
 
 @contextmanager
-def running_dovecot(ca: PracticeCA, *, reuses_processes: bool) -> Iterator[Dovecot]:
+def running_dovecot(ca: PracticeCA, *, reuses_processes: bool, sign_in_seconds: float = 0.0) -> Iterator[Dovecot]:
     """Run it. Any token is one of `ACCOUNT`; what is submitted is taken and thrown away.
 
     A session has processes of its own, as Dovecot comes, or those of a session before, as in a large installation.
+    A sign-in takes at least `sign_in_seconds`.
 
     Raises:
         NoDovecot: it is not installed.
     """
     configuration = _NO_LIMITS + _REUSED_PROCESSES * reuses_processes
-    with _behind() as behind, _UnlimitedDovecot(ca, behind, configuration) as dovecot:
+    with _behind(sign_in_seconds) as behind, _UnlimitedDovecot(ca, behind, configuration) as dovecot:
         yield dovecot
 
 
@@ -81,6 +88,8 @@ class _UnlimitedDovecot(Dovecot):
         super()._configure()
         with (self._folder / "dovecot.conf").open("a") as configuration:
             configuration.write(self._configuration)
+        with (self._folder / "oauth2.conf").open("a") as configuration:
+            configuration.write(_NO_LIMIT_OF_SIGN_INS)
 
 
 @dataclass
@@ -95,10 +104,10 @@ class _Behind:
 
 
 @contextmanager
-def _behind() -> Iterator[_Behind]:
+def _behind(sign_in_seconds: float) -> Iterator[_Behind]:
     spawning = multiprocessing.get_context("spawn")
     ours, its = spawning.Pipe()
-    process = spawning.Process(target=_run, args=(its,), name="behind Dovecot")
+    process = spawning.Process(target=_run, args=(its, sign_in_seconds), name="behind Dovecot")
     process.start()
     its.close()
     try:
@@ -109,14 +118,15 @@ def _behind() -> Iterator[_Behind]:
         process.join()
 
 
-def _run(bench: Connection) -> None:
+def _run(bench: Connection, sign_in_seconds: float) -> None:
     """Run until the other end of the pipe is closed."""
-    uvloop.run(_serve(bench))
+    uvloop.run(_serve(bench, sign_in_seconds))
 
 
-async def _serve(bench: Connection) -> None:
+async def _serve(bench: Connection, sign_in_seconds: float) -> None:
     loop, closed = asyncio.get_running_loop(), asyncio.Event()
-    servers = [await loop.create_server(kind, "127.0.0.1", 0, backlog=1024) for kind in (_Exchanger, _Introspection)]
+    kinds = (_Exchanger, partial(_Introspection, sign_in_seconds))
+    servers = [await loop.create_server(kind, "127.0.0.1", 0, backlog=1024) for kind in kinds]
     bench.send([server.sockets[0].getsockname()[1] for server in servers])
     loop.add_reader(bench.fileno(), closed.set)
     await closed.wait()
@@ -171,17 +181,23 @@ class _Exchanger(_Answering):
 
 
 class _Introspection(_Answering):
-    """An introspection endpoint (RFC 7662) that knows one account and believes every token."""
+    """An introspection endpoint (RFC 7662) that knows one account and accepts every token, after some seconds."""
 
     _BODY = b'{"active": true, "email": "%b"}' % ACCOUNT.encode()
     _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
             length = _CONTENT_LENGTH.search(self.buffer, 0, end)
-            whole = end + 4 + (int(length[1]) if length else 0)
-            if len(self.buffer) < whole:
+            octets = end + 4 + (int(length[1]) if length else 0)
+            if len(self.buffer) < octets:
                 return
-            self.buffer = self.buffer[whole:]
-            self.transport.write(self._ANSWER)
+            self.buffer = self.buffer[octets:]
+            if self._seconds:
+                asyncio.get_running_loop().call_later(self._seconds, self.transport.write, self._ANSWER)
+            else:
+                self.transport.write(self._ANSWER)

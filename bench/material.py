@@ -13,13 +13,13 @@ from domain.secret import Secret
 from domain.smtp_group import update_in_concert
 from domain.token import Token
 from infrastructure.clock import SystemClock
-from infrastructure.escrow import Work
-from infrastructure.log import EventLog
-from infrastructure.opening import create_store
-from infrastructure.sealing import Sealer
-from infrastructure.settings_service import SettingsService
-from infrastructure.store import Alongside, Store, VaultRow
-from infrastructure.vault import Vault
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.fleet.settings import SettingsService
+from infrastructure.store.claim_rows import ClaimKey, ClaimRow, insert_claim
+from infrastructure.store.event_log import EventLog
+from infrastructure.store.open import create_store
+from infrastructure.store.store import Store, UnitOfWork
+from infrastructure.store.vault import Vault, VaultRow
 
 NOW = datetime(2026, 3, 2, 8, tzinfo=UTC)
 ACCOUNT = "scan@contoso.com"
@@ -52,28 +52,25 @@ class Material:
         for token in tokens:
             obtain(token, NOW)
         put = [self.vault.seal_credential(token.id, 1, credential(NOW)) for token in tokens]
-        self.log.save(*tokens, beside=Alongside(put=put))
+        self.log.save(*tokens, unit_of_work=UnitOfWork(put=put))
         self.tokens += tokens
 
-    def renewals(self) -> list[tuple[Token, Alongside]]:
+    def renewals(self) -> list[tuple[Token, UnitOfWork]]:
         """A renewal of every token, claimed, decided and sealed, but not stored yet."""
         renewals = [(token, self._renew(token)) for token in self.tokens]
-        claims = [
-            (str(work.token_id), work.kind, work.generation, work.attempt_id, "node", "boot", "process", 0.0)
-            for _, beside in renewals
-            for work in beside.release
-        ]
         with self.store.writing() as query:
-            query.run_many("INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?, ?)", claims)
+            for _, unit_of_work in renewals:
+                for claim_key in unit_of_work.release:
+                    insert_claim(query, claim_key, ClaimRow(claim_key.attempt_id, "node", "boot", "process", 0.0))
         return renewals
 
-    def _renew(self, token: Token) -> Alongside:
+    def _renew(self, token: Token) -> UnitOfWork:
         held = token.state.credential
         assert held
-        work = Work("renewal", token.id, uuid4().hex, held.number)
-        renewed = renew(token, work.attempt_id)
+        claim_key = ClaimKey("renewal", token.id, uuid4().hex, held.number)
+        renewed = renew(token, claim_key.attempt_id)
         put = self.vault.seal_credential(token.id, token.state.generations, renewed)
-        return Alongside(put=[put], release=[work])
+        return UnitOfWork(put=[put], release=[claim_key])
 
     def add_machines(self, settings: int) -> None:
         """Add machines with seven settings each, every token Retrieved, until there are that many `settings`."""
@@ -104,7 +101,7 @@ def retrieve_all(log: EventLog, vault: Vault, now: datetime) -> None:
         token = log.token(UUID(token_id))
         changed += [token, *update_in_concert(obtain(token, now), profiles)]
         put.append(vault.seal_credential(token.id, 1, credential(now)))
-    log.save(*changed, beside=Alongside(put=put))
+    log.save(*changed, unit_of_work=UnitOfWork(put=put))
 
 
 def credential(now: datetime) -> Credential:

@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from adapters.bootstrap import Service, initialise, open_service
-from adapters.http.sessions import COOKIE
+from adapters.bootstrap import open_service
+from adapters.http.session_cookie import COOKIE
+from adapters.installation import initialise
 from bench.material import retrieve_all
 from bench.rounds import Figure, Size, compare
 from domain.administrator import ROLES
 from domain.secret import Secret
-from infrastructure.config import load_config
+from infrastructure.config.load import load_config
+from infrastructure.service import Service
+from tests.listeners import listen_at, serve_tcp
 from tests.ports import free_port
-from tests.served_pages import listen_at, served
 
 _ROWS = """
 SELECT profile.name, profile.machine, profile.settings, token.* FROM profile JOIN token ON token.id = profile.token_id
@@ -52,7 +54,7 @@ def pages(directory: Path, size: Size) -> Iterator[Figure]:
         config.write(_CONFIG)
     with open_service(load_config(made.config)) as service:
         _fill(service)
-        with served(service), closing(sqlite3.connect(directory / "mailtoken.db")) as rows:
+        with serve_tcp(service), closing(sqlite3.connect(directory / "mailtoken.db")) as rows:
             cookie = f"{COOKIE}={service.administrators.sign_in('root', _PASSWORD, '127.0.0.1').reveal()}"
 
             def page(name: str, path: str) -> Figure:
@@ -79,7 +81,7 @@ def _fill(service: Service) -> None:
     profiles = list[str]()
     while len(profiles) < _SETTINGS:
         profiles += service.settings.add_machine(f"mfp-{len(profiles) // 3:05}", "generic", _BY)
-    retrieve_all(service.events, service.relay_users._vault, service.clock.now())
+    retrieve_all(service.events, service.clients._vault, service.clock.now())
     for number in range(_CLIENTS):
         service.clients.add(f"client-{number}", profiles[number::_CLIENTS][:10], None, _BY)
     service.administrators.add("root", ROLES, _PASSWORD, _BY)

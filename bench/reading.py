@@ -10,9 +10,9 @@ from pathlib import Path
 
 from bench.material import NOW, Material
 from bench.rounds import Figure, Size, compare
-from infrastructure.audit import Audit
-from infrastructure.sqlite import SqliteStore
-from infrastructure.status import _JOINED, read_statuses
+from infrastructure.queries.audit import Audit
+from infrastructure.queries.setting_status import _JOINED, read_statuses
+from infrastructure.store.sqlite import SqliteStore
 
 
 def status_read(directory: Path, size: Size) -> Figure:

@@ -19,18 +19,21 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
-from adapters.bootstrap import Service, initialise, open_service
-from adapters.practice import person
+from adapters.bootstrap import open_service
+from adapters.http_client import HttpClient
+from adapters.installation import initialise
+from adapters.practice import browser_user
 from adapters.practice.ca import PracticeCA
 from adapters.practice.provider import DEVICE_CODE_GRANT, PracticeProvider
-from adapters.providers.http_client import HttpClient
 from bench.material import ACCOUNT, NOW, credential
 from bench.rounds import Figure, Measure, Size, compare
 from domain.ports import Reply
 from infrastructure.clock import SystemClock
-from infrastructure.config import load_config
-from infrastructure.escrow import _HEADER_BYTES, Escrow, Work
-from infrastructure.sealing import Sealer
+from infrastructure.config.load import load_config
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.service import Service
+from infrastructure.store.claim_rows import ClaimKey
+from infrastructure.tokens.escrow import _HEADER_BYTES, Escrow
 
 _AT_ONCE = 8
 """As the renewal worker does for one provider."""
@@ -135,7 +138,7 @@ def _get_tokens(service: Service, provider: _Provider, kind: str, count: int) ->
         started = service.tokens.request(name, None, _BY)
         assert started.verification_uri
         assert started.user_code
-        person.approve(started.verification_uri, started.user_code, ACCOUNT, provider.ca_file)
+        browser_user.approve(started.verification_uri, started.user_code, ACCOUNT, provider.ca_file)
         service.tokens.poll(service.tokens.status(name).profile.token_id)
         names.append(name)
     return names
@@ -172,7 +175,7 @@ def _sign_in(http: HttpClient, provider: _Provider) -> str:
     """A grant of the same account and scope as ours; its refresh token."""
     scope = "openid profile offline_access https://outlook.office.com/SMTP.Send"
     device = _post(http, provider, f"{provider.issuer}/oauth2/devicecode", {"scope": scope})
-    person.approve(device["verification_uri"], device["user_code"], ACCOUNT, provider.ca_file)
+    browser_user.approve(device["verification_uri"], device["user_code"], ACCOUNT, provider.ca_file)
     form = {"grant_type": DEVICE_CODE_GRANT, "device_code": device["device_code"]}
     refresh_token: str = _post(http, provider, provider.token_endpoint, form)["refresh_token"]
     return refresh_token
@@ -204,23 +207,23 @@ def _reply() -> Reply:
 
 def _sealed(escrow: Escrow, reply: Reply) -> bytes:
     """What the escrow writes of a reply."""
-    slot = escrow.reserve(_work())
-    slot.keep(reply)
-    written = slot.path.read_bytes()[_HEADER_BYTES:].rstrip(b"\0")
-    escrow.clear(slot)
+    entry = escrow.reserve(_work())
+    entry.keep(reply)
+    written = entry.path.read_bytes()[_HEADER_BYTES:].rstrip(b"\0")
+    escrow.clear(entry)
     return written
 
 
-def _work() -> Work:
-    return Work("renewal", uuid4(), uuid4().hex, 1)
+def _work() -> ClaimKey:
+    return ClaimKey("renewal", uuid4(), uuid4().hex, 1)
 
 
 def _keep(escrow: Escrow, reply: Reply) -> float:
-    slot = escrow.reserve(_work())
+    entry = escrow.reserve(_work())
     started = time.perf_counter()
-    slot.keep(reply)
+    entry.keep(reply)
     kept = time.perf_counter()
-    escrow.clear(slot)
+    escrow.clear(entry)
     return kept - started
 
 

@@ -17,10 +17,11 @@ import psycopg
 from bench.material import Material
 from bench.rounds import Figure, Measure, Size, compare
 from domain.token import Token
-from infrastructure.postgres import PostgresStore
-from infrastructure.rows import view, write_statements
-from infrastructure.sqlite import SqliteStore
-from infrastructure.store import Alongside, Store, link_hash
+from infrastructure.store.hash_chain import link_hash
+from infrastructure.store.postgres import PostgresStore
+from infrastructure.store.rows import view, write_statements
+from infrastructure.store.sqlite import SqliteStore
+from infrastructure.store.store import Store, UnitOfWork
 from tests.postgres import private_server
 
 Statement = tuple[str, tuple[Any, ...]]
@@ -93,8 +94,8 @@ def _saving(material: Material) -> Measure:
     def saves_in_a_second() -> float:
         renewals = material.renewals()
         started = time.perf_counter()
-        for token, beside in renewals:
-            material.log.save(token, beside=beside)
+        for token, unit_of_work in renewals:
+            material.log.save(token, unit_of_work=unit_of_work)
         return len(renewals) / (time.perf_counter() - started)
 
     return saves_in_a_second
@@ -122,31 +123,32 @@ class _Peer:
 
     def renewals(self) -> list[list[Statement]]:
         """Of a renewal of every token; whoever asks stores them."""
-        return [self._statements(token, beside) for token, beside in self._material.renewals()]
+        return [self._statements(token, unit_of_work) for token, unit_of_work in self._material.renewals()]
 
-    def _statements(self, token: Token, beside: Alongside) -> list[Statement]:
+    def _statements(self, token: Token, unit_of_work: UnitOfWork) -> list[Statement]:
         [event] = token.collect_events()
         stored = self._material.log._mapper.to_stored_event(event)
         self._position += 1
         self._hash = link_hash(self._hash, self._position, stored)
         [(upsert, [row])] = write_statements([view(token.id, token.version, token.state)])
-        [put], [work] = beside.put, beside.release
+        [put], [claim_key] = unit_of_work.put, unit_of_work.release
         id, sealed = str(token.id), put.sealed
         return [
             (
                 "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)",
                 (token.id.hex, token.version, stored.topic, stored.state),
             ),
-            ("INSERT INTO chain VALUES (?, ?)", (self._position, self._hash)),
+            ("INSERT INTO chain (position, hash) VALUES (?, ?)", (self._position, self._hash)),
             (upsert, row),
-            ("DELETE FROM vault WHERE token_id = ? AND kind = ?", (id, put.kind)),
+            ("DELETE FROM vault WHERE subject_id = ? AND kind = ?", (id, put.kind)),
             (
-                "INSERT INTO vault VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO vault (subject_id, kind, generation, algorithm, key_id, wrapped, body) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (id, put.kind, put.generation, sealed.algorithm, sealed.key_id, sealed.wrapped, sealed.body),
             ),
             (
-                "DELETE FROM claim WHERE token_id = ? AND kind = ? AND generation = ? AND attempt_id = ?",
-                (id, work.kind, work.generation, work.attempt_id),
+                "DELETE FROM claim WHERE subject_id = ? AND kind = ? AND generation = ? AND attempt_id = ?",
+                (id, claim_key.kind, claim_key.generation, claim_key.attempt_id),
             ),
         ]
 

@@ -1,7 +1,8 @@
-"""An administrator: a person of this service's own who signs in with a password, and the roles they hold.
+"""An administrator: a person who signs in with a password that this service keeps, and the person's roles.
 
-People of the organisation's OpenID provider are none of these: their roles come with each sign-in. As an account there
-has an `@` and a name here has none, whoever is named in the record is one of them and not the other.
+A person who signs in at the organisation's OpenID provider is not an administrator: the provider sends the roles with
+each sign-in. An account there contains an `@` and an administrator's name never does, so the event log can't confuse
+the two.
 """
 
 from __future__ import annotations
@@ -9,36 +10,36 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-from eventsourcing.domain import Aggregate
-
+from domain import aggregate
 from domain.errors import InvalidValue
 from domain.machine import valid_name
 
 ROLES = ("administrator", "operator", "auditor")
-"""What a person may be: configures; gets, renews, cancels, deletes and tests; reads status and history."""
+"""The roles of people: an administrator configures, an operator gets, renews, cancels, deletes and tests tokens, and an
+auditor reads the history. Every role reads the status."""
 
 
 def valid_roles(roles: Iterable[str]) -> tuple[str, ...]:
     """The roles, each once, in the order of `ROLES`.
 
     Raises:
-        InvalidValue: none, or not a role of people.
+        InvalidValue: `roles` is empty, or contains a word that is not in `ROLES`.
     """
     wanted = set(roles)
-    if not wanted or not wanted <= set(ROLES):
-        said = ", ".join(sorted(wanted)) or "there is none"
-        raise InvalidValue("roles", f"{said}: a person is one or more of {', '.join(ROLES)}")
+    if not wanted:
+        raise InvalidValue("roles", "roles_missing", accepted=ROLES)
+    if unknown := wanted - set(ROLES):
+        raise InvalidValue("roles", "unknown_role", values=sorted(unknown), accepted=ROLES)
     return tuple(role for role in ROLES if role in wanted)
 
 
 @dataclass(frozen=True, slots=True)
 class AdministratorState:
-    """What the events of an administrator add up to.
+    """The state of an administrator.
 
-    `password` counts the passwords there were; it names the sealed row of the one that holds, 0 is none.
+    `password` numbers the current password and names the sealed row of its hash; 0 means that there is no password.
     """
 
     name: str
@@ -47,28 +48,15 @@ class AdministratorState:
     removed: bool = False
 
 
-class Administrator(Aggregate):
-    """Somebody who may sign in."""
+class Administrator(aggregate.Aggregate[AdministratorState]):
+    """A person who may sign in."""
 
     TOPIC = "mailtoken.Administrator.v1"
 
-    if TYPE_CHECKING:
-        state: AdministratorState
+    class Event(aggregate.Event[AdministratorState]):
+        """A change of an administrator, and its author."""
 
-    class Event(Aggregate.Event):
-        """Something that happened to an administrator, and who did it."""
-
-        by: str
-
-        def evolve(self, state: AdministratorState) -> AdministratorState:
-            """The state after this event."""
-            raise NotImplementedError
-
-        def apply(self, administrator: Administrator) -> None:
-            """Fold this event into the aggregate."""
-            administrator.state = self.evolve(administrator.state)
-
-    class Created(Event, Aggregate.Created):
+    class Created(Event, aggregate.Created[AdministratorState]):
         """The administrator was added."""
 
         TOPIC = "mailtoken.Administrator.Created.v1"
@@ -76,40 +64,32 @@ class Administrator(Aggregate):
         roles: list[str]
 
         def begin(self) -> AdministratorState:
-            """Without a password nobody signs in yet."""
             return AdministratorState(self.name, tuple(self.roles))
 
-        def apply(self, administrator: Administrator) -> None:
-            """Begin."""
-            administrator.state = self.begin()
-
     class RolesChanged(Event):
-        """They hold these roles and no others."""
+        """The administrator's roles were replaced by these roles."""
 
         TOPIC = "mailtoken.Administrator.RolesChanged.v1"
         roles: list[str]
 
         def evolve(self, state: AdministratorState) -> AdministratorState:
-            """The new ones."""
             return replace(state, roles=tuple(self.roles))
 
     class PasswordChanged(Event):
-        """They have a new password; the hash of it is sealed under this number."""
+        """The administrator has a new password; its number names the sealed row of its hash."""
 
         TOPIC = "mailtoken.Administrator.PasswordChanged.v1"
         password: int
 
         def evolve(self, state: AdministratorState) -> AdministratorState:
-            """The one before is no good any more."""
             return replace(state, password=self.password)
 
     class Removed(Event):
-        """They are gone; the name is free."""
+        """The administrator was removed; another administrator may take the name."""
 
         TOPIC = "mailtoken.Administrator.Removed.v1"
 
         def evolve(self, state: AdministratorState) -> AdministratorState:
-            """Removed."""
             return replace(state, removed=True)
 
     @classmethod
@@ -117,31 +97,30 @@ class Administrator(Aggregate):
         """An administrator without a password.
 
         Raises:
-            InvalidValue: not a name, or not roles.
+            InvalidValue: the name or a role is not acceptable.
         """
-        return cls._create(
+        return cls.start(
+            id,
             cls.Created,
-            id=id,
-            timestamp=now,
+            now=now,
             name=valid_name("administrator", name),
             roles=list(valid_roles(roles)),
             by=by,
         )
 
     def set_roles(self, roles: Iterable[str], *, by: str, now: datetime) -> None:
-        """Hold these roles and no others.
+        """Replace the roles.
 
         Raises:
-            InvalidValue: not roles.
+            InvalidValue: as `valid_roles`.
         """
         wanted = valid_roles(roles)
         if wanted != self.state.roles:
-            self.trigger_event(self.RolesChanged, roles=list(wanted), by=by, timestamp=now)
+            self.record(self.RolesChanged, roles=list(wanted), by=by, now=now)
 
     def change_password(self, *, by: str, now: datetime) -> None:
-        """Have a new password; its hash goes into the vault under the number in the state."""
-        self.trigger_event(self.PasswordChanged, password=self.state.password + 1, by=by, timestamp=now)
+        """Record a new password; the caller seals its hash in the vault under the number in the state."""
+        self.record(self.PasswordChanged, password=self.state.password + 1, by=by, now=now)
 
     def remove(self, *, by: str, now: datetime) -> None:
-        """Go."""
-        self.trigger_event(self.Removed, by=by, timestamp=now)
+        self.record(self.Removed, by=by, now=now)

@@ -1,6 +1,7 @@
-"""The settings a machine model has, with their menu paths, and which SMTP ones are linked: data, not code.
+"""The mail protocols, and the mail settings of each machine model with their menu paths: data, not code.
 
-Source: the manual pages summarised in the project's domain facts (Sharp BP series, "OAuth 2.0 authentication").
+Source of the models: the manual pages summarised in the project's domain facts (Sharp BP series, "OAuth 2.0
+authentication").
 """
 
 from __future__ import annotations
@@ -14,16 +15,54 @@ from domain.errors import NotFound
 
 
 class Protocol(StrEnum):
-    """What a setting speaks to its mail server."""
+    """The protocol that a setting speaks to its mail server."""
 
     SMTP = "smtp"
     POP = "pop"
     IMAP = "imap"
 
 
+TLS_MODES = ("starttls", "implicit", "none")
+"""How a connection is secured; `none` is accepted only if the server is on this machine."""
+
+
+@dataclass(frozen=True)
+class ProtocolFacts:
+    """The facts of a mail protocol. `scheme` names it in a URL; an `s` is appended for implicit TLS.
+
+    `sends_mail`: a setting of the protocol sends mail and has a sender's fields; any other setting receives mail.
+    """
+
+    label: str
+    scheme: str
+    sends_mail: bool
+    starttls_port: int
+    implicit_tls_port: int
+
+    def default_port(self, tls: str) -> int:
+        """The protocol's standard port in this TLS mode; a connection without TLS uses the port of STARTTLS."""
+        return self.implicit_tls_port if tls == "implicit" else self.starttls_port
+
+
+# Ports: RFC 8314 section 7.3 (implicit TLS), RFC 6409 and RFC 2595 (STARTTLS).
+PROTOCOLS: Mapping[Protocol, ProtocolFacts] = MappingProxyType(
+    {
+        Protocol.SMTP: ProtocolFacts(
+            label="SMTP", scheme="smtp", sends_mail=True, starttls_port=587, implicit_tls_port=465
+        ),
+        Protocol.POP: ProtocolFacts(
+            label="POP", scheme="pop3", sends_mail=False, starttls_port=110, implicit_tls_port=995
+        ),
+        Protocol.IMAP: ProtocolFacts(
+            label="IMAP", scheme="imap", sends_mail=False, starttls_port=143, implicit_tls_port=993
+        ),
+    }
+)
+
+
 @dataclass(frozen=True)
 class CatalogueSetting:
-    """One place in a machine's menus that holds mail authentication. Linked ones share one authorization."""
+    """A menu of a machine that holds mail authentication. The linked settings share a token."""
 
     name: str
     protocol: Protocol
@@ -38,17 +77,22 @@ class Catalogue:
     name: str
     settings: tuple[CatalogueSetting, ...]
 
+    @property
+    def has_linked_settings(self) -> bool:
+        """Whether a new machine of this model has an SMTP group."""
+        return any(setting.linked for setting in self.settings)
+
     def setting(self, name: str) -> CatalogueSetting:
         """The setting called `name`.
 
         Raises:
-            NotFound: names the settings there are.
+            NotFound: the catalogue has no such setting; the error lists the settings of the catalogue.
         """
         for setting in self.settings:
             if setting.name == name:
                 return setting
-        known = ", ".join(setting.name for setting in self.settings)
-        raise NotFound(f"catalogue {self.name} has no setting {name!r}; it has: {known}")
+        known = [setting.name for setting in self.settings]
+        raise NotFound("catalogue_setting_unknown", catalogue=self.name, name=name, known=known)
 
 
 _SHARP_BP = Catalogue(
@@ -108,9 +152,9 @@ def catalogue(name: str) -> Catalogue:
     """The catalogue called `name`.
 
     Raises:
-        NotFound: names the catalogues there are.
+        NotFound: no such catalogue; the error lists the known catalogues.
     """
     try:
         return CATALOGUES[name]
     except KeyError:
-        raise NotFound(f"no catalogue is called {name!r}; there are: {', '.join(CATALOGUES)}") from None
+        raise NotFound("catalogue_unknown", name=name, known=list(CATALOGUES)) from None

@@ -1,82 +1,113 @@
-"""What can go wrong, by what a caller must do about it.
+"""The errors: a class for each way in which a caller must react.
 
-A message is one line for the person who asked: what is wrong, where, and what to do next. It never holds a secret.
-The command line and the HTTP interface turn each class into an exit code and a status; nobody else does.
+An error carries a code and facts, but no sentence. Each surface (the command line, the pages, the API) takes its
+sentence from `adapters.texts.errors`, and `adapters.error_kinds` gives each class its HTTP status and exit code.
+Neither the code nor the facts contain a secret.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
+
+Fact = str | int | float | bool | None | Sequence[str]
+"""The value of an error's field: a JSON value."""
 
 
 class MailtokenError(Exception):
-    """A failure with a reason a person can act on."""
+    """A failure with a reason that a person can act on: `code` names the reason, `fields` are the facts by name."""
+
+    def __init__(self, code: str, **fields: Fact) -> None:
+        super().__init__(code)
+        self.code = code
+        self.fields: dict[str, Any] = fields
+
+    def __str__(self) -> str:
+        """The code and the facts, for a log."""
+        return " ".join([self.code, *(f"{name}={value!r}" for name, value in self.fields.items())])
 
 
 class InvalidValue(MailtokenError):
-    """The input is not acceptable: the field, what was wrong, and what is accepted."""
+    """The input is not acceptable. `field` names the rejected value; `code` says why it was rejected."""
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
+    def __init__(self, field: str, code: str, **fields: Fact) -> None:
+        super().__init__(code, **fields)
         self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.field}: {super().__str__()}"
 
 
 class NotFound(MailtokenError):
-    """Nothing has this name."""
+    """No object has this name."""
 
 
 class NotPermitted(MailtokenError):
-    """The caller's role does not allow it."""
+    """The caller's role does not allow the action."""
 
 
 class Refused(MailtokenError):
-    """Not in this state: nothing was changed."""
+    """The present state does not permit the action. Nothing was changed."""
 
 
 class Failed(MailtokenError):
-    """It was tried and did not work; the message says whose move is next."""
+    """The action was tried and did not work."""
 
 
 class Unreachable(MailtokenError):
     """The service, the provider or a mail server can't be reached now: try again.
 
-    `retry_after_seconds` is what the provider asked for, if it did.
+    `retry_after_seconds` is the wait that the other side asked for, or None.
     """
 
-    def __init__(self, message: str, retry_after_seconds: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, code: str, retry_after_seconds: int | None = None, **fields: Fact) -> None:
+        super().__init__(code, **fields)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyRequests(MailtokenError):
+    """The caller has tried too often. The request was not examined; the next is, after `retry_after_seconds`."""
+
+    def __init__(self, code: str, retry_after_seconds: int, **fields: Fact) -> None:
+        super().__init__(code, retry_after_seconds=retry_after_seconds, **fields)
         self.retry_after_seconds = retry_after_seconds
 
 
 class StorageFull(Unreachable):
-    """There is no room to keep a reply, so nothing was asked of the provider."""
+    """The storage has no room for a reply, so no request was sent to the provider."""
 
 
 class StoreRefused(MailtokenError):
-    """The store can't be opened as it is: wrong key, newer version, or not ours. Nothing was changed."""
+    """The store can't be opened: wrong key, a newer version, or not a store of Mailtoken. Nothing was changed."""
 
 
 class Conflict(MailtokenError):
-    """Somebody else changed the same thing first: load it again and decide again."""
+    """Another writer changed the same object first: load the object and decide again."""
 
 
 class Outdated(Conflict):
-    """It is not as the caller saw it any more, and they asked to go on only if it is: nothing was changed."""
+    """The object has changed since the caller read it, and the caller asked to be refused then. Nothing was changed."""
 
 
 class VaultDamaged(MailtokenError):
-    """A sealed row is missing, was swapped or does not open: that token is quarantined and nothing else."""
+    """A sealed row is missing, was swapped or does not open. Only the token of that row is quarantined."""
 
 
 class IllegalHistory(MailtokenError):
-    """An event that the lifecycle does not allow at this point of the log."""
+    """The event log contains an event that the lifecycle does not permit at that point."""
+
+
+def facts(error: MailtokenError) -> Mapping[str, Any]:
+    """The facts that a surface shows: the error's fields, and the name of the value that an `InvalidValue` rejects."""
+    return {**error.fields, "field": error.field} if isinstance(error, InvalidValue) else error.fields
 
 
 @contextmanager
-def about(name: str) -> Iterator[None]:
-    """Say in a refusal what it is about: a token does not know the name it is asked for by."""
+def about(profile: str) -> Iterator[None]:
+    """Add the setting's name to a refusal raised inside: a token does not know the names of its settings."""
     try:
         yield
     except Refused as refused:
-        raise Refused(f"{name}: {refused}") from None
+        refused.fields.setdefault("profile", profile)
+        raise

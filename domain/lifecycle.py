@@ -1,14 +1,14 @@
-"""The life of a token: the only list of legal transitions.
+"""The life of a token: its states, and the commands that each state permits.
 
-`TokenLifecycle` gates commands. `target()` looks the same transitions up in a table derived from it, which is what
-replay uses: the engine takes a tenth of a millisecond for a step, the table a fraction of a microsecond.
+`TokenLifecycle` lists the commands that lead from a state to another, and the changes of a setting that each state
+permits. All other code calls `target`, which runs the state machine once for each question and caches the answer: a
+step of the machine takes a tenth of a millisecond, and a replay takes millions of steps.
 """
 
 from __future__ import annotations
 
-import itertools
-import threading
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from statemachine import State, StateMachine
@@ -18,7 +18,7 @@ from domain.errors import Refused
 
 
 class TokenStatus(StrEnum):
-    """What a setting displays under "Token": the manual's own labels, letter for letter."""
+    """The text that a setting displays under "Token": the manual's labels, letter for letter."""
 
     NOT_RETRIEVED = "Not Retrieved"
     WAITING = "Waiting for authorisation"
@@ -26,8 +26,18 @@ class TokenStatus(StrEnum):
     INVALID = "Invalid"
 
 
+class End(StrEnum):
+    """The end of a token. No setting displays it, as the token's last setting was removed."""
+
+    RETIRED = "retired"
+
+
+Phase = TokenStatus | End
+"""The state of a token, its end included."""
+
+
 class Held(StrEnum):
-    """What the vault has for a token while something else goes on."""
+    """The kind of credential that the vault has for a token, apart from any attempt under way."""
 
     NOTHING = "nothing"
     LIVE = "live"
@@ -35,13 +45,15 @@ class Held(StrEnum):
 
 
 class TokenLifecycle(StateMachine):
-    """The manual's four states and what leads from one to the other."""
+    """The manual's four states, the end, and the commands permitted in each."""
 
     not_retrieved = State(TokenStatus.NOT_RETRIEVED.value, value=TokenStatus.NOT_RETRIEVED, initial=True)
     waiting = State(TokenStatus.WAITING.value, value=TokenStatus.WAITING)
     retrieved = State(TokenStatus.RETRIEVED.value, value=TokenStatus.RETRIEVED)
     invalid = State(TokenStatus.INVALID.value, value=TokenStatus.INVALID)
+    retired = State("Retired", value=End.RETIRED, final=True)
 
+    # Commands that change the token.
     request = not_retrieved.to(waiting) | retrieved.to(waiting) | invalid.to(waiting)
     retrieve = waiting.to(retrieved)
     end_attempt = (
@@ -52,95 +64,88 @@ class TokenLifecycle(StateMachine):
     renew = waiting.to(waiting, unless="held_nothing") | retrieved.to(retrieved) | invalid.to(retrieved)
     find_dead = waiting.to(waiting, unless="held_nothing") | retrieved.to(invalid) | invalid.to(invalid)
     delete = waiting.to(not_retrieved) | retrieved.to(not_retrieved) | invalid.to(not_retrieved)
+    remove = not_retrieved.to(retired)  # of the last setting that uses the token
+
+    # Changes of a setting, which leave the token as it is.
+    change = not_retrieved.to(not_retrieved, internal=True)  # of provider or account
+    link = not_retrieved.to(not_retrieved, internal=True)
+    unlink = (
+        not_retrieved.to(not_retrieved, internal=True)
+        | retrieved.to(retrieved, internal=True)
+        | invalid.to(invalid, internal=True)
+    )
+    rename = (  # of the machine or the provider
+        not_retrieved.to(not_retrieved, internal=True)
+        | retrieved.to(retrieved, internal=True)
+        | invalid.to(invalid, internal=True)
+    )
 
     held = Held.NOTHING
 
     def held_nothing(self) -> bool:
-        """Nothing is in the vault for this token."""
+        """Whether the vault has no credential of this token."""
         return self.held is Held.NOTHING
 
     def held_live(self) -> bool:
-        """A credential is held and works."""
+        """Whether the vault has a credential that works."""
         return self.held is Held.LIVE
 
     def held_dead(self) -> bool:
-        """A credential is held that the provider no longer accepts."""
+        """Whether the vault has a credential that the provider no longer accepts."""
         return self.held is Held.DEAD
 
 
-COMMANDS = tuple(event.id for event in TokenLifecycle.events)  # type: ignore[attr-defined]
+_TRANSITIONS = [transition for state in TokenLifecycle.states for transition in state.transitions]
+COMMANDS = tuple(dict.fromkeys(str(step.event) for step in _TRANSITIONS if not step.internal))
+"""The names of the commands that change a token."""
+PERMISSIONS = tuple(dict.fromkeys(str(step.event) for step in _TRANSITIONS if step.internal))
+"""The names of the changes of a setting that leave its token as it is."""
 
 
-def _derive() -> dict[tuple[TokenStatus, str, Held], TokenStatus]:
-    transitions = itertools.chain.from_iterable(state.transitions for state in TokenLifecycle.states)
-    table: dict[tuple[TokenStatus, str, Held], TokenStatus] = {}
-    for transition in transitions:
-        for held in Held:
-            if all((spec.func == f"held_{held}") is spec.expected_value for spec in transition.cond):
-                table[transition.source.value, transition.event, held] = transition.target.value
-    return table
-
-
-_TARGETS = _derive()
-
-
-def target(status: TokenStatus, command: str, held: Held) -> TokenStatus | None:
-    """Where `command` leads from `status`, or None if it is not legal there."""
-    return _TARGETS.get((status, command, held))
-
-
-# The engine is costly to build and not safe to share between threads.
-_engines = threading.local()
-
-
-def gate(command: str, status: TokenStatus, held: Held) -> TokenStatus:
-    """Run `command` through the engine and return the state it leads to.
-
-    Raises:
-        Refused: the command is not legal in this state; says what to do instead.
-    """
-    engine: Any = getattr(_engines, "lifecycle", None)
-    if engine is None:
-        engine = _engines.lifecycle = TokenLifecycle()
-    engine.held = held
-    engine.current_state_value = status
+@cache
+def target(phase: Phase, command: str, held: Held) -> Phase | None:
+    """The phase to which `command` (of `COMMANDS` or `PERMISSIONS`) leads from `phase`; None if it is not permitted."""
+    if phase is End.RETIRED:
+        return None
+    machine: Any = TokenLifecycle()
+    machine.held = held
+    machine.current_state_value = phase
     try:
-        engine.send(command)
+        machine.send(command)
     except TransitionNotAllowed:
-        raise Refused(_refusal(command, status)) from None
-    return TokenStatus(engine.current_state_value)
+        return None
+    reached: Phase = machine.current_state_value
+    return reached
 
 
-# What the state of its token permits to be done with a setting; none of these moves the token.
-_PERMITTED = {
-    "change": {TokenStatus.NOT_RETRIEVED},
-    "link": {TokenStatus.NOT_RETRIEVED},
-    "unlink": {TokenStatus.NOT_RETRIEVED, TokenStatus.RETRIEVED, TokenStatus.INVALID},
-    "remove": {TokenStatus.NOT_RETRIEVED},
-}
-
-
-def permit(act: str, status: TokenStatus) -> None:
-    """Let `act` on a setting pass in this state of its token.
-
-    `act` is "change" (of provider or account), "link", "unlink" or "remove" (of a token's last profile).
+def gate(command: str, phase: Phase, held: Held) -> None:
+    """Check that the lifecycle permits a command.
 
     Raises:
-        Refused: not in this state; says what to do first.
+        Refused: the command is not permitted in this phase.
     """
-    if status not in _PERMITTED[act]:
-        raise Refused(_refusal(act, status))
+    if target(phase, command, held) is None:
+        raise _refusal(command, phase)
 
 
-_INSTEAD = {
-    TokenStatus.NOT_RETRIEVED: "get a token first (mailtoken token get)",
-    TokenStatus.WAITING: "finish the sign-in or cancel it first (mailtoken token cancel)",
-    TokenStatus.RETRIEVED: "delete the token first (mailtoken token delete)",
-    TokenStatus.INVALID: "delete the token first (mailtoken token delete)",
+def permit(act: str, phase: Phase) -> None:
+    """Check that a setting may be changed: `act` is "change", "link", "unlink", "rename", or "remove" for the last one.
+
+    Raises:
+        Refused: the change is not permitted in this phase of the setting's token.
+    """
+    gate(act, phase, Held.NOTHING)
+
+
+_REFUSALS = {
+    TokenStatus.NOT_RETRIEVED: "token_not_retrieved",
+    TokenStatus.WAITING: "token_waiting",
+    TokenStatus.RETRIEVED: "token_held",
+    TokenStatus.INVALID: "token_held",
+    End.RETIRED: "token_retired",
 }
 
 
-def _refusal(command: str, status: TokenStatus) -> str:
-    if command == "delete":
-        return f"the token is {status}: there is nothing to delete"
-    return f"the token is {status}: {_INSTEAD[status]}"
+def _refusal(command: str, phase: Phase) -> Refused:
+    nothing_to_delete = command == "delete" and phase is TokenStatus.NOT_RETRIEVED
+    return Refused("nothing_to_delete" if nothing_to_delete else _REFUSALS[phase], status=phase.value)

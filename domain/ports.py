@@ -1,4 +1,4 @@
-"""What the domain needs of the world, as Protocols. Each has a real thing and a fake that pass one contract suite."""
+"""The domain's interfaces to the outside, as Protocols. An interface's real class and its fake pass the same tests."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from domain.mail_report import MailReport
 from domain.outcomes import (
     AcquisitionOutcome,
     BrowserAuthorization,
     ClientFault,
     Credential,
     DeviceAuthorization,
-    MailReport,
     RenewalOutcome,
 )
 from domain.profile import ProfileState
@@ -21,20 +21,20 @@ from domain.secret import Secret
 
 
 class Clock(Protocol):
-    """The one source of time."""
+    """The only source of time."""
 
     def now(self) -> datetime:
-        """This instant, aware, in UTC."""
+        """The present instant, timezone-aware, in UTC."""
         ...
 
     def elapsed(self) -> float:
-        """Seconds since some instant, whatever steps the wall clock takes."""
+        """Seconds since a fixed instant, by a clock that never steps (monotonic)."""
         ...
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A token endpoint's reply as it came: nothing of it has been parsed."""
+    """A token endpoint's reply as received, not parsed."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -46,121 +46,123 @@ class Reply:
 
 
 class Exchange(Protocol):
-    """The place in the escrow for one reply of a token endpoint.
+    """The place in the escrow for a reply of a token endpoint.
 
-    The reply is kept before it is parsed. An exchange that has a reply already is answered from it and sends
-    nothing: that is how a reply that was kept before a crash is read after it.
+    The reply is kept before it is parsed. A provider that is given an exchange with a kept reply reads that reply and
+    sends no request, which is how a reply kept before a crash is used after the restart.
     """
 
     @property
     def reply(self) -> Reply | None:
-        """The reply that is kept, if one is."""
+        """The kept reply; None if no reply is kept."""
         ...
 
     def keep(self, reply: Reply) -> None:
-        """Seal the reply and put it on stable storage; returns when it is there.
+        """Seal the reply and write it to stable storage before returning.
 
-        A second reply takes the place of a first that refused one of several client secrets.
+        The reply to a second client secret replaces the reply that refused the first secret.
         """
         ...
 
 
 class Provider(Protocol):
-    """An authorization server and our client registration there.
+    """An authorization server and this service's client registration there.
 
-    `flows` are the ones to get a token by, the default first: "device", "browser", "app". Whether the server has the
-    endpoint is known only once it is asked.
+    `flows` are the flows that can obtain a token ("device", "browser", "app"), the default first. Only a request shows
+    whether the server has the endpoint for a flow. `revokes_one_grant`: a revocation ends one grant, and no other grant
+    that the account has given to the same client.
     """
 
     name: str
     flows: Sequence[str]
+    revokes_one_grant: bool
 
     @property
     def client_faults(self) -> Mapping[str, ClientFault]:
-        """Each client secret or certificate the provider refuses while another one works: one alert for each.
+        """Each client secret or certificate that the provider refuses while another works, by name: `client secret 1`.
 
-        By a name such as `client secret 1`; an entry goes when that one works again, and at a restart.
+        An entry disappears when the secret or certificate works again, and at a restart.
         """
         ...
 
     def request_device_code(self, scopes: Sequence[str], now: datetime) -> DeviceAuthorization:
-        """Ask for a device code (RFC 8628 section 3.1).
+        """Request a device code (RFC 8628 section 3.1).
 
         Raises:
-            Unreachable: no answer, or not one that says anything.
-            Failed: the provider refuses; the message names the setting to correct.
+            Unreachable: there is no answer, or the answer says nothing definite.
+            Failed: the provider refuses; `setting` names the configuration key to correct.
         """
         ...
 
     def redeem_device_code(self, pending: DeviceAuthorization, exchange: Exchange, now: datetime) -> AcquisitionOutcome:
-        """Ask once whether the person has finished (RFC 8628 section 3.4)."""
+        """Ask the provider once whether the person has finished the sign-in (RFC 8628 section 3.4)."""
         ...
 
     def request_browser(
         self, scopes: Sequence[str], redirect_uri: str, account: str, now: datetime
     ) -> BrowserAuthorization:
-        """Make the address of a sign-in page for `account` that leads back to `redirect_uri`.
+        """Make the address of a sign-in page for `account` that redirects to `redirect_uri`.
 
-        It has PKCE S256, a `state` for this attempt alone and a `nonce`.
+        The address has PKCE S256, a `state` used by this attempt only and a `nonce`.
 
         Raises:
-            Unreachable: no answer, or not one that says anything.
-            Failed: the provider can't do it; the message names the setting to correct or another flow.
+            Unreachable: there is no answer, or the answer says nothing definite.
+            Failed: the provider can't do it; `setting` names the key to correct, or `others` the flows to use instead.
         """
         ...
 
     def redeem_code(
         self, pending: BrowserAuthorization, redirected_to: str | None, exchange: Exchange, now: datetime
     ) -> AcquisitionOutcome:
-        """Redeem the code in the URL the browser was sent back to (RFC 6749 section 4.1.3); never `Pending`.
+        """Redeem the code in the URL that the browser was redirected to (RFC 6749 section 4.1.3); never `Pending`.
 
-        `redirected_to` is None only to read a reply that is kept.
+        `redirected_to` is None only to read a kept reply.
 
         Raises:
-            InvalidValue: the URL is not of this attempt (`state`) or not of this provider (`iss`, RFC 9207). The
-                attempt goes on, and nothing was sent.
+            InvalidValue: the URL belongs to another attempt (`state`) or another provider (`iss`, RFC 9207). The
+                attempt goes on, and no request was sent.
         """
         ...
 
     def request_app_token(
         self, scopes: Sequence[str], account: str, exchange: Exchange, now: datetime
     ) -> RenewalOutcome:
-        """Get an access token as the application itself (RFC 6749 section 4.4), the first or the next one.
+        """Get an access token with the application's own credentials (RFC 6749 section 4.4), at first or as a renewal.
 
-        Nobody signs in: the identity is `account` with the client id as its subject, and no tenant. There is no
-        refresh token: to renew is to ask again.
+        No person signs in: the identity is `account` with the client id as its subject, and no tenant. There is no
+        refresh token, so a renewal is the same request again.
         """
         ...
 
     def refresh(self, credential: Credential, exchange: Exchange, now: datetime) -> RenewalOutcome:
         """Exchange the refresh token for a new access token (RFC 6749 section 6).
 
-        Keeps the old refresh token if the reply has none.
+        The old refresh token is kept if the reply has none.
         """
         ...
 
     def read_grant(self, reply: Reply) -> Credential | None:
-        """What a token endpoint granted in a reply that nobody waits for any more; None if nothing."""
+        """Read the credential in a reply that no attempt waits for; None if the reply has no credential."""
         ...
 
     def revoke(self, credential: Credential) -> bool:
-        """Tell the provider to forget the grant (RFC 7009); False if it has no such endpoint or did not agree."""
+        """Have the provider revoke the grant (RFC 7009); False if it has no such endpoint or refused."""
         ...
 
     def scopes(self, protocol: str, flow: str = "device") -> Sequence[str]:
-        """What to ask for in this flow, for a profile of this protocol."""
+        """The scopes to request in this flow, for a profile of this protocol."""
         ...
 
 
 class MailServer(Protocol):
-    """The mail server a profile names. What it answers is a report, never an exception."""
+    """The mail server of a profile. The result of a conversation is a report, never an exception."""
 
     def test(self, profile: ProfileState, access_token: Secret) -> MailReport:
-        """Connect, secure the connection, sign in with the token and issue one more command."""
+        """Connect, secure the connection, sign in with the token and send a further command."""
         ...
 
     def submit(
-        self, profile: ProfileState, access_token: Secret, sender: str, recipients: Sequence[str], message: bytes
+        self, profile: ProfileState, access_token: Secret, *, sender: str, recipients: Sequence[str], message: bytes
     ) -> MailReport:
-        """Hand a message over for delivery (RFC 6409); SMTP profiles only."""
+        """Submit a message for delivery (RFC 6409); SMTP profiles only."""
         ...

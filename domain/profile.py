@@ -1,192 +1,25 @@
-"""A profile: what one mail setting of a machine holds, under the name `machine/setting`.
+"""A profile: the values of a mail setting of a machine, under the name `machine/setting`.
 
-Values are checked here, field by field as the manual names them, before anything is changed.
+All values are checked before any is changed. The fields have the manual's names.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
-from eventsourcing.domain import Aggregate
-
-from domain.catalogue import Protocol
-from domain.errors import InvalidValue
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The fields of a setting. `timeout` is in seconds, `check_interval` in minutes; None is "not filled in".
-
-    `mailbox` is the SASL user if it is not the account itself, as for a shared mailbox.
-    """
-
-    server: str | None = None
-    port: int | None = None
-    tls: str = "starttls"
-    timeout: int = 20
-    sender_name: str | None = None
-    sender_address: str | None = None
-    check_interval: int | None = None
-    authentication: str = "oauth2"
-    provider: str | None = None
-    account: str | None = None
-    mailbox: str | None = None
-
-
-_HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?", re.ASCII)
-# RFC 5321 section 4.1.2 Mailbox without quoted strings and address literals, with UTF-8 local parts (RFC 6531).
-_ADDRESS = re.compile(r"[^\s\x00-\x20\x7f\"(),:;<>@\[\\\]]{1,64}@(?P<domain>[^\s@]{1,253})")
-# Controls (C0, DEL, C1), line and paragraph separator, and lone surrogates, which can't be encoded.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_ZONE = re.compile(r"[A-Za-z0-9._~-]*", re.ASCII)
-
-
-def is_loopback(server: str) -> bool:
-    """Whether `server` names this machine by a loopback address or the name reserved for it (RFC 6761)."""
-    try:
-        return ipaddress.ip_address(server).is_loopback
-    except ValueError:
-        return server.rstrip(".").lower() == "localhost"
-
-
-def _is_host(text: str) -> bool:
-    """Whether `text` is a host name; its last label is never a number (RFC 1123 section 2.1)."""
-    return bool(_HOST.fullmatch(text)) and not text.rstrip(".").rpartition(".")[2].isdigit()
-
-
-def _server(field: str, text: str) -> str:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        address = None
-    if address and _ZONE.fullmatch(getattr(address, "scope_id", None) or ""):
-        return str(address)
-    if len(text) > 253 or not _is_host(text):
-        raise InvalidValue(field, f"{text!r} is not a host name or IP address")
-    return text.lower()
-
-
-def _is_domain(text: str) -> bool:
-    try:
-        return not text.endswith(".") and _is_host(text.encode("idna").decode("ascii"))
-    except UnicodeError:
-        return False
-
-
-def _address(field: str, text: str) -> str:
-    match = _ADDRESS.fullmatch(text)
-    if not match or _CONTROL.search(text) or not _is_domain(match["domain"]):
-        raise InvalidValue(field, f"{text!r} is not an e-mail address like scan@contoso.com")
-    return text
-
-
-def _text(field: str, text: str) -> str:
-    if _CONTROL.search(text) or not 1 <= len(text) <= 64:
-        raise InvalidValue(field, f"{text!r} is not 1 to 64 characters without line breaks or control characters")
-    return text
-
-
-def _name(field: str, text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", text, re.ASCII):
-        raise InvalidValue(field, f"{text!r} is not the name of a provider in the configuration")
-    return text
-
-
-def _whole(low: int, high: int, unit: str) -> Callable[[str, str], int]:
-    def read(field: str, text: str) -> int:
-        accepted = f"a whole number from {low} to {high}{unit}"
-        if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not low <= int(text) <= high:
-            raise InvalidValue(field, f"{text!r} is not {accepted}")
-        return int(text)
-
-    return read
-
-
-def _one_of(*choices: str) -> Callable[[str, str], str]:
-    def read(field: str, text: str) -> str:
-        if text.lower() not in choices:
-            raise InvalidValue(field, f"{text!r} is not {' or '.join(choices)}")
-        return text.lower()
-
-    return read
-
-
-_READERS: Mapping[str, Callable[[str, str], Any]] = MappingProxyType(
-    {
-        "server": _server,
-        "port": _whole(1, 65535, ""),
-        "tls": _one_of("starttls", "implicit", "none"),
-        "timeout": _whole(1, 300, " seconds"),
-        "sender_name": _text,
-        "sender_address": _address,
-        "check_interval": _whole(1, 1440, " minutes"),
-        "authentication": _one_of("oauth2"),
-        "provider": _name,
-        "account": _address,
-        "mailbox": _address,
-    }
-)
-_SMTP_ONLY = {"sender_name", "sender_address"}
-_RECEIVING_ONLY = {"check_interval"}
-
-# RFC 8314 section 7.3 (implicit) and RFC 6409, 2595 (STARTTLS).
-_PORTS = MappingProxyType(
-    {
-        (Protocol.SMTP, True): 465,
-        (Protocol.SMTP, False): 587,
-        (Protocol.POP, True): 995,
-        (Protocol.POP, False): 110,
-        (Protocol.IMAP, True): 993,
-        (Protocol.IMAP, False): 143,
-    }
-)
-
-
-def accepted_fields(protocol: Protocol) -> tuple[str, ...]:
-    """The fields a setting of this protocol has, in the manual's order."""
-    left_out = _RECEIVING_ONLY if protocol is Protocol.SMTP else _SMTP_ONLY
-    return tuple(field.name for field in fields(Settings) if field.name not in left_out)
-
-
-def read_settings(protocol: Protocol, texts: Mapping[str, str]) -> dict[str, Any]:
-    """Check `texts` field by field and give the values they stand for; an empty text clears a field.
-
-    Raises:
-        InvalidValue: names the field and what is accepted.
-    """
-    accepted = accepted_fields(protocol)
-    values: dict[str, Any] = {}
-    blank = Settings()
-    for field, text in texts.items():
-        if field not in accepted:
-            raise InvalidValue(field, f"not a field of a {protocol} setting; it has: {', '.join(accepted)}")
-        values[field] = _READERS[field](field, text) if text else getattr(blank, field)
-    return values
-
-
-def changed_fields(protocol: Protocol, settings: Settings, texts: Mapping[str, str]) -> dict[str, Any]:
-    """What `texts` would change in the `settings` of this protocol, checked; empty if nothing.
-
-    Raises:
-        InvalidValue: names the field and what is accepted.
-    """
-    values = read_settings(protocol, texts)
-    after = replace(settings, **values)
-    if after.tls == "none" and not (after.server and is_loopback(after.server)):
-        raise InvalidValue("tls", "'none' is accepted only towards a loopback server; use starttls or implicit")
-    return {field: value for field, value in values.items() if value != getattr(settings, field)}
+from domain import aggregate
+from domain.catalogue import PROTOCOLS, Protocol
+from domain.errors import NotFound, Refused
+from domain.profile_fields import Settings, changed_fields
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileState:
-    """What the events of a profile add up to. `token_id` is the token it uses, `group_id` its SMTP group."""
+    """The state that the events of a profile add up to. `token_id` is its token, `group_id` its SMTP group."""
 
     machine_id: UUID
     machine: str
@@ -209,33 +42,30 @@ class ProfileState:
 
     @property
     def port(self) -> int:
-        """The port, by default the protocol's own for this kind of TLS."""
-        return self.settings.port or _PORTS[self.protocol, self.settings.tls == "implicit"]
+        """The port in use: the configured port, or else the protocol's standard port."""
+        return self.settings.port or self.default_port
+
+    @property
+    def default_port(self) -> int:
+        """The protocol's standard port in this TLS mode."""
+        return PROTOCOLS[self.protocol].default_port(self.settings.tls)
+
+    @property
+    def settings_in_use(self) -> Settings:
+        """The settings, with the port and the mailbox in use filled in."""
+        return replace(self.settings, port=self.port, mailbox=self.mailbox)
 
 
-class Profile(Aggregate):
-    """One mail setting of a machine."""
+class Profile(aggregate.Aggregate[ProfileState]):
+    """The values of a mail setting of a machine."""
 
     TOPIC = "mailtoken.Profile.v1"
 
-    if TYPE_CHECKING:
-        state: ProfileState
+    class Event(aggregate.Event[ProfileState]):
+        """A change of a profile, and its author."""
 
-    class Event(Aggregate.Event):
-        """Something that happened to a profile, and who did it."""
-
-        by: str
-
-        def evolve(self, state: ProfileState) -> ProfileState:
-            """The state after this event."""
-            raise NotImplementedError
-
-        def apply(self, profile: Profile) -> None:
-            """Fold this event into the aggregate."""
-            profile.state = self.evolve(profile.state)
-
-    class Created(Event, Aggregate.Created):
-        """The machine has this setting."""
+    class Created(Event, aggregate.Created[ProfileState]):
+        """The profile was made for a setting of a machine."""
 
         TOPIC = "mailtoken.Profile.Created.v1"
         machine_id: UUID
@@ -246,7 +76,6 @@ class Profile(Aggregate):
         group_id: UUID | None
 
         def begin(self) -> ProfileState:
-            """Nothing filled in."""
             return ProfileState(
                 self.machine_id,
                 self.machine,
@@ -257,22 +86,27 @@ class Profile(Aggregate):
                 Settings(),
             )
 
-        def apply(self, profile: Profile) -> None:
-            """Begin."""
-            profile.state = self.begin()
-
     class Configured(Event):
-        """Fields were set or cleared."""
+        """Fields were filled in or cleared."""
 
         TOPIC = "mailtoken.Profile.Configured.v1"
         changes: dict[str, Any]
 
         def evolve(self, state: ProfileState) -> ProfileState:
-            """The new values."""
             return replace(state, settings=replace(state.settings, **self.changes))
 
+    class MachineRenamed(Event):
+        """The machine of the setting got another name; `previous` is the name before."""
+
+        TOPIC = "mailtoken.Profile.MachineRenamed.v1"
+        machine: str
+        previous: str
+
+        def evolve(self, state: ProfileState) -> ProfileState:
+            return replace(state, machine=self.machine)
+
     class TokenReceived(Event):
-        """Its token was obtained, through this setting or a linked one."""
+        """The profile's token was obtained, through this setting or a linked setting."""
 
         TOPIC = "mailtoken.Profile.TokenReceived.v1"
         token_id: UUID
@@ -281,22 +115,22 @@ class Profile(Aggregate):
         account: str
 
         def evolve(self, state: ProfileState) -> ProfileState:
-            """Provider and account in concert with the linked settings."""
+            """The token's provider and account replace those of the setting."""
             settings = replace(state.settings, provider=self.provider, account=self.account)
             return replace(state, token_id=self.token_id, settings=settings)
 
     class TokenDeleted(Event):
-        """Its token was deleted, through this setting or a linked one."""
+        """The profile's token was deleted, through this setting or a linked setting."""
 
         TOPIC = "mailtoken.Profile.TokenDeleted.v1"
         token_id: UUID
 
         def evolve(self, state: ProfileState) -> ProfileState:
-            """Provider and account stay filled in; they may be changed now."""
+            """Provider and account stay, and may now be changed."""
             return state
 
     class Linked(Event):
-        """It joined an SMTP group and uses its token."""
+        """The profile joined an SMTP group and uses the group's token."""
 
         TOPIC = "mailtoken.Profile.Linked.v1"
         group_id: UUID
@@ -305,29 +139,24 @@ class Profile(Aggregate):
         account: str | None
 
         def evolve(self, state: ProfileState) -> ProfileState:
-            """In concert at once, if the group has received its authorization."""
-            settings = state.settings
-            if self.provider and self.account:
-                settings = replace(settings, provider=self.provider, account=self.account)
+            settings = in_concert(state.settings, self.provider, self.account)
             return replace(state, group_id=self.group_id, token_id=self.token_id, settings=settings)
 
     class Unlinked(Event):
-        """It left its SMTP group and has a token of its own."""
+        """The profile left its SMTP group and has a token of its own."""
 
         TOPIC = "mailtoken.Profile.Unlinked.v1"
         token_id: UUID
 
         def evolve(self, state: ProfileState) -> ProfileState:
-            """On its own."""
             return replace(state, group_id=None, token_id=self.token_id)
 
     class Removed(Event):
-        """It is gone; its name is free."""
+        """The profile was removed; another profile may take the name."""
 
         TOPIC = "mailtoken.Profile.Removed.v1"
 
         def evolve(self, state: ProfileState) -> ProfileState:
-            """Removed."""
             return replace(state, removed=True)
 
     @classmethod
@@ -344,11 +173,11 @@ class Profile(Aggregate):
         by: str,
         now: datetime,
     ) -> Profile:
-        """A setting with nothing filled in."""
-        return cls._create(
+        """Make a profile whose fields are all empty."""
+        return cls.start(
+            id,
             cls.Created,
-            id=id,
-            timestamp=now,
+            now=now,
             machine_id=machine_id,
             machine=machine,
             setting=setting,
@@ -359,32 +188,36 @@ class Profile(Aggregate):
         )
 
     def changes(self, texts: Mapping[str, str]) -> dict[str, Any]:
-        """What `texts` would change, checked; empty if nothing.
+        """Check `texts` and return the values that differ from the present settings.
 
         Raises:
-            InvalidValue: names the field and what is accepted.
+            InvalidValue: a field does not accept its text; the error names the field and the accepted values.
         """
         return changed_fields(self.state.protocol, self.state.settings, texts)
 
     def configure(self, changes: Mapping[str, Any], *, by: str, now: datetime) -> None:
-        """Take checked `changes`."""
-        self.trigger_event(self.Configured, changes=dict(changes), by=by, timestamp=now)
+        """Apply the `changes` that the method `changes` has checked."""
+        self.record(self.Configured, changes=dict(changes), by=by, now=now)
+
+    def rename_machine(self, machine: str, *, by: str, now: datetime) -> None:
+        """Follow the machine's new name."""
+        self.record(self.MachineRenamed, machine=machine, previous=self.state.machine, by=by, now=now)
 
     def receive_token(self, generation: int, *, provider: str, account: str, by: str, now: datetime) -> None:
-        """The token this setting uses was obtained."""
-        self.trigger_event(
+        """Record that the setting's token was obtained."""
+        self.record(
             self.TokenReceived,
             token_id=self.state.token_id,
             generation=generation,
             provider=provider,
             account=account,
             by=by,
-            timestamp=now,
+            now=now,
         )
 
     def lose_token(self, *, by: str, now: datetime) -> None:
-        """The token this setting uses was deleted."""
-        self.trigger_event(self.TokenDeleted, token_id=self.state.token_id, by=by, timestamp=now)
+        """Record that the setting's token was deleted."""
+        self.record(self.TokenDeleted, token_id=self.state.token_id, by=by, now=now)
 
     def link(
         self,
@@ -396,25 +229,46 @@ class Profile(Aggregate):
         by: str,
         now: datetime,
     ) -> None:
-        """Join a group; `provider` and `account` are those of its authorization, if it has one."""
-        self.trigger_event(
+        """Join a group; `provider` and `account` are those of the group's authorization, or None if it has none."""
+        self.record(
             self.Linked,
             group_id=group_id,
             token_id=token_id,
             provider=provider,
             account=account,
             by=by,
-            timestamp=now,
+            now=now,
         )
 
     def unlink(self, token_id: UUID, *, by: str, now: datetime) -> None:
-        """Leave the group for a token of its own."""
-        self.trigger_event(self.Unlinked, token_id=token_id, by=by, timestamp=now)
+        """Leave the group; the profile uses the token `token_id` of its own."""
+        self.record(self.Unlinked, token_id=token_id, by=by, now=now)
 
     def remove(self, *, by: str, now: datetime) -> None:
-        """Go."""
-        self.trigger_event(self.Removed, by=by, timestamp=now)
+        """Remove the profile."""
+        self.record(self.Removed, by=by, now=now)
 
 
-# Who signs in, and where: these belong to the authorization and can't change under a token.
-AUTHORIZATION_FIELDS = frozenset({"provider", "account"})
+def in_concert(settings: Settings, provider: str | None, account: str | None) -> Settings:
+    """Settings with the provider and the account of their group's authorization, if the group has received one."""
+    return replace(settings, provider=provider, account=account) if provider and account else settings
+
+
+def check_provider(provider: str | None, configured: Collection[str]) -> None:
+    """Check that a provider that a setting is to have is in the configuration.
+
+    Raises:
+        NotFound: it is not.
+    """
+    if provider and provider not in configured:
+        raise NotFound("provider_not_configured", provider=provider, configured=list(configured))
+
+
+def check_unmapped(name: str, relay_users: Sequence[str]) -> None:
+    """Check that no relay user is mapped to a profile that is to be removed.
+
+    Raises:
+        Refused: names the first of the relay users.
+    """
+    if relay_users:
+        raise Refused("relay_user_mapped", profile=name, user=relay_users[0])

@@ -1,8 +1,7 @@
-"""When an access token is renewed, and how much life a caller may ask for. Pure: every instant is an input.
+"""When an access token is renewed, and how much remaining life a caller may ask for. Every instant is an argument.
 
-A token in use is kept warm: it is renewed at a ratio of the time for which its access token can be handed out, spread
-by jitter, and never after that. An idle one is renewed just often enough to keep its grant alive, so that the log grows
-with use and not with the clock.
+A token in use is renewed after a fixed part of the time for which its access token can be served, spread by jitter. An
+idle token is renewed just often enough to keep its grant alive, so that the event log grows with use, not with time.
 """
 
 from __future__ import annotations
@@ -14,51 +13,52 @@ from uuid import UUID
 
 from domain.errors import InvalidValue
 from domain.outcomes import Reason
-from domain.token import Generation, TokenState
+from domain.token_state import Generation, TokenState
 
-# Exchange Online answers `501 5.5.127` to a token that is about to expire: hand out ten minutes or more.
+# Exchange Online answers `501 5.5.127` to a token that is about to expire: serve ten minutes or more.
 SERVING_MARGIN_SECONDS = 600
 REVIVAL_EVERY = timedelta(days=1)
 LONGEST_USE = timedelta(days=7)
-"""No access token is believed to live longer, so one that was served before that is idle."""
-# Of an hour's access token: after 40 to 45 minutes, with a fourth of its life left for trying again, as certmagic does.
-_WARM_RATIO, _IDLE_RATIO, _SPREAD = 0.8, 0.6, 0.1
+"""An upper bound of an access token's life: a token last served longer ago than this is idle."""
+# An access token of an hour is renewed after 40 to 45 minutes; a fourth of its life is left for repetitions.
+_IN_USE_RATIO, _IDLE_RATIO, _SPREAD = 0.8, 0.6, 0.1
 
 
 @dataclass(frozen=True)
 class GrantLimits:
-    """What ends a grant of this provider: not being used for so long, by default for ever."""
+    """The limits of a provider's grants. `inactivity`: a grant unused for so long ends; None: no such limit."""
 
     inactivity: timedelta | None = None
 
 
 def lifetime_seconds(credential: Generation) -> int:
-    """The whole life of this access token."""
+    """The life of an access token from issue to expiry."""
     return int((credential.expires_at - credential.issued_at).total_seconds())
 
 
 def remaining_seconds(credential: Generation, now: datetime) -> float:
-    """What is left of it; negative once it has expired."""
+    """The remaining life of an access token; negative after its expiry."""
     return (credential.expires_at - now).total_seconds()
 
 
 def margin_seconds(credential: Generation, min_ttl_seconds: int | None) -> float:
-    """The least life to serve with: ten minutes or half the life if that is less, or more if the caller asks for it.
+    """The remaining life needed to serve a token: ten minutes, or half its life if less, or more if the caller asks.
 
     Raises:
-        InvalidValue: the caller asks for more than the token's whole life, which is named.
+        InvalidValue: the caller asks for more than the token's whole life, which the error names.
     """
     life = lifetime_seconds(credential)
     wanted = min_ttl_seconds or 0
     if wanted > life:
-        raise InvalidValue("min_ttl", f"{wanted} seconds is more than this token's whole life of {life} seconds")
+        raise InvalidValue("min_ttl", "longer_than_life", value=wanted, life_seconds=life)
     return max(wanted, min(SERVING_MARGIN_SECONDS, life / 2))
 
 
 def is_due(credential: Generation, now: datetime, min_ttl_seconds: int | None = None) -> bool:
-    """Whether to renew before serving.
+    """Whether the access token must be renewed before it is served.
 
-    A token from the future was issued while the clock was ahead: what is left of it can't be known, so it is due.
+    A token with an issue time in the future was issued while the clock was ahead. Its remaining life is unknown, so it
+    is due.
 
     Raises:
         InvalidValue: see `margin_seconds`.
@@ -69,15 +69,15 @@ def is_due(credential: Generation, now: datetime, min_ttl_seconds: int | None = 
 
 
 def emergency_at(credential: Generation) -> datetime:
-    """From when on too little is left to hand it out without a renewal."""
+    """The instant after which the access token has too little life left to be served without a renewal."""
     return credential.expires_at - timedelta(seconds=margin_seconds(credential, None))
 
 
 def unused_until(credential: Generation, limits: GrantLimits) -> datetime | None:
-    """When the grant ends if it is not used again and using it helps; None is never.
+    """When the grant ends unless it is renewed; None if it does not end, or if a renewal would not postpone the end.
 
-    An end that a renewal has left where it was is not moved by the next one either. The application's own credentials
-    are no grant that could end so.
+    The last renewal shows it: an end that it did not postpone is fixed. The application's own credentials have no
+    grant that could end.
     """
     if credential.flow == "app":
         return None
@@ -91,9 +91,9 @@ def unused_until(credential: Generation, limits: GrantLimits) -> datetime | None
 def next_renewal_at(
     token_id: UUID, credential: Generation, limits: GrantLimits, last_served_at: datetime | None, now: datetime
 ) -> datetime | None:
-    """When to renew this generation; None is never, as nothing would come of it or nothing would be lost.
+    """When to renew this generation; None if it can't be renewed or needs no renewal.
 
-    A token is in use if it was served at `last_served_at`, less than a whole life of its access token ago.
+    A token is in use if it was last served (`last_served_at`) less than an access token's whole life ago.
     """
     if not credential.renewable:
         return None
@@ -103,23 +103,23 @@ def next_renewal_at(
     if ends:
         instants.append(begin + (ends - begin) * (_IDLE_RATIO + _SPREAD * jitter))
     if last_served_at and now - last_served_at < credential.expires_at - begin:
-        instants.append(begin + (emergency_at(credential) - begin) * (_WARM_RATIO + _SPREAD * jitter))
+        instants.append(begin + (emergency_at(credential) - begin) * (_IN_USE_RATIO + _SPREAD * jitter))
     return min(instants, default=None)
 
 
 def idle_since(inactivity: timedelta, now: datetime) -> datetime:
-    """An idle token that came after this instant is not due by `now`, whatever its jitter."""
+    """The latest issue time at which an idle token can be due at `now`, for any jitter."""
     return now - inactivity * _IDLE_RATIO
 
 
 def next_revival_at(state: TokenState, tried_at: datetime | None) -> datetime | None:
-    """When to try a dead token again: rarely, and only if its account was not available, as that may pass."""
+    """When to try an Invalid token again: daily if its account was unavailable, as that may pass; otherwise None."""
     if state.dead is not Reason.ACCOUNT_NOT_AVAILABLE or not state.credential or not state.credential.renewable:
         return None
     return (tried_at or state.since) + REVIVAL_EVERY
 
 
 def _jitter(token_id: UUID, generation: int) -> float:
-    """From 0 to 1, other for each generation of each token, and the same whoever computes it again."""
+    """A number from 0 to 1 derived from token and generation, so that every node and every run gets the same number."""
     digest = hashlib.sha256(token_id.bytes + generation.to_bytes(8, "big")).digest()
     return int.from_bytes(digest[:4], "big") / 2**32

@@ -1,4 +1,4 @@
-"""A value that must never be seen: it prints as `***` wherever somebody forgets what it is."""
+"""A value that must never be seen: any attempt to print it gives `***`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NoReturn
 
 
 class Secret:
-    """A token, device code or key as text; `reveal()` is the only way to the value.
+    """A token, device code or key as text; only `reveal()` returns the text.
 
-    It has no `__str__` that shows it, can't be pickled or put into JSON, and compares by value. It is no dataclass:
-    `asdict`, and every serializer that looks for one, would walk into it.
+    A secret compares by value and can't be pickled or put into JSON. The class is no dataclass, because `asdict` and
+    serializers of dataclasses would read the text.
     """
 
     __slots__ = ("_value",)
@@ -28,7 +28,7 @@ class Secret:
         return hash((Secret, self._value))
 
     def reveal(self) -> str:
-        """Return the secret itself, for the one place that sends or seals it."""
+        """Return the text, for the code that sends or seals it."""
         return self._value
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
-"""The SMTP group: linked settings that share one authorization, and what one acquisition means for each of them.
+"""The SMTP group: linked settings that share an authorization, and the effect of an acquisition on each of them.
 
 "When OAuth 2.0 authentication is received for any one of them, they are updated in concert" (the manual).
-A POP or IMAP profile is independent: its token has one profile, and the same policy then changes just that one.
+A POP or IMAP profile is independent: its token has a single profile, and the same rule changes only that profile.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-from eventsourcing.domain import Aggregate
-
-from domain.errors import about
+from domain import aggregate
+from domain.catalogue import Protocol
+from domain.errors import InvalidValue, about
 from domain.machine import valid_name
 from domain.profile import Profile
 from domain.token import Token
@@ -22,7 +21,7 @@ from domain.token import Token
 
 @dataclass(frozen=True, slots=True)
 class SmtpGroupState:
-    """What the events of a group add up to. `members` are profile ids in the order they joined."""
+    """The state that the events of a group add up to. `members` are profile ids in the order of joining."""
 
     name: str
     token_id: UUID
@@ -30,97 +29,106 @@ class SmtpGroupState:
     dissolved: bool = False
 
 
-class SmtpGroup(Aggregate):
-    """Which SMTP profiles share a token. Its version guards every change that reads the membership."""
+class SmtpGroup(aggregate.Aggregate[SmtpGroupState]):
+    """The SMTP profiles that share a token. A change that depends on the members also checks the group's version."""
 
     TOPIC = "mailtoken.SmtpGroup.v1"
 
-    if TYPE_CHECKING:
-        state: SmtpGroupState
+    class Event(aggregate.Event[SmtpGroupState]):
+        """A change of a group, and its author."""
 
-    class Event(Aggregate.Event):
-        """Something that happened to a group, and who did it."""
-
-        by: str
-
-        def evolve(self, state: SmtpGroupState) -> SmtpGroupState:
-            """The state after this event."""
-            raise NotImplementedError
-
-        def apply(self, group: SmtpGroup) -> None:
-            """Fold this event into the aggregate."""
-            group.state = self.evolve(group.state)
-
-    class Created(Event, Aggregate.Created):
-        """The group is there, with a token of its own."""
+    class Created(Event, aggregate.Created[SmtpGroupState]):
+        """The group was made, with a token of its own."""
 
         TOPIC = "mailtoken.SmtpGroup.Created.v1"
         name: str
         token_id: UUID
 
         def begin(self) -> SmtpGroupState:
-            """Nobody linked."""
             return SmtpGroupState(self.name, self.token_id)
 
-        def apply(self, group: SmtpGroup) -> None:
-            """Begin."""
-            group.state = self.begin()
-
     class ProfileLinked(Event):
-        """A profile joined."""
+        """A profile joined the group."""
 
         TOPIC = "mailtoken.SmtpGroup.ProfileLinked.v1"
         profile_id: UUID
 
         def evolve(self, state: SmtpGroupState) -> SmtpGroupState:
-            """One more."""
             return replace(state, members=(*state.members, self.profile_id))
 
     class ProfileUnlinked(Event):
-        """A profile left."""
+        """A profile left the group."""
 
         TOPIC = "mailtoken.SmtpGroup.ProfileUnlinked.v1"
         profile_id: UUID
 
         def evolve(self, state: SmtpGroupState) -> SmtpGroupState:
-            """One less."""
             return replace(state, members=tuple(m for m in state.members if m != self.profile_id))
 
+    class Renamed(Event):
+        """The group followed the new name of its machine."""
+
+        TOPIC = "mailtoken.SmtpGroup.Renamed.v1"
+        name: str
+
+        def evolve(self, state: SmtpGroupState) -> SmtpGroupState:
+            return replace(state, name=self.name)
+
     class Dissolved(Event):
-        """The last profile left; the name is free."""
+        """The last profile left the group; another group may take the name."""
 
         TOPIC = "mailtoken.SmtpGroup.Dissolved.v1"
 
         def evolve(self, state: SmtpGroupState) -> SmtpGroupState:
-            """Dissolved."""
             return replace(state, dissolved=True)
 
     @classmethod
     def create(cls, id: UUID, name: str, token_id: UUID, *, by: str, now: datetime) -> SmtpGroup:
-        """A group called `name`.
+        """Make a group called `name`.
 
         Raises:
-            InvalidValue: not a name.
+            InvalidValue: `name` is not a valid name.
         """
         valid_name("group", name)
-        return cls._create(cls.Created, id=id, timestamp=now, name=name, token_id=token_id, by=by)
+        return cls.start(id, cls.Created, now=now, name=name, token_id=token_id, by=by)
+
+    def rename(self, name: str, *, by: str, now: datetime) -> None:
+        """Follow the machine's new name."""
+        self.record(self.Renamed, name=name, by=by, now=now)
 
     def link(self, profile_id: UUID, *, by: str, now: datetime) -> None:
-        """Take a profile in."""
-        self.trigger_event(self.ProfileLinked, profile_id=profile_id, by=by, timestamp=now)
+        """Add a profile to the group."""
+        self.record(self.ProfileLinked, profile_id=profile_id, by=by, now=now)
 
     def unlink(self, profile_id: UUID, *, by: str, now: datetime) -> None:
-        """Let a profile go; without any left the group dissolves."""
-        self.trigger_event(self.ProfileUnlinked, profile_id=profile_id, by=by, timestamp=now)
+        """Remove a profile from the group; the group dissolves after its last profile."""
+        self.record(self.ProfileUnlinked, profile_id=profile_id, by=by, now=now)
         if not self.state.members:
-            self.trigger_event(self.Dissolved, by=by, timestamp=now)
+            self.record(self.Dissolved, by=by, now=now)
+
+
+def check_linkable(name: str, protocol: Protocol) -> None:
+    """Check that a profile can be in a group.
+
+    Raises:
+        InvalidValue: it is not an SMTP setting.
+    """
+    if protocol is not Protocol.SMTP:
+        raise InvalidValue(name, "not_an_smtp_setting")
+
+
+def join(profile: Profile, group: SmtpGroup, token: Token, *, by: str, now: datetime) -> None:
+    """Let a profile that has left its own token join a group; `token` is the group's."""
+    provider, account = token.state.authorization
+    profile.link(group_id=group.id, token_id=token.id, provider=provider, account=account, by=by, now=now)
+    group.link(profile.id, by=by, now=now)
 
 
 def leave(profile: Profile, group: SmtpGroup | None, token: Token, *, by: str, now: datetime) -> None:
-    """Let a profile go from its group and its token; a token whose last profile leaves is retired.
+    """Separate a profile from its group and its token; a token whose last profile leaves is retired.
 
     Raises:
-        Refused: it is the last one, and the token is held or under way.
+        Refused: the profile is the token's last, and the token is held or an attempt is under way.
     """
     if group:
         group.unlink(profile.id, by=by, now=now)
@@ -130,9 +138,9 @@ def leave(profile: Profile, group: SmtpGroup | None, token: Token, *, by: str, n
 
 
 def update_in_concert(event: Token.Event, linked: Sequence[Profile]) -> Sequence[Profile]:
-    """Apply the manual's rule: one acquisition, and one deletion, reaches every linked profile.
+    """Apply the manual's rule: an acquisition or a deletion changes every linked profile.
 
-    Returns the profiles that changed. Other token events (an attempt, a renewal) show through the token itself.
+    Returns the profiles that changed. Other token events (an attempt, a renewal) change only the token.
     """
     if isinstance(event, Token.Retrieved):
         for profile in linked:

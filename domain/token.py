@@ -1,245 +1,52 @@
-"""The token: its events and their fold. Every change of it is one of these events, and nothing else is.
+"""The token: its events, and the commands that record them. Every change of a token is one of these events.
 
-`TokenState` is what the events add up to; the aggregate `Token` decides which event comes next. Time is an input:
-a stored state is judged with `at(now)`, so what ran out in between is over even if nobody looked.
-An event says who did it (`by`), carries reason codes and references by generation, and never a secret.
+`TokenState` is the state that the events add up to; the aggregate `Token` decides which event comes next. Time is an
+input: `state.at(now)` ends whatever has expired since the last event.
+An event names its author (`by`) and contains reason codes and generation numbers, never a secret.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from eventsourcing.domain import Aggregate
+from domain import aggregate
+from domain.lifecycle import TokenStatus, gate, permit
+from domain.outcomes import FailedRequests, GrantDead, Granted, GrantWarning, Identity, Reason
+from domain.token_state import Attempt, Generation, TokenState, is_same_address
 
-from domain.errors import IllegalHistory, Refused
-from domain.lifecycle import Held, TokenStatus, gate, permit, target
-from domain.outcomes import GrantDead, Granted, Identity, Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One authorization under way. `ordinal` counts the attempts of the token and names its sealed row."""
-
-    id: str
-    ordinal: int
-    flow: str
-    provider: str
-    account: str
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What may be known of a credential: everything but its secrets.
-
-    `number` counts the credentials of the token and is never used again; `grant` is the number of the acquisition
-    this one descends from, `flow` how that was made, `granted_by` its attempt and `granted_at` its instant;
-    `attempt_id` is the acquisition or renewal that brought this generation.
-    `grant_expires_at` is when the provider said the grant itself ends, if it did, and `end_set_at` since when it has
-    said so: the issue of the generation whose renewal moved that end last.
-    """
-
-    number: int
-    grant: int
-    attempt_id: str
-    scope: str
-    issued_at: datetime
-    expires_at: datetime
-    renewable: bool
-    flow: str
-    granted_by: str
-    granted_at: datetime
-    grant_expires_at: datetime | None
-    end_set_at: datetime
-
-
-# A reply comes again when it is read from the escrow after a crash: soon, or never.
-_REPLIES_REMEMBERED = 32
-# Providers say in whole seconds from now when a grant ends, so the same end is never said twice to the second.
+# A provider gives a grant's end in whole seconds from now, so two announcements of the same end differ a little.
 _SAME_END = timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True)
-class TokenState:
-    """What the events of a token add up to.
-
-    `reason` says why the last attempt or token ended; `dead` why the credential that is held does not work, whatever
-    attempt has ended since. `sign_in_seconds` is the age at which the provider last wanted a new sign-in of this
-    account, as its policy has it.
-    """
-
-    status: TokenStatus
-    since: datetime
-    provider: str | None = None
-    account: str | None = None
-    subject: str | None = None
-    tenant: str | None = None
-    credential: Generation | None = None
-    dead: Reason | None = None
-    attempt: Attempt | None = None
-    reason: Reason | None = None
-    code: str | None = None
-    signed_in_as: str | None = None
-    generations: int = 0
-    attempts: int = 0
-    replies: tuple[str, ...] = ()
-    sign_in_seconds: int | None = None
-    retired: bool = False
-
-    @property
-    def held(self) -> Held:
-        """What the vault has for this token."""
-        if self.credential is None:
-            return Held.NOTHING
-        return Held.DEAD if self.dead else Held.LIVE
-
-    def at(self, now: datetime) -> TokenState:
-        """This state as a reader at `now` must see it: whatever ran out by then is over."""
-        state = self
-        while over := state.ran_out(now):
-            if isinstance(over, Attempt):
-                state = state.attempt_over(Reason.EXPIRED_TOKEN, None, None, over.expires_at)
-            else:
-                state = state.grant_dead(Reason.EXPIRED, None, over.expires_at)
-        return state
-
-    def expired(self, now: datetime) -> Generation | None:
-        """The credential, if its time was over by `now` and nothing can renew it."""
-        credential = self.credential
-        if credential and not self.dead and not credential.renewable and credential.expires_at <= now:
-            return credential
-        return None
-
-    def ran_out(self, now: datetime) -> Attempt | Generation | None:
-        """What ran out first by `now`: the attempt, or a credential that nothing can renew."""
-        expired, attempt = self.expired(now), self.attempt
-        if attempt and attempt.expires_at <= now and not (expired and expired.expires_at <= attempt.expires_at):
-            return attempt
-        return expired
-
-    def attempt_over(self, reason: Reason, code: str | None, signed_in_as: str | None, when: datetime) -> TokenState:
-        """Back to what is held, with why."""
-        return replace(
-            self,
-            status=self.next_status("end_attempt"),
-            since=when,
-            attempt=None,
-            reason=reason,
-            code=code,
-            signed_in_as=signed_in_as,
-        )
-
-    def grant_dead(self, reason: Reason, code: str | None, when: datetime) -> TokenState:
-        """The credential stays in the vault but is not served; while Waiting the display does not change."""
-        status = self.next_status("find_dead")
-        # A reply that is looked at late may bring an access token whose time is over: it was never seen before.
-        since = max(when, self.since) if status is not self.status else self.since
-        return replace(
-            self,
-            status=status,
-            since=since,
-            dead=reason,
-            reason=reason,
-            code=code,
-            signed_in_as=None,
-            sign_in_seconds=self._sign_in_age(when) if reason is Reason.SIGN_IN_FREQUENCY else self.sign_in_seconds,
-        )
-
-    def _sign_in_age(self, when: datetime) -> int | None:
-        return int((when - self.credential.granted_at).total_seconds()) if self.credential else None
-
-    def holding(self, credential: Generation, **changes: Any) -> TokenState:
-        """Alive with this credential, which its own attempt brought, and otherwise changed so."""
-        age = (credential.issued_at - credential.granted_at).total_seconds()
-        # A grant that has outlived the age shows that the policy has changed.
-        outlived = self.sign_in_seconds is not None and age > self.sign_in_seconds
-        return replace(
-            self,
-            generations=credential.number,
-            replies=self.replies_and(credential.attempt_id),
-            credential=credential,
-            dead=None,
-            reason=None,
-            code=None,
-            signed_in_as=None,
-            sign_in_seconds=None if outlived else self.sign_in_seconds,
-            **changes,
-        )
-
-    def replies_and(self, attempt_id: str) -> tuple[str, ...]:
-        """The attempt ids of the last replies that were adopted or discarded, this one included."""
-        return (*self.replies[-(_REPLIES_REMEMBERED - 1) :], attempt_id)
-
-    def next_status(self, command: str) -> TokenStatus:
-        """Where `command` leads from here.
-
-        Raises:
-            IllegalHistory: nowhere.
-        """
-        if self.retired:
-            raise IllegalHistory(f"{command} is not legal when the token is retired")
-        status = target(self.status, command, self.held)
-        if status is None:
-            raise IllegalHistory(f"{command} is not legal when the token is {self.status}")
-        return status
-
-
 class Reception(Enum):
-    """What became of a provider's reply."""
+    """The effect of a provider's reply on the token."""
 
     ADOPTED = auto()
     DUPLICATE = auto()
     LATE = auto()
 
 
-class Token(Aggregate):
-    """One authorization to send or receive mail: of an SMTP group, or of one POP or IMAP profile."""
+class Token(aggregate.Aggregate[TokenState]):
+    """An authorization to send or receive mail, of an SMTP group or of a single profile."""
 
     TOPIC = "mailtoken.Token.v1"
 
-    if TYPE_CHECKING:  # an annotation that runs would make the library write an __init__ that asks for it
-        state: TokenState
+    class Event(aggregate.Event[TokenState]):
+        """A change of a token, and its author."""
 
-    class Event(Aggregate.Event):
-        """Something that happened to a token, and who did it."""
-
-        by: str
-
-        def evolve(self, state: TokenState) -> TokenState:
-            """The state after this event.
-
-            Raises:
-                IllegalHistory: the lifecycle has no such step.
-            """
-            raise NotImplementedError
-
-        def apply(self, token: Token) -> None:
-            """Fold this event into the aggregate."""
-            try:
-                token.state = self.evolve(token.state)
-            except IllegalHistory as illegal:
-                name = f"{type(self).__qualname__}, event {self.originator_version} of {self.originator_id}"
-                raise IllegalHistory(f"{name}: {illegal}") from None
-
-    class Created(Event, Aggregate.Created):
-        """A setting or a group of settings can have a token from now on."""
+    class Created(Event, aggregate.Created[TokenState]):
+        """The token was made for a setting or a group, and is Not Retrieved."""
 
         TOPIC = "mailtoken.Token.Created.v1"
 
         def begin(self) -> TokenState:
-            """Not Retrieved."""
             return TokenState(TokenStatus.NOT_RETRIEVED, since=self.timestamp)
 
-        def apply(self, token: Token) -> None:
-            """Begin."""
-            token.state = self.begin()
-
     class AuthorizationRequested(Event):
-        """The provider has given permission to obtain; the sealed device code is the vault's `ordinal`."""
+        """The provider has permitted an attempt, whose device code is sealed in the vault under `ordinal`."""
 
         TOPIC = "mailtoken.Token.AuthorizationRequested.v1"
         attempt_id: str
@@ -249,31 +56,41 @@ class Token(Aggregate):
         provider: str
         account: str
         expires_at: datetime
+        takes_over: bool = False
 
         def evolve(self, state: TokenState) -> TokenState:
-            """Waiting; a credential that is held goes on serving."""
-            attempt = Attempt(self.attempt_id, self.ordinal, self.flow, self.provider, self.account, self.expires_at)
+            """The token is Waiting. A credential held before stays in use."""
+            attempt = Attempt(
+                self.attempt_id,
+                self.ordinal,
+                self.flow,
+                self.provider,
+                self.account,
+                self.expires_at,
+                self.takes_over,
+            )
             status = state.next_status("request")
             return replace(state, status=status, since=self.timestamp, attempt=attempt, attempts=self.ordinal)
 
     class AuthorizationEnded(Event):
-        """The attempt is over without a token: denied, ran out, cancelled, failed, or the wrong person."""
+        """The attempt is over without a token: denied, expired, cancelled, failed, or of the wrong account."""
 
         TOPIC = "mailtoken.Token.AuthorizationEnded.v1"
         attempt_id: str
         reason: str
         code: str | None
         signed_in_as: str | None
+        failures: int = 0
 
         def evolve(self, state: TokenState) -> TokenState:
-            """Back to what is held. An attempt that ran out was over at its deadline, whoever noticed when."""
+            """The status follows from the held credential. An expired attempt counts as over since its deadline."""
             when = self.timestamp
-            if state.attempt and self.reason == Reason.EXPIRED_TOKEN:
+            if state.attempt and (self.failures or self.reason == Reason.EXPIRED_TOKEN):
                 when = min(when, state.attempt.expires_at)
-            return state.attempt_over(Reason(self.reason), self.code, self.signed_in_as, when)
+            return state.attempt_over(Reason(self.reason), self.code, self.signed_in_as, when, self.failures)
 
     class Retrieved(Event):
-        """The token has been obtained and is activated. The sealed credential is the vault's `generation`."""
+        """The token was obtained. Its credential is sealed in the vault under `generation`."""
 
         TOPIC = "mailtoken.Token.Retrieved.v1"
         attempt_id: str
@@ -290,7 +107,7 @@ class Token(Aggregate):
         grant_expires_at: datetime | None
 
         def evolve(self, state: TokenState) -> TokenState:
-            """Retrieved, with the account's ids pinned."""
+            """The token is Retrieved, and the provider's ids of the account are pinned."""
             credential = Generation(
                 self.generation,
                 self.generation,
@@ -305,7 +122,7 @@ class Token(Aggregate):
                 self.grant_expires_at,
                 self.issued_at,
             )
-            return state.holding(
+            return state.with_credential(
                 credential,
                 status=state.next_status("retrieve"),
                 since=self.timestamp,
@@ -317,7 +134,7 @@ class Token(Aggregate):
             )
 
     class Renewed(Event):
-        """The grant gave a new access token. Out of Invalid this reinstates the token."""
+        """A renewal brought a new access token. An Invalid token is reinstated by it."""
 
         TOPIC = "mailtoken.Token.Renewed.v1"
         attempt_id: str
@@ -327,16 +144,25 @@ class Token(Aggregate):
         expires_at: datetime
         renewable: bool
         grant_expires_at: datetime | None
+        warning: str | None = None
+        signed_in_as: str | None = None
 
         def evolve(self, state: TokenState) -> TokenState:
-            """Retrieved, or still Waiting with a fresh credential held."""
+            """The token is Retrieved, or still Waiting with a newer credential."""
             status = state.next_status("renew")
             assert state.credential is not None
             since = self.timestamp if status is not state.status else state.since
-            return state.holding(self._next(state.credential), status=status, since=since)
+            warning = GrantWarning(self.warning) if self.warning else None
+            return state.with_credential(
+                self._next(state.credential),
+                status=status,
+                since=since,
+                warning=warning,
+                signed_in_as=self.signed_in_as,
+            )
 
         def _next(self, held: Generation) -> Generation:
-            # An end that is not said again still stands, unless the grant has outlived it.
+            # An earlier announced end stays valid if the reply announces none, unless the grant has outlived it.
             ends_at = self.grant_expires_at or held.grant_expires_at
             if ends_at and ends_at <= self.issued_at:
                 ends_at = None
@@ -356,8 +182,24 @@ class Token(Aggregate):
                 held.end_set_at if stands else self.issued_at,
             )
 
+    class RenewalWithheld(Event):
+        """A renewal brought a credential of another account, which is kept sealed and not served."""
+
+        TOPIC = "mailtoken.Token.RenewalWithheld.v1"
+        attempt_id: str
+        signed_in_as: str
+
+        def evolve(self, state: TokenState) -> TokenState:
+            """The credential held before stays in use."""
+            return replace(
+                state,
+                warning=GrantWarning.ANOTHER_ACCOUNT,
+                signed_in_as=self.signed_in_as,
+                replies=state.replies_and(self.attempt_id),
+            )
+
     class GrantFoundDead(Event):
-        """The provider's definite word that the grant does not work, or its time was over with no renewal."""
+        """The provider has definitely rejected the grant, or a credential that can't be renewed has expired."""
 
         TOPIC = "mailtoken.Token.GrantFoundDead.v1"
         generation: int
@@ -365,7 +207,7 @@ class Token(Aggregate):
         code: str | None
 
         def evolve(self, state: TokenState) -> TokenState:
-            """Invalid; an access token without renewal was so from the moment it expired."""
+            """The token is Invalid. An access token that can't be renewed counts as Invalid since its expiry."""
             when = self.timestamp
             if state.credential and self.reason == Reason.EXPIRED:
                 when = min(when, state.credential.expires_at)
@@ -377,7 +219,7 @@ class Token(Aggregate):
         TOPIC = "mailtoken.Token.Deleted.v1"
 
         def evolve(self, state: TokenState) -> TokenState:
-            """Not Retrieved: nothing is held and no account is pinned. The counters never go back."""
+            """The token is Not Retrieved, with no credential and no pinned account. The counters never decrease."""
             return TokenState(
                 state.next_status("delete"),
                 since=self.timestamp,
@@ -386,50 +228,60 @@ class Token(Aggregate):
                 replies=state.replies,
             )
 
+    class ProviderRenamed(Event):
+        """The provider has another name in the configuration; it is the same authorization server and client."""
+
+        TOPIC = "mailtoken.Token.ProviderRenamed.v1"
+        provider: str
+
+        def evolve(self, state: TokenState) -> TokenState:
+            return replace(state, provider=self.provider)
+
     class LateReplyDiscarded(Event):
-        """A reply to an attempt that was over: wiped, and said so."""
+        """A reply came for an attempt that was already over, and was wiped."""
 
         TOPIC = "mailtoken.Token.LateReplyDiscarded.v1"
         attempt_id: str
 
         def evolve(self, state: TokenState) -> TokenState:
-            """Nothing else changes."""
             return replace(state, replies=state.replies_and(self.attempt_id))
 
     class Retired(Event):
-        """The last profile left: there is no such token any more."""
+        """The last profile left, and the token ended."""
 
         TOPIC = "mailtoken.Token.Retired.v1"
 
         def evolve(self, state: TokenState) -> TokenState:
-            """Only a token that is Not Retrieved can go."""
-            if state.status is not TokenStatus.NOT_RETRIEVED or state.retired:
-                raise IllegalHistory(f"retire is not legal when the token is {state.status}")
+            state.next_phase("remove")
             return replace(state, retired=True)
 
     @classmethod
     def create(cls, id: UUID, *, by: str, now: datetime) -> Token:
-        """A token that is Not Retrieved."""
-        return cls._create(cls.Created, id=id, timestamp=now, by=by)
+        """Make a token that is Not Retrieved."""
+        return cls.start(id, cls.Created, now=now, by=by)
 
-    def settle(self, now: datetime) -> None:
-        """Record what ran out by `now`, so that commands judge by what a reader sees."""
+    def settle(self, now: datetime, failed: FailedRequests | None = None) -> None:
+        """Record whatever has expired by `now`, so that a command judges the same state that `at(now)` shows.
+
+        `failed`: an attempt whose last requests failed ends for that reason.
+        """
         while over := self.state.ran_out(now):
             if isinstance(over, Attempt):
-                self._end(over, Reason.EXPIRED_TOKEN, None, None, by="worker", now=now)
+                if failed:
+                    self._end(over, failed.reason, failed.code, None, failures=failed.count, by="worker", now=now)
+                else:
+                    self._end(over, Reason.EXPIRED_TOKEN, None, None, by="worker", now=now)
             else:
                 self._expire(over, now)
 
     def check_request(self, now: datetime) -> None:
-        """See whether Get Token is possible, before the provider is asked for a code.
+        """Check that a token may be requested, before the provider is asked for a code.
 
         Raises:
             Refused: an attempt is under way.
         """
         seen = self.state.at(now)
-        if seen.retired:
-            raise Refused("the token is gone: its last profile was removed")
-        gate("request", seen.status, seen.held)
+        gate("request", seen.phase, seen.held)
 
     def request(
         self,
@@ -442,15 +294,18 @@ class Token(Aggregate):
         expires_at: datetime,
         by: str,
         now: datetime,
+        takes_over: bool = False,
     ) -> None:
-        """Begin an attempt the provider has given a code for; it runs out at `expires_at`.
+        """Begin an attempt for which the provider has given a code; the attempt expires at `expires_at`.
+
+        `takes_over`: the administrator says that `account` is right, whatever address and subject are pinned.
 
         Raises:
             Refused: an attempt is under way.
         """
         self.check_request(now)
         self.settle(now)
-        self.trigger_event(
+        self.record(
             self.AuthorizationRequested,
             attempt_id=attempt_id,
             ordinal=self.state.attempts + 1,
@@ -459,19 +314,20 @@ class Token(Aggregate):
             provider=provider,
             account=account,
             expires_at=expires_at,
+            takes_over=takes_over,
             by=by,
-            timestamp=now,
+            now=now,
         )
 
     def retrieve(self, attempt_id: str, grant: Granted, identity: Identity, *, by: str, now: datetime) -> Reception:
-        """Take the reply of this attempt. A reply that came in time counts, however late it is looked at."""
+        """Apply the reply to this attempt. A reply that came before the deadline counts even if it is read later."""
         state = self.state
         if attempt_id in state.replies:
             return Reception.DUPLICATE
         if state.attempt is None or state.attempt.id != attempt_id:
             return self.discard(attempt_id, by=by, now=now)
-        gate("retrieve", state.status, state.held)
-        self.trigger_event(
+        gate("retrieve", state.phase, state.held)
+        self.record(
             self.Retrieved,
             attempt_id=attempt_id,
             generation=state.generations + 1,
@@ -486,7 +342,7 @@ class Token(Aggregate):
             renewable=is_renewable(grant, state.attempt.flow),
             grant_expires_at=grant.credential.grant_expires_at,
             by=by,
-            timestamp=now,
+            now=now,
         )
         return Reception.ADOPTED
 
@@ -500,7 +356,7 @@ class Token(Aggregate):
         by: str,
         now: datetime,
     ) -> None:
-        """The attempt is over without a token; an attempt that is over already stays as it ended."""
+        """End this attempt without a token. An attempt that is already over is not changed."""
         attempt = self.state.attempt
         if attempt and attempt.id == attempt_id:
             if expired := self.state.expired(now):
@@ -508,15 +364,15 @@ class Token(Aggregate):
             self._end(attempt, reason, code, signed_in_as, by=by, now=now)
 
     def cancel(self, *, by: str, now: datetime) -> None:
-        """End the attempt that is under way; with none this is a no-op, as the attempt has ended."""
+        """End the attempt that is under way; a no-op if no attempt is under way."""
         self.settle(now)
         if self.state.attempt:
             self._end(self.state.attempt, Reason.CANCELLED, None, None, by=by, now=now)
 
     def renew(self, attempt_id: str, parent: int, grant: Granted, *, by: str, now: datetime) -> Reception:
-        """Take the reply to a renewal of generation `parent`.
+        """Apply the reply to a renewal of generation `parent`.
 
-        A reply that comes after another took over is adopted if it is newer and of the same grant.
+        If another generation has replaced `parent`, the reply is adopted only if it is newer and of the same grant.
         """
         state, new = self.state, grant.credential
         current = state.credential
@@ -526,8 +382,9 @@ class Token(Aggregate):
         if not current or (overtaken and (parent < current.grant or new.issued_at <= current.issued_at)):
             return self.discard(attempt_id, by=by, now=now)
         self.settle(now)
-        gate("renew", self.state.status, self.state.held)
-        self.trigger_event(
+        gate("renew", self.state.phase, self.state.held)
+        warning, signed_in_as = self._warning_of(grant)
+        self.record(
             self.Renewed,
             attempt_id=attempt_id,
             generation=state.generations + 1,
@@ -536,65 +393,82 @@ class Token(Aggregate):
             expires_at=new.expires_at,
             renewable=is_renewable(grant, current.flow),
             grant_expires_at=new.grant_expires_at,
+            warning=warning and warning.value,
+            signed_in_as=signed_in_as,
             by=by,
-            timestamp=now,
+            now=now,
         )
         return Reception.ADOPTED
 
+    def withhold(self, attempt_id: str, signed_in_as: str, *, by: str, now: datetime) -> None:
+        """Record that a renewal was of another account; a no-op if the same has been recorded already."""
+        known = self.state.warning is GrantWarning.ANOTHER_ACCOUNT and self.state.signed_in_as == signed_in_as
+        if self.state.credential and not self.state.dead and not known:
+            self.record(self.RenewalWithheld, attempt_id=attempt_id, signed_in_as=signed_in_as, by=by, now=now)
+
     def find_dead(self, parent: int, verdict: GrantDead, *, by: str, now: datetime) -> None:
-        """Take the provider's word about generation `parent`; about any other it says nothing."""
+        """Apply the provider's rejection of generation `parent`; a no-op if another generation has replaced it."""
         credential = self.state.credential
         if not credential or credential.number != parent:
             return
         self.settle(now)
         if self.state.dead and (self.state.reason, self.state.code) == (verdict.reason, verdict.code):
             return
-        gate("find_dead", self.state.status, self.state.held)
-        self.trigger_event(
+        gate("find_dead", self.state.phase, self.state.held)
+        self.record(
             self.GrantFoundDead,
             generation=parent,
             reason=verdict.reason.value,
             code=verdict.code,
             by=by,
-            timestamp=now,
+            now=now,
         )
 
     def delete(self, *, by: str, now: datetime) -> None:
-        """Forget everything that is held or under way.
+        """Delete the credential and the attempt under way.
 
         Raises:
             Refused: the token is Not Retrieved.
         """
         self.settle(now)
-        gate("delete", self.state.status, self.state.held)
-        self.trigger_event(self.Deleted, by=by, timestamp=now)
+        gate("delete", self.state.phase, self.state.held)
+        self.record(self.Deleted, by=by, now=now)
+
+    def rename_provider(self, provider: str, *, by: str, now: datetime) -> None:
+        """Record the provider's new name; nothing else changes.
+
+        Raises:
+            Refused: an attempt is under way.
+        """
+        self.permit("rename", now)
+        self.record(self.ProviderRenamed, provider=provider, by=by, now=now)
 
     def permit(self, act: str, now: datetime) -> None:
-        """Let `act` on a setting pass as of `now`; see `lifecycle.permit`.
+        """Check that a setting of this token may be changed at `now`; see `lifecycle.permit`.
 
         Raises:
-            Refused: not in this state.
+            Refused: the present state does not permit it.
         """
-        permit(act, self.state.at(now).status)
+        permit(act, self.state.at(now).phase)
 
     def retire(self, *, by: str, now: datetime) -> None:
-        """Go, as the last profile goes.
+        """End the token, as its last profile leaves.
 
         Raises:
-            Refused: a token is held or under way.
+            Refused: a credential is held or an attempt is under way.
         """
         self.settle(now)
-        permit("remove", self.state.status)
-        self.trigger_event(self.Retired, by=by, timestamp=now)
+        permit("remove", self.state.phase)
+        self.record(self.Retired, by=by, now=now)
 
     def _expire(self, credential: Generation, now: datetime) -> None:
-        self.trigger_event(
+        self.record(
             self.GrantFoundDead,
             generation=credential.number,
             reason=Reason.EXPIRED.value,
             code=None,
             by="worker",
-            timestamp=now,
+            now=now,
         )
 
     def _end(
@@ -604,55 +478,39 @@ class Token(Aggregate):
         code: str | None,
         signed_in_as: str | None,
         *,
+        failures: int = 0,
         by: str,
         now: datetime,
     ) -> None:
-        self.trigger_event(
+        self.record(
             self.AuthorizationEnded,
             attempt_id=attempt.id,
             reason=reason.value,
             code=code,
             signed_in_as=signed_in_as,
+            failures=failures,
             by=by,
-            timestamp=now,
+            now=now,
         )
 
+    def _warning_of(self, grant: Granted) -> tuple[GrantWarning | None, str | None]:
+        """What is wrong with a renewed credential, and the account's address in the reply if it has changed."""
+        state, identity = self.state, grant.identity
+        if grant.missing_scope:
+            return GrantWarning.SCOPE_MISSING, None
+        if identity and state.account and not is_same_address(identity.account, state.account):
+            return GrantWarning.NEW_ADDRESS, identity.account
+        # A reply without an ID token says nothing about the address.
+        if identity is None and state.warning is GrantWarning.NEW_ADDRESS:
+            return state.warning, state.signed_in_as
+        return None, None
+
     def discard(self, attempt_id: str, *, by: str, now: datetime) -> Reception:
-        """Say that a reply to an attempt that is over was wiped."""
-        self.trigger_event(self.LateReplyDiscarded, attempt_id=attempt_id, by=by, timestamp=now)
+        """Record that a reply to an attempt that is over was wiped."""
+        self.record(self.LateReplyDiscarded, attempt_id=attempt_id, by=by, now=now)
         return Reception.LATE
 
 
 def is_renewable(grant: Granted, flow: str) -> bool:
-    """Whether there is something to renew with: a refresh token, or the application's own credentials."""
+    """Whether the grant can be renewed: by a refresh token, or by the application's own credentials."""
     return flow == "app" or grant.credential.refresh_token is not None
-
-
-def is_expected(identity: Identity, account: str, state: TokenState) -> bool:
-    """Whether the person who signed in is the one asked for, and the one pinned at the first acquisition.
-
-    Addresses compare without regard to case; a held credential pins the provider's subject and tenant too.
-    """
-    if identity.account.casefold() != account.casefold():
-        return False
-    if state.subject is None or state.account is None or state.account.casefold() != account.casefold():
-        return True
-    return (identity.subject, identity.tenant) == (state.subject, state.tenant)
-
-
-def served(state: TokenState, now: datetime) -> Generation:
-    """The credential to hand out as of `now`: the live one that is held.
-
-    Raises:
-        Refused: there is none; says why.
-    """
-    seen = state.at(now)
-    if seen.credential and not seen.dead:
-        return seen.credential
-    if seen.status is TokenStatus.INVALID:
-        raise Refused(f"the token is {seen.status} ({seen.code or seen.reason}): delete it and get a new one")
-    raise Refused(
-        f"the token is {seen.status}: get a token first (mailtoken token get)"
-        if seen.status is TokenStatus.NOT_RETRIEVED
-        else f"the token is {seen.status}: finish the sign-in first"
-    )

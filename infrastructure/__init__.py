@@ -1,4 +1,4 @@
-"""What we own and run: the event log, the vault and the escrow, the projections, the use cases and the workers.
+"""The service below its surfaces: the event log, the vault and the escrow, the queries, the use cases and the workers.
 
-Each use case loads, lets the domain decide, and saves once; what has to be true together is one transaction.
+Each use case loads aggregates, lets the domain decide, and saves all changes in a single transaction.
 """

@@ -1,4 +1,4 @@
-"""The one clock. Nothing else asks what time it is."""
+"""The clock of the service, the only reader of the wall clock."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ class SystemClock:
     """The machine's wall clock, in UTC."""
 
     def now(self) -> datetime:
-        """This instant."""
+        """The present instant."""
         return datetime.now(UTC)
 
     def elapsed(self) -> float:
-        """Seconds since some instant, whatever steps the wall clock takes."""
+        """Seconds since a fixed instant, by a clock that never steps."""
         return time.monotonic()
 
 
 def instant_text(instant: datetime) -> str:
-    """An instant as stored in rows and shown in JSON: UTC, microseconds, so that text order is time order."""
+    """The text of an instant in rows and JSON: UTC with microseconds, so that texts sort by time."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def read_instant(text: str) -> datetime:
-    """The instant a text stands for; without an offset it is taken as UTC.
+    """Read an instant; a text without an offset means UTC.
 
     Raises:
-        ValueError: not an ISO 8601 instant.
+        ValueError: the text is not an ISO 8601 instant.
     """
     instant = datetime.fromisoformat(text)
     if instant.tzinfo is UTC:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,15 +14,21 @@ from urllib.parse import urlsplit
 import freezegun
 import hypothesis
 import pytest
+import structlog
 from fakes import FakeClock, FakeProvider, Services
+from memory import memory
+from needs import is_there
 from postgres import NoPostgres, PostgresServer, shared_server
 
-from infrastructure.log import EventLog
-from infrastructure.opening import create_store, open_store
-from infrastructure.postgres import PostgresStore
-from infrastructure.sealing import Sealer
-from infrastructure.sqlite import SqliteStore
-from infrastructure.store import Store
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.store.event_log import EventLog
+from infrastructure.store.open import create_store, open_store
+from infrastructure.store.postgres import PostgresStore
+from infrastructure.store.sqlite import SqliteStore
+from infrastructure.store.store import Store
+
+if folder := memory():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
 
 # How long something takes is no finding: the machine may be slow or busy.
 hypothesis.settings.register_profile(
@@ -30,6 +38,80 @@ hypothesis.settings.load_profile("mailtoken")
 
 # They wait by the monotonic clock, which freezegun would stop.
 freezegun.configure(extend_ignore_list=["psycopg", "psycopg_pool", "eventsourcing.persistence"])
+
+
+# Tests wait for sockets, timers and processes half of the time, so there are two of pytest's workers for each core.
+_WORKERS_PER_CORE = 2
+_MOST_WORKERS = 16
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """The number of workers that `-n auto` means."""
+    return min(_WORKERS_PER_CORE * len(os.sched_getaffinity(0)), _MOST_WORKERS)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--thorough", action="store_true", help="run also the tests that are marked as thorough")
+    parser.addoption("--nothing-left-out", action="store_true", help="--thorough, and fail if a test is left out")
+
+
+_SLOW_ROOMS = ("journeys", "peers")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests without Python's garbage collector, and keep it from them afterwards.
+
+    The modules and tests are there until the end, and looking through them took half of the time of collecting.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the longest tests come first, so that none of them is left to one worker at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in _SLOW_ROOMS)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    needed = [need for mark in item.iter_markers("needs") for need in mark.args]
+    missing = [need for need in needed if not is_there(need)]
+    if missing:
+        pytest.skip(f"needs {' and '.join(missing)}")
+    if item.get_closest_marker("thorough") and not _is_thorough(item.config):
+        pytest.skip("thorough: --thorough runs them, as .ci/run does")
+
+
+def _is_thorough(config: pytest.Config) -> bool:
+    return bool(config.getoption("--thorough") or config.getoption("--nothing-left-out"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out, by what it needs: the last lines, which nobody overlooks."""
+    reasons = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ()))
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"left out: {count} tests ({reason.removeprefix('Skipped: ')})", yellow=True)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter and reporter.stats.get("skipped")
+    if skipped and exitstatus == pytest.ExitCode.OK and session.config.getoption("--nothing-left-out"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+# The default renders each traceback with all local variables, in colour: a second of work.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 OpenAgain = Callable[[], Store]
 
@@ -42,7 +124,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> PostgresServer:
     try:
         return shared_server(folder.parent, os.getppid()) if in_worker else shared_server(folder, os.getpid())
     except NoPostgres as none:
-        pytest.skip(str(none))
+        pytest.skip(f"needs PostgreSQL: {none}")
 
 
 @pytest.fixture

@@ -33,23 +33,24 @@ from domain.outcomes import (
 )
 from domain.ports import Clock, Exchange, Provider, Reply
 from domain.secret import Secret
-from infrastructure.administrators import Administrators
-from infrastructure.audit import Audit
-from infrastructure.claims import Claims
-from infrastructure.clients import Clients
-from infrastructure.escrow import Escrow
-from infrastructure.exchanges import Exchanges
-from infrastructure.hand_outs import HandOuts
-from infrastructure.log import EventLog
-from infrastructure.passwords import PasswordHasher
-from infrastructure.relay_users import RelayUsers
-from infrastructure.sealing import Sealer
-from infrastructure.sessions import Sessions
-from infrastructure.settings_service import SettingsService
-from infrastructure.status import SettingStatus
-from infrastructure.store import Store
-from infrastructure.token_service import HandOut, TokenService
-from infrastructure.vault import Vault
+from infrastructure.access.administrators import Administrators
+from infrastructure.access.api_clients import ApiClients
+from infrastructure.access.password_hashing import PasswordHasher
+from infrastructure.access.relay_users import RelayUsers
+from infrastructure.access.sessions import Sessions
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.fleet.settings import SettingsService
+from infrastructure.queries.audit import Audit
+from infrastructure.queries.setting_status import SettingStatus
+from infrastructure.store.event_log import EventLog
+from infrastructure.store.store import Store
+from infrastructure.store.vault import Vault
+from infrastructure.tokens.access_token_cache import AccessTokenCache
+from infrastructure.tokens.claims import Claims
+from infrastructure.tokens.escrow import Escrow
+from infrastructure.tokens.exchange import TokenExchange
+from infrastructure.tokens.renewal import ServedAccessToken
+from infrastructure.tokens.token_service import TokenService
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 SCANNER = "scan@contoso.com"
@@ -115,6 +116,7 @@ class FakeProvider:
         self.name = name
         self.flows: Sequence[str] = ("device", "browser", "app")
         self.client_faults: Mapping[str, ClientFault] = {}
+        self.revokes_one_grant = False
         self.reachable = True
         self.lifetime_seconds = 3600
         self.interval_seconds = 5
@@ -184,7 +186,7 @@ class FakeProvider:
         self, pending: BrowserAuthorization, redirected_to: str | None, exchange: Exchange, now: datetime
     ) -> AcquisitionOutcome:
         if redirected_to is not None and f"state={pending.state.reveal()}" not in redirected_to:
-            raise InvalidValue("redirect", "it does not belong to this attempt")
+            raise InvalidValue("redirect", "redirect_of_another_sign_in")
         return _acquisition(self._exchange("code", exchange, now, lambda: self._sign_in("invalid_grant")), 0)
 
     def request_app_token(
@@ -217,7 +219,7 @@ class FakeProvider:
     def _request(self, request: str) -> None:
         self.requests.append(request)
         if not self.reachable:
-            raise Unreachable(f"provider {self.name} can't be reached: try again")
+            raise Unreachable("provider_unreachable", provider=self.name, why="no_answer_in_time")
 
     def _exchange(
         self, request: str, exchange: Exchange, now: datetime, answer: Callable[[], dict[str, Any] | Answer]
@@ -268,7 +270,7 @@ class FakeProvider:
 
 def _acquisition(reply: Reply | None, interval_seconds: int) -> AcquisitionOutcome:
     if reply is None:
-        return Transient("no answer")
+        return Transient("no_answer_in_time")
     match _read(reply):
         case dict() as grant:
             return Granted(_credential(grant, reply, None), _identity(grant))
@@ -288,7 +290,7 @@ def _acquisition(reply: Reply | None, interval_seconds: int) -> AcquisitionOutco
 
 def _renewal(reply: Reply | None, old: Secret | None) -> RenewalOutcome:
     if reply is None:
-        return Transient("no answer")
+        return Transient("no_answer_in_time")
     match _read(reply):
         case dict() as grant:
             return Granted(_credential(grant, reply, old), None)
@@ -309,7 +311,7 @@ def _read(reply: Reply) -> dict[str, Any] | str | Transient | InDoubt:
     try:
         document = json.loads(reply.body)
     except ValueError:
-        return InDoubt("a reply that is not JSON")
+        return InDoubt("not_json")
     grant_or_code: dict[str, Any] | str = document.get("error", document)
     return grant_or_code
 
@@ -344,24 +346,24 @@ class Services:
     relay_users: RelayUsers = field(init=False)
     sessions: Sessions = field(init=False)
     administrators: Administrators = field(init=False)
-    clients: Clients = field(init=False)
-    hand_outs: HandOuts = field(init=False)
+    clients: ApiClients = field(init=False)
+    access_token_cache: AccessTokenCache = field(init=False)
 
     def __post_init__(self) -> None:
         self.events = EventLog(self.store)
         self.vault = Vault(self.sealer, self.store_id)
         self.escrow = Escrow(self.directory / "escrow", self.sealer, self.store_id)
         self.claims = Claims(self.store, str(self.directory / "escrow"))
-        exchanges = Exchanges(self.events, self.vault, self.escrow, self.claims, self.providers, self.clock)
-        self.tokens = TokenService(exchanges)
+        exchange = TokenExchange(self.events, self.vault, self.escrow, self.claims, self.providers, self.clock)
+        self.tokens = TokenService(exchange)
         self.settings = SettingsService(self.events, self.clock, list(self.providers))
         self.audit = Audit(self.events)
         hasher = PasswordHasher(CHEAP_ARGON2)
         self.relay_users = RelayUsers(self.events, self.vault, self.tokens, self.clock, hasher)
         self.sessions = Sessions(self.store, self.clock, timedelta(hours=12))
         self.administrators = Administrators(self.events, self.vault, self.clock, hasher, self.sessions)
-        self.clients = Clients(self.events, self.vault, self.clock)
-        self.hand_outs = HandOuts(self.events, self.tokens, self.clock)
+        self.clients = ApiClients(self.events, self.vault, self.clock)
+        self.access_token_cache = AccessTokenCache(self.events, self.tokens, self.clock)
 
     def restart(self) -> Services:
         """The services of the next run of the program, before it recovers anything."""
@@ -389,5 +391,5 @@ class Services:
         """What the setting displays under "Token"."""
         return self.tokens.status(name).token.status.value
 
-    def access_token(self, name: str, min_ttl_seconds: int | None = None) -> HandOut:
+    def access_token(self, name: str, min_ttl_seconds: int | None = None) -> ServedAccessToken:
         return self.tokens.access_token(name, min_ttl_seconds, "client")

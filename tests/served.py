@@ -1,4 +1,4 @@
-"""A service made within the test, its API on a Unix socket as `mailtoken serve` puts it there, and simulated time."""
+"""A service made within the test, which `listeners` can serve, and simulated time."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import asyncio
 import hashlib
 import heapq
 import itertools
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import uvicorn
 from fakes import CHEAP_ARGON2, FakeClock, FakeProvider
 
-from adapters.bootstrap import Service, initialise, open_service
-from adapters.http.app import create_app
-from adapters.http.server import _listen, _protocol, _Server
+from adapters.bootstrap import open_service
+from adapters.installation import initialise
 from domain.ports import Clock
-from infrastructure.config import load_config
-from infrastructure.passwords import PasswordHasher
-from infrastructure.relay_users import RelayUsers
-from infrastructure.rows import VIEWS
+from infrastructure.access.password_hashing import PasswordHasher
+from infrastructure.access.relay_users import RelayUsers
+from infrastructure.config.load import load_config
+from infrastructure.service import Service
+from infrastructure.store.schema import VIEWS
 
 ADMIN = "administrator"
 SMTP, POP, IMAP = "press/smtp", "press/pop", "press/imap"
@@ -46,7 +44,7 @@ def a_service(directory: Path, clock: Clock, provider: FakeProvider) -> Iterator
         config.write(_CONFIG)
     with open_service(load_config(made.config), clock=clock, providers={"contoso": provider}) as opened:
         hasher = PasswordHasher(CHEAP_ARGON2)
-        users = RelayUsers(opened.events, opened.relay_users._vault, opened.tokens, clock, hasher)
+        users = RelayUsers(opened.events, opened.relay_users._accounts._vault, opened.tokens, clock, hasher)
         service = replace(opened, relay_users=users)
         for name in service.settings.add_machine("press", "generic", ADMIN):
             server = f"{name.partition('/')[2]}.contoso.com"
@@ -57,23 +55,6 @@ def a_service(directory: Path, clock: Clock, provider: FakeProvider) -> Iterator
             provider.approve("scan@contoso.com")
             service.tokens.poll(service.tokens.status(name).profile.token_id)
         yield service
-
-
-@contextmanager
-def listening(service: Service) -> Iterator[Path]:
-    """The service's API on its socket, from a thread of this process."""
-    table, path = service.config.socket, service.config.path(service.config.server.socket)
-    app = create_app(service)
-    config = uvicorn.Config(app, http=_protocol(table), lifespan="off", access_log=False, log_config=None)
-    server, listener = _Server(app.state.followers, config), _listen(path, table)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        yield path
-    finally:
-        server.should_exit = True
-        thread.join()
-        path.unlink(missing_ok=True)
 
 
 def all_that_lasts(service: Service) -> str:

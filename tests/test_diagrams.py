@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import diagrams
-from domain.lifecycle import COMMANDS, TokenStatus
+from domain.lifecycle import COMMANDS, PERMISSIONS, Held, TokenStatus, target
 from domain.profile import Profile
 from domain.token import Token
 
@@ -53,7 +53,19 @@ def test_the_life_of_a_token_shows_every_state_and_command_in_words() -> None:
 def test_the_columns_of_the_table_are_in_line() -> None:
     rows = [line for line in diagrams.lifecycle().splitlines() if line.startswith("|")]
     assert len(rows) > 2
-    assert len({tuple(match.start() for match in re.finditer(r"\|", row)) for row in rows}) == 1
+    assert len({tuple(match.start() for match in re.finditer(r"\|", row)) for row in rows}) == 2, "two tables"
+
+
+def test_the_table_of_permissions_says_yes_where_the_lifecycle_permits_it() -> None:
+    _, text = diagrams.lifecycle().split("## What may be done with a setting")
+    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    said = {
+        cells[1].strip(): [cell.strip() == "yes" for cell in cells[2:-1]] for cells in (row.split("|") for row in rows)
+    }
+    permitted = {
+        status.value: [target(status, act, Held.NOTHING) is not None for act in PERMISSIONS] for status in TokenStatus
+    }
+    assert said == permitted
 
 
 def drawn_and_told() -> tuple[str, str]:

@@ -1,7 +1,7 @@
-"""The command line: `mailtoken`. A client of the service over its Unix socket, but for what needs no service.
+"""The command line: `mailtoken`, a client of the service over its Unix socket; a few commands need no service.
 
-`show` is the fast path of `token show`; `app` is everything else, with one module for each noun. Nothing here may be
-imported before `main` has looked at the arguments: what an import costs, each `token show` would pay.
+`token_show` is the fast path of `token show`; `app` has every command, one module of `commands` for each noun. `main`
+imports `app` only if the fast path can't serve the arguments, so that `token show` does not pay for its imports.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ def main() -> int:
     if os.path.basename(sys.argv[0]) == "sendmail":
         return _run_in_full(["send", *arguments])
     try:
-        from adapters.cli import show
+        from adapters.cli import token_show
 
-        wanted = show.read_arguments(arguments)
+        wanted = token_show.read_arguments(arguments)
         if wanted:
-            # All is flushed; taking the interpreter apart in order would cost as much as the work itself.
-            os._exit(show.run(wanted))
+            # Everything is flushed. An orderly exit of the interpreter would take as long as the command itself.
+            os._exit(token_show.run(wanted))
     except (ImportError, AttributeError) as error:
         return _explain(error)
     return _run_in_full(arguments)
 
 
 def _run_in_full(arguments: list[str]) -> int:
-    from adapters.cli import guard
+    from adapters.cli import package_check
 
-    if trouble := guard.shadow():
+    if trouble := package_check.problem():
         return _end(trouble)
     from adapters.cli.app import run
 
@@ -38,9 +38,9 @@ def _run_in_full(arguments: list[str]) -> int:
 
 
 def _explain(error: Exception) -> int:
-    from adapters.cli import guard
+    from adapters.cli import package_check
 
-    return _end(guard.shadow() or f"it is not whole ({error}): install mailtoken again")
+    return _end(package_check.problem() or f"its installation is not complete ({error}): install mailtoken again")
 
 
 def _end(trouble: str) -> int:

@@ -1,4 +1,4 @@
-"""The whole command line: its commands, and how each of its errors becomes one line and an exit code."""
+"""All commands of the command line, and the rule that turns each error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Annotated
 
 import typer
 
-from adapters.cli import (
+from adapters.cli.commands import (
     administrators,
     apply,
     audits,
+    backups,
     clients,
+    configuration,
+    doctor,
     groups,
     machines,
     mail,
@@ -26,8 +29,11 @@ from adapters.cli import (
     statuses,
     tokens,
 )
-from adapters.cli.invocation import Invocation
-from adapters.cli.wire import CommandError, ExitCode, nobody_reads, say, unexpected
+from adapters.cli.context import CommandContext
+from adapters.cli.service_socket import CommandError, output_closed, print_error, unexpected
+from adapters.error_kinds import ExitCode, exit_code_of
+from adapters.texts.errors import error_text
+from adapters.texts.wording import Surface
 from domain import errors
 
 app = typer.Typer(
@@ -50,12 +56,18 @@ app.add_typer(providers.app, name="provider", rich_help_panel=_BEGIN)
 app.command(rich_help_panel=_BEGIN)(apply.apply)
 app.command(rich_help_panel=_BEGIN)(apply.export)
 app.add_typer(tokens.app, name="token", rich_help_panel=_EVERY_DAY)
+app.add_typer(configuration.app, name="config", rich_help_panel=_BEGIN)
 app.command(rich_help_panel=_EVERY_DAY)(statuses.status)
+app.command(rich_help_panel=_EVERY_DAY)(doctor.doctor)
 app.command("test", rich_help_panel=_EVERY_DAY)(mail.try_connection)
 app.command(rich_help_panel=_EVERY_DAY)(mail.send)
 app.add_typer(relay.app, name="relay", rich_help_panel=_EVERY_DAY)
 app.add_typer(clients.app, name="client", rich_help_panel=_EVERY_DAY)
 app.add_typer(administrators.app, name="administrator", rich_help_panel=_EVERY_DAY)
+app.command(rich_help_panel=_RECORD)(backups.backup)
+app.command(rich_help_panel=_RECORD)(backups.restore)
+app.command(rich_help_panel=_RECORD)(backups.resume)
+app.command(rich_help_panel=_RECORD)(service.upgrade)
 app.add_typer(audits.app, name="audit", rich_help_panel=_RECORD)
 
 
@@ -79,38 +91,38 @@ def mailtoken(
     ] = False,
 ) -> None:
     """OAuth 2.0 tokens for mail: get them once, and machines, servers and scripts can send and receive."""
-    context.obj = Invocation(config)
+    context.obj = CommandContext(config)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # A terminal that has no such letter shows another; no command fails of it.
+            # A character that the terminal's encoding does not have is replaced; no command fails because of it.
             stream.reconfigure(errors="replace")
-    general, rest = hoist(arguments)
+    options, rest = global_options_anywhere(arguments)
     try:
-        ended = app([*general, *rest], prog_name="mailtoken", standalone_mode=False)
+        ended = app([*options, *rest], prog_name="mailtoken", standalone_mode=False)
         sys.stdout.flush()
         return ended if isinstance(ended, int) else ExitCode.DONE
     except BrokenPipeError:
-        return nobody_reads()
+        return output_closed()
     except SystemExit as leaving:
-        # Typer and Rich make their own end of a closed pipe.
+        # Typer and Rich turn a closed pipe into an exit of their own.
         if isinstance(leaving.__context__, BrokenPipeError):
-            return nobody_reads()
+            return output_closed()
         raise
     except BaseException as error:
-        if "--debug" in general:
+        if "--debug" in options:
             traceback.print_exc()
-        ending = _ending(error)
-        if str(ending):
-            say(str(ending))
-        return ending.exit_code
+        command_error = _command_error(error)
+        if str(command_error):
+            print_error(str(command_error))
+        return command_error.exit_code
 
 
-def hoist(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take --config and --debug out, so that they may stand anywhere; what is left comes second."""
+def global_options_anywhere(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate --config and --debug, which may stand anywhere before `--`, from the other arguments."""
     general: list[str] = []
     rest: list[str] = []
     left = iter(arguments)
@@ -126,24 +138,12 @@ def hoist(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return general, rest
 
 
-_EXIT_CODES: dict[type[Exception], ExitCode] = {
-    errors.InvalidValue: ExitCode.USAGE,
-    errors.NotPermitted: ExitCode.NOT_PERMITTED,
-    errors.NotFound: ExitCode.NOT_FOUND,
-    errors.Refused: ExitCode.REFUSED,
-    errors.Conflict: ExitCode.REFUSED,
-    errors.Unreachable: ExitCode.UNREACHABLE,
-    errors.MailtokenError: ExitCode.FAILED,
-}
-
-
-def _ending(error: BaseException) -> CommandError:
+def _command_error(error: BaseException) -> CommandError:
     match error:
         case CommandError():
             return error
         case errors.MailtokenError():
-            exit_code = next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
-            return CommandError(exit_code, str(error))
+            return CommandError(exit_code_of(error), error_text(error, Surface.COMMAND))
         case typer.TyperException():
             return _usage(error)
         case KeyboardInterrupt():
@@ -159,5 +159,5 @@ def _usage(error: typer.TyperException) -> CommandError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "mailtoken"
     message = " ".join(error.format_message().split()).rstrip(".")
-    # Without a command there is no message either, but the help.
+    # Without a command Typer has printed the help and there is no message.
     return CommandError(ExitCode.USAGE, f"{message}: see {command} --help" if message else "")

@@ -1,6 +1,6 @@
 """The files that `apply` reads and `export` writes: TOML, YAML, and CSV with a line for each setting.
 
-What is read is a document as the service takes it, and where in the file each part of it is said.
+Reading a file gives the document that the service takes, and the line of each of its parts.
 """
 
 from __future__ import annotations
@@ -9,31 +9,30 @@ import csv
 import io
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.cli.wire import CommandError, ExitCode
+from adapters.cli.service_socket import CommandError
+from adapters.error_kinds import ExitCode
 from domain.plan import Place
-from domain.profile import Settings
+from domain.profile_fields import FIELDS
 
 if TYPE_CHECKING:
     import yaml
 
-FIELDS = tuple(one.name for one in fields(Settings))
 _COLUMNS = ("machine", "catalogue", "setting", *FIELDS)
-_NUMBERS = {"port", "timeout", "check_interval"}
 
 
 @dataclass(frozen=True)
 class FleetFile:
-    """A document, and the line of the file where the value at a place begins; TOML has none."""
+    """The document of a file, and the line on which the value at each place begins; a TOML file has no `lines`."""
 
     document: dict[str, Any]
     lines: Mapping[Place, int] = field(default_factory=dict)
 
     def where(self, place: Iterable[str]) -> str:
-        """How to find a place in the file."""
+        """A place as a person finds it in the file: its keys, after the line of the nearest known place."""
         keys = tuple(place)
         name = ".".join(keys)
         for length in range(len(keys), 0, -1):
@@ -43,16 +42,16 @@ class FleetFile:
 
 
 def read(path: Path) -> FleetFile:
-    """Read a file by its name's ending.
+    """Read a file in the format that the suffix of its name says.
 
     Raises:
-        CommandError: it can't be read, or is no such file; says the line.
+        CommandError: the file can't be read, or does not have this format; names the line.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+    parse = _READERS.get(path.suffix.lower())
+    if parse is None:
         raise CommandError(ExitCode.USAGE, f"{path}: not a .toml, .yaml, .yml or .csv file")
     try:
-        fleet = reader(path.read_text(encoding="utf-8-sig"))
+        fleet = parse(path.read_text(encoding="utf-8-sig"))
         _check_plain(fleet, fleet.document, ())
     except OSError as error:
         raise CommandError(ExitCode.USAGE, f"{path}: can't be read ({error.strerror})") from None
@@ -63,20 +62,24 @@ def read(path: Path) -> FleetFile:
     return fleet
 
 
-def write(document: Mapping[str, Any], ending: str) -> str:
-    """The text of a file that says this.
+def write(document: Mapping[str, Any], file_format: str) -> str:
+    """The text of a file with this document.
 
     Raises:
-        CommandError: there are no files that end so.
+        CommandError: `file_format` is not a format.
     """
-    writer = _WRITERS.get(ending)
+    writer = _WRITERS.get(file_format)
     if writer is None:
-        raise CommandError(ExitCode.USAGE, f"--format: {ending!r} is not {', '.join(_WRITERS)}")
+        raise CommandError(ExitCode.USAGE, f"--format: {file_format!r} is not {', '.join(_WRITERS)}")
     return writer(document)
 
 
 def _check_plain(fleet: FleetFile, value: Any, place: Place) -> None:
-    """Find what JSON has no word for, such as a date."""
+    """Check that all values are texts, whole numbers or empty: TOML and YAML also have dates, for example.
+
+    Raises:
+        ValueError: names the first other value.
+    """
     if isinstance(value, dict):
         for key, inner in value.items():
             _check_plain(fleet, inner, (*place, key))
@@ -120,12 +123,12 @@ def _yaml_value(loader: yaml.SafeLoader, node: yaml.Node, place: Place, lines: d
         return [_yaml_value(loader, one, (*place, str(at)), lines) for at, one in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
         return loader.construct_object(node)
-    # PyYAML itself takes the last of several keys that are the same, silently.
-    said = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    # PyYAML itself takes the last of several equal keys without an error.
+    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode) or key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
             raise ValueError(f"line {key.start_mark.line + 1}: {key.value} is not a text: write it in quotes")
-        if said.count(key.value) > 1:
+        if keys.count(key.value) > 1:
             raise ValueError(f"line {key.start_mark.line + 1}: {key.value} is said twice")
     loader.flatten_mapping(node)
     return {key.value: _yaml_value(loader, value, (*place, key.value), lines) for key, value in node.value}
@@ -154,10 +157,10 @@ def _read_csv(text: str) -> FleetFile:
 def _take_row(row: Mapping[str | None, Any], line: int, machines: dict[str, Any], lines: dict[Place, int]) -> None:
     if None in row:
         raise ValueError(f"line {line}: it has more columns than the first line")
-    said = {str(column): text.strip() for column, text in row.items() if text and text.strip()}
-    name, model, setting = (said.pop(column, "") for column in ("machine", "catalogue", "setting"))
+    values = {str(column): text.strip() for column, text in row.items() if text and text.strip()}
+    name, model, setting = (values.pop(column, "") for column in ("machine", "catalogue", "setting"))
     if not name:
-        if said or model or setting:
+        if values or model or setting:
             raise ValueError(f"line {line}: it names no machine")
         return
     lines.setdefault(("machines", name), line)
@@ -165,12 +168,12 @@ def _take_row(row: Mapping[str | None, Any], line: int, machines: dict[str, Any]
     if model and machine.setdefault("catalogue", model) != model:
         raise ValueError(f"line {line}: {name} has the catalogue {machine['catalogue']} in a line before")
     if not setting:
-        if said:
-            raise ValueError(f"line {line}: it fills in {', '.join(said)} but names no setting")
+        if values:
+            raise ValueError(f"line {line}: it fills in {', '.join(values)} but names no setting")
         return
     if setting in machine["settings"]:
         raise ValueError(f"line {line}: {name}/{setting} is in a line before")
-    machine["settings"][setting] = said
+    machine["settings"][setting] = values
     lines["machines", name, "settings", setting] = line
 
 
@@ -193,23 +196,23 @@ def _write_csv(document: Mapping[str, Any]) -> str:
     rows.writeheader()
     for name, machine in document["machines"].items():
         rows.writerow({"machine": name, "catalogue": machine["catalogue"]})
-        for setting, said in machine["settings"].items():
-            if not said.get("absent"):
-                rows.writerow({"machine": name, "setting": setting, **said})
+        for setting, values in machine["settings"].items():
+            if not values.get("absent"):
+                rows.writerow({"machine": name, "setting": setting, **values})
     return text.getvalue()
 
 
 def _for_people(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with numbers as numbers, and without the settings of a machine where nothing is set."""
+    """The document with numbers instead of their texts, and without empty tables of settings."""
     machines = {}
     for name, machine in document["machines"].items():
-        settings = {setting: _numbers_in(said) for setting, said in machine["settings"].items()}
+        settings = {setting: _numbers_in(values) for setting, values in machine["settings"].items()}
         machines[name] = {"catalogue": machine["catalogue"], **({"settings": settings} if settings else {})}
     return {**document, "machines": machines}
 
 
-def _numbers_in(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: int(value) if name in _NUMBERS else value for name, value in said.items()}
+def _numbers_in(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: FIELDS[name].type.python_type(value) if name in FIELDS else value for name, value in values.items()}
 
 
 _READERS: Mapping[str, Callable[[str], FleetFile]] = {

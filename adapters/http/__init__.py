@@ -1,1 +1,1 @@
-"""The service's API: HTTP on a Unix socket, where the kernel says who calls."""
+"""The HTTP surface: the API and the pages, on a Unix socket and over TCP."""

@@ -1,58 +1,63 @@
-"""The API: each route lets a use case decide and shows what it gave."""
+"""The HTTP application: the API's routers and the pages over the service's use cases."""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
 
-from adapters.bootstrap import Service
-from adapters.http import (
+from adapters.http import problems
+from adapters.http.api import (
+    administrators,
     apply,
     audit,
-    events,
+    clients,
     health,
-    identity,
     mail,
     metrics,
     openapi,
-    problems,
     providers,
     relay,
+    server_sent_events,
     settings,
-    sign_in,
+    store,
     tokens,
 )
-from adapters.web.pages import web_pages
-from infrastructure.changes import RelayChanges, StatusChanges
-from infrastructure.metrics import Metrics
+from adapters.http.web import sign_in_pages
+from adapters.http.web.router import web_pages
+from infrastructure.queries.changes import RelayChanges, StatusChanges
+from infrastructure.queries.metrics import Metrics
+from infrastructure.service import Service
 
 
 def create_app(service: Service) -> FastAPI:
-    """The API of this service."""
-    app = FastAPI(
-        title="Mailtoken",
-        version="1",
-        openapi_url="/api/v1/openapi.json",
-        docs_url=None,
-        redoc_url=None,
-        generate_unique_id_function=openapi.operation_id,
-    )
+    """The application of this service.
+
+    Its routes are the routers' own: a router that is included has each of its routes analysed a second time, at the
+    first request, and makes every later request slower.
+    """
+    app = FastAPI(title="Mailtoken", version="1", openapi_url="/api/v1/openapi.json", docs_url=None, redoc_url=None)
     problems.install(app)
-    openapi.install(app)
-    app.include_router(health.router(service.events.store))
-    numbers = Metrics(service.events, service.attention, service.tokens.tally, service.clock)
-    app.include_router(metrics.router(numbers, service.config.server.metrics_from))
-    app.include_router(settings.router(service))
-    app.include_router(providers.router(service))
-    app.include_router(tokens.router(service))
-    statuses = events.Follower(StatusChanges(service.events, service.attention))
-    admissions = events.Follower(RelayChanges(service.events))
+    numbers = Metrics(service.events, service.attention, service.tokens.counters, service.clock, service.tickers)
+    statuses = server_sent_events.Follower(StatusChanges(service.events, service.attention))
+    admissions = server_sent_events.Follower(RelayChanges(service.events))
+    app.state.store_state = service.store_state
     app.state.followers = (statuses, admissions)
-    app.include_router(events.router(statuses, admissions))
-    app.include_router(mail.router(service))
-    app.include_router(audit.router(service.audit))
-    app.include_router(apply.router(service.applier))
-    app.include_router(relay.router(service.relay_users))
-    app.include_router(identity.router(service))
-    app.include_router(sign_in.router(service))
-    app.include_router(web_pages(service))
+    for router in (
+        health.router(service.tickers, service.tokens.check_storage),
+        metrics.router(numbers, service.config.server.metrics_from),
+        settings.router(service),
+        providers.router(service),
+        tokens.router(service),
+        server_sent_events.router(statuses, admissions),
+        mail.router(service),
+        audit.router(service.audit),
+        store.router(service),
+        apply.router(service.applier),
+        relay.router(service.relay_users, service.mail_counts, service.relay_refusals),
+        administrators.router(service),
+        clients.router(service),
+        sign_in_pages.router(service),
+        web_pages(service),
+    ):
+        app.router.routes.extend(router.routes)
+    openapi.install(app)
     return app

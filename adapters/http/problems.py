@@ -1,9 +1,14 @@
-"""Errors as RFC 9457 problem details: `detail` is the one line for the person who asked."""
+"""Every error of the HTTP surface as a problem document (RFC 9457).
+
+`detail` is the sentence for a person, `code` and `fields` are the same for a program. An answer that asks to wait, 429
+or 503, has the header Retry-After (RFC 9110 section 10.2.3).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from eventsourcing.persistence import PersistenceError
@@ -12,80 +17,94 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from domain.errors import (
-    Conflict,
-    Failed,
-    InvalidValue,
-    MailtokenError,
-    NotFound,
-    NotPermitted,
-    Outdated,
-    Refused,
-    Unreachable,
-)
+from adapters.error_kinds import retry_after_seconds, status_of
+from adapters.texts.errors import error_text, sentence
+from adapters.texts.wording import Surface
+from domain.errors import Failed, InvalidValue, MailtokenError, Unreachable, facts
 
 log = structlog.get_logger("mailtoken")
 
 MEDIA_TYPE = "application/problem+json"
 
-_STATUS = {
-    InvalidValue: HTTPStatus.UNPROCESSABLE_ENTITY,
-    NotPermitted: HTTPStatus.FORBIDDEN,
-    NotFound: HTTPStatus.NOT_FOUND,
-    Refused: HTTPStatus.CONFLICT,
-    Outdated: HTTPStatus.PRECONDITION_FAILED,
-    Conflict: HTTPStatus.CONFLICT,
-    Unreachable: HTTPStatus.SERVICE_UNAVAILABLE,
-    Failed: HTTPStatus.INTERNAL_SERVER_ERROR,
-}
+
+class HTTPError(HTTPException):
+    """A refusal that belongs to HTTP itself, such as a body that is too large. It has a status of its own.
+
+    It derives from the framework's exception: any other exception from reading a body would be answered with 400.
+    """
+
+    def __init__(
+        self, status: HTTPStatus, code: str, *, headers: Mapping[str, str] | None = None, **fields: Any
+    ) -> None:
+        super().__init__(status, sentence(code, fields, Surface.API), dict(headers or {}))
+        self.code = code
+        self.fields = fields
 
 
-def status_of(error: MailtokenError) -> HTTPStatus:
-    """The status that says what a caller must do about an error."""
-    found = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
-    return found or HTTPStatus.INTERNAL_SERVER_ERROR
+def problem(error: Exception) -> JSONResponse:
+    """The problem document of an error of the domain, the framework or the store. It holds no traceback."""
+    match error:
+        case MailtokenError():
+            return _document(status_of(error), error.code, error_text(error, Surface.API), facts(error), waiting(error))
+        case HTTPError():
+            return _document(error.status_code, error.code, error.detail, error.fields, error.headers)
+        case HTTPException():
+            code = HTTPStatus(error.status_code).name.lower()
+            return _document(error.status_code, code, error.detail, {}, error.headers)
+        case RequestValidationError():
+            return problem(_invalid_value(error))
+        case PersistenceError():
+            return problem(storage_error(error))
+    log.error("request_failed", exc_info=error)
+    return problem(Failed("unexpected_error", type=type(error).__name__))
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """A problem document."""
-    # A detail may repeat what was asked, also half of a surrogate pair, which UTF-8 has no octets for.
-    shown = detail.encode(errors="backslashreplace").decode()
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": shown}
-    return JSONResponse(body, status, headers, MEDIA_TYPE)
+def storage_error(error: PersistenceError) -> Unreachable:
+    """The store's failure as an error of the domain; the log has the details."""
+    log.error("storage_failed", error=str(error))
+    return Unreachable("storage_failing", reason=str(error).partition("\n")[0])
+
+
+def waiting(error: MailtokenError) -> dict[str, str]:
+    """The header Retry-After; no header where waiting does not help."""
+    seconds = retry_after_seconds(error)
+    return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of ours, and those of the framework, as a problem; no traceback leaves."""
-    app.add_exception_handler(MailtokenError, _ours)
-    app.add_exception_handler(PersistenceError, _store)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _framework)
-    app.add_exception_handler(Exception, _unexpected)
+    """Answer every error of `app` with a problem document."""
+    for kind in (MailtokenError, PersistenceError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _handle)
 
 
-def _ours(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, MailtokenError)
-    return problem(status_of(error), str(error))
+def _handle(_: Request, error: Exception) -> JSONResponse:
+    return problem(error)
 
 
-def _store(_: Request, error: Exception) -> JSONResponse:
-    log.error("storage_failing", error=str(error))
-    return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"storage failing: {str(error).splitlines()[0]}")
+def _document(
+    status: int, code: str, detail: str, fields: Mapping[str, Any], headers: Mapping[str, str] | None
+) -> JSONResponse:
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": _encodable(detail),
+        "code": code,
+        "fields": {name: _encodable(value) for name, value in fields.items()},
+    }
+    return JSONResponse(body, status, headers, MEDIA_TYPE)
 
 
-def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
+def _encodable(value: Any) -> Any:
+    """The value without halves of surrogate pairs, which a request may hold and UTF-8 can't."""
+    if isinstance(value, list | tuple):
+        return [_encodable(item) for item in value]
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _invalid_value(error: RequestValidationError) -> InvalidValue:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    why = "nothing is called so here" if first["type"] == "extra_forbidden" else str(first["msg"])
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {why.removeprefix('Value error, ')}")
-
-
-def _framework(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    return problem(error.status_code, str(error.detail), error.headers)
-
-
-def _unexpected(_: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected", exc_info=error)
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, f"unexpected {type(error).__name__}: the service's log says more")
+    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    if first["type"] == "extra_forbidden":
+        return InvalidValue(field, "unknown_field")
+    return InvalidValue(field, "not_acceptable", reason=str(first["msg"]).removeprefix("Value error, "))

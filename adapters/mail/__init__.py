@@ -1,4 +1,4 @@
-"""Mail servers, spoken to with access tokens: SMTP submission, POP3 and IMAP.
+"""Mail servers, spoken to with access tokens: SMTP submission, POP3 and IMAP, one asynchronous client for each.
 
-`server.MailServerClient` is the one that others use; `sasl` has the mechanisms, for whoever speaks them too.
+The relay uses the clients themselves; the connection test and sending use them through `mail_server`.
 """

@@ -1,4 +1,4 @@
-"""TLS towards mail servers: always verified, by chain and by name, TLS 1.2 or newer, whatever the environment says."""
+"""TLS to mail servers: version 1.2 or newer, verified by chain and by name; environment variables can't change that."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 from domain.errors import InvalidValue
 
-# What a person does about a certificate, by OpenSSL's verification result (openssl-verification-options(1)).
-_ADVICE = {
-    10: "it has expired and its owner has to renew it",
-    9: "it is not valid yet, or this machine's clock is wrong",
-    18: "it is self-signed; if the server is yours, set ca_file under [mail]",
-    19: "its authority is unknown; if the server is yours, set ca_file under [mail]",
-    20: "its authority is unknown; if the server is yours, set ca_file under [mail]",
-    62: "it is for another name; set Server to a name that the certificate has",
-    64: "it is not for this IP address; set Server to a name that the certificate has",
+# The codes of verdicts on a certificate, by OpenSSL's verification result (openssl-verification-options(1)).
+_CERTIFICATE_FAULTS = {
+    9: "certificate_not_yet_valid",
+    10: "certificate_expired",
+    18: "certificate_self_signed",
+    19: "certificate_of_unknown_authority",
+    20: "certificate_of_unknown_authority",
+    62: "certificate_for_another_name",
+    64: "certificate_for_another_address",
 }
 
 
 def client_context(ca_file: Path | None) -> ssl.SSLContext:
     """A context that trusts the system's authorities, and also those in `ca_file` (PEM).
 
-    Not `ssl.create_default_context`: that one obeys SSLKEYLOGFILE, which gives the tokens away, and
-    SSL_CERT_FILE, which changes whom we trust without a word in our configuration.
+    Not made by `ssl.create_default_context`, which obeys two environment variables: SSLKEYLOGFILE exposes the tokens,
+    and SSL_CERT_FILE changes the trusted authorities without an entry in the configuration.
 
     Raises:
         InvalidValue: `ca_file` can't be read or holds no certificate.
@@ -41,13 +41,13 @@ def client_context(ca_file: Path | None) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cafile=ca_file)
         except OSError as error:
-            problem = error.strerror or "it holds no certificate in PEM"
-            raise InvalidValue("ca_file", f"{ca_file} can't be used: {problem}") from error
+            reason = error.strerror or "it holds no certificate in PEM"
+            raise InvalidValue("ca_file", "ca_file_unusable", file=str(ca_file), reason=reason) from error
     return context
 
 
-def describe(connection: ssl.SSLSocket) -> str:
-    """The TLS version and the server's certificate: for whom, by whom, until when."""
+def describe(connection: ssl.SSLObject) -> str:
+    """The TLS version, and the subject, issuer and end of validity of the server's certificate, as text."""
     certificate: Mapping[str, Any] = connection.getpeercert() or {}
     names = ", ".join(value for _, value in certificate.get("subjectAltName", ()))
     subject = _common_name(certificate.get("subject", ())) or names
@@ -59,11 +59,11 @@ def describe(connection: ssl.SSLSocket) -> str:
 
 
 def _common_name(name: Iterable[Iterable[tuple[str, str]]]) -> str:
-    """The most telling part of a distinguished name, as `getpeercert` nests it."""
+    """The common name in a distinguished name as `getpeercert` nests it, else the organization, else ""."""
     parts = dict(pair for relative in name for pair in relative)
     return parts.get("commonName") or parts.get("organizationName") or ""
 
 
-def advice(error: ssl.SSLCertVerificationError) -> str:
-    """What is wrong with the certificate, and what to do."""
-    return _ADVICE.get(error.verify_code, error.verify_message)
+def certificate_fault(error: ssl.SSLCertVerificationError) -> str:
+    """The code of the verdict on a certificate that failed verification."""
+    return _CERTIFICATE_FAULTS.get(error.verify_code, "certificate_not_accepted")

@@ -1,1 +1,1 @@
-"""Ways to tell people: a webhook, a command, mail through one of our own settings. No notice holds a secret."""
+"""The ways to notify people: webhook, command, and mail through an SMTP profile. A notification holds no secret."""

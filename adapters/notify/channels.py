@@ -1,4 +1,4 @@
-"""The channels of `[notify]`: each takes a notice or raises what is in the way."""
+"""The channels of `[notify]`: each channel delivers a notification, or raises the error that prevents the delivery."""
 
 from __future__ import annotations
 
@@ -13,95 +13,84 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import requests
-from requests.utils import get_environ_proxies
-
-from adapters.texts import sentence
+from adapters.http_client import HttpClient, NoReply
+from adapters.texts.reasons import reason_text
+from adapters.texts.wording import Surface
 from domain.errors import Failed, Unreachable
-from domain.notice import Notice, Occasion
-from domain.outcomes import Fault
+from domain.mail_report import Fault
+from domain.notification import Notification, Trigger
+from domain.ports import Clock
 from infrastructure.clock import instant_text
-from infrastructure.mail_service import MailService
+from infrastructure.mail import MailService
 
 _KEY_VARIABLE = "MAILTOKEN_KEY"
-"""May hold the key of the store, which is nobody else's."""
+"""The environment variable may hold the key of the store, so a notification command does not get it."""
 
-# At the usual 78 characters a subject would be folded before its first word, which some readers show.
+# At the usual 78 characters a long subject is folded before its first word, and some mail programs display the fold.
 _POLICY = policy.SMTP.clone(max_line_length=900)
 
 _SUBJECTS = {
-    Occasion.NEEDS_PERSON: "needs somebody",
-    Occasion.ABOUT_TO_END: "will stop working",
-    Occasion.RECOVERED: "works again",
-    Occasion.REMINDER: "still needs somebody",
+    Trigger.NEEDS_PERSON: "needs a person",
+    Trigger.ABOUT_TO_END: "will stop working",
+    Trigger.RECOVERED: "works again",
+    Trigger.REMINDER: "still needs a person",
 }
 
 
-def subject(notice: Notice) -> str:
-    """One line: which token, and what about it."""
-    others = f" and {len(notice.profiles) - 1} more" if len(notice.profiles) > 1 else ""
-    return f"Mailtoken: the token of {notice.profiles[0]}{others} {_SUBJECTS[notice.occasion]}"
+def subject(notification: Notification) -> str:
+    """One line: the profile of the token, and the news about the token."""
+    others = f" and {len(notification.profiles) - 1} more" if len(notification.profiles) > 1 else ""
+    return f"Mailtoken: the token of {notification.profiles[0]}{others} {_SUBJECTS[notification.trigger]}"
 
 
-def as_json(notice: Notice) -> dict[str, Any]:
-    """What a program is told."""
+def as_json(notification: Notification) -> dict[str, Any]:
+    """The notification as the JSON that a webhook or a command receives."""
     return {
-        "key": notice.key,
-        "occasion": notice.occasion.value,
-        "attention": notice.attention,
-        "text": sentence(notice.attention) if notice.attention else subject(notice),
-        "profiles": list(notice.profiles),
-        "account": notice.account,
-        "provider": notice.provider,
-        "at": instant_text(notice.at),
+        "key": notification.key,
+        "occasion": notification.trigger.value,
+        "attention": notification.attention,
+        "text": reason_text(notification.attention, Surface.API) if notification.attention else subject(notification),
+        "profiles": list(notification.profiles),
+        "account": notification.account,
+        "provider": notification.provider,
+        "at": instant_text(notification.at),
     }
 
 
 class Webhook:
-    """POSTs the notice as JSON; the notice's key is the Idempotency-Key. Nobody sees the address: it may hold a key."""
+    """POSTs the notification as JSON; the Idempotency-Key is its key. The URL may hold a secret and is never shown."""
 
     name = "webhook"
 
-    def __init__(self, url: str, ca_file: Path | None = None, *, timeout_seconds: float = 30) -> None:
+    def __init__(self, url: str, clock: Clock, ca_file: Path | None = None, *, timeout_seconds: float = 30) -> None:
         self._url = url
-        self._verify = str(ca_file) if ca_file else True
+        self._clock = clock
+        self._ca_file = ca_file
         self._timeout_seconds = timeout_seconds
 
-    def tell(self, notice: Notice) -> None:
-        """Deliver.
+    def deliver(self, notification: Notification) -> None:
+        """POST the notification.
 
         Raises:
-            Unreachable: no answer, or one that says to come back later.
-            Failed: any other answer that is no success.
+            Unreachable: no answer came, or the status asks for another try later (5xx, 408 or 429).
+            Failed: the answer has any other status than 2xx.
         """
         try:
-            status = self._post(notice)
-        except (OSError, ValueError) as error:
-            # The kind alone: the text has the address in it.
-            raise Unreachable(f"the webhook can't be reached ({type(error).__name__})") from None
+            http = HttpClient(self._clock, timeout_seconds=self._timeout_seconds, ca_file=self._ca_file)
+            headers = {"Idempotency-Key": notification.key}
+            status = http.post_document(self._url, as_json(notification), headers)
+        except NoReply as trouble:
+            raise Unreachable("webhook_unreachable", why=trouble.why) from None
+        except OSError:
+            raise Unreachable("webhook_ca_file_unreadable", file=str(self._ca_file)) from None
         if status >= 500 or status in {408, 429}:
-            raise Unreachable(f"the webhook answered {status}")
+            raise Unreachable("webhook_answered", status=status)
         if not 200 <= status < 300:
-            raise Failed(f"the webhook answered {status}")
-
-    def _post(self, notice: Notice) -> int:
-        with requests.Session() as session:
-            session.trust_env = False  # neither REQUESTS_CA_BUNDLE nor .netrc; the usual proxy variables are heeded
-            with session.post(
-                self._url,
-                json=as_json(notice),
-                headers={"Idempotency-Key": notice.key},
-                timeout=self._timeout_seconds,
-                allow_redirects=False,
-                verify=self._verify,
-                proxies=get_environ_proxies(self._url),
-                stream=True,  # whatever it says, only the status is read
-            ) as answer:
-                return answer.status_code
+            raise Failed("webhook_answered", status=status)
 
 
 class Command:
-    """Runs a command with the notice as JSON on its standard input."""
+    """Runs a command with the notification as JSON on its standard input."""
 
     name = "command"
 
@@ -109,32 +98,32 @@ class Command:
         self._command = list(command)
         self._timeout_seconds = timeout_seconds
 
-    def tell(self, notice: Notice) -> None:
-        """Deliver.
+    def deliver(self, notification: Notification) -> None:
+        """Run the command.
 
         Raises:
-            Unreachable: it can't be run, or does not end.
-            Failed: it says that it failed.
+            Unreachable: the command can't be run, or does not end in time.
+            Failed: the command's exit code is not 0.
         """
         try:
             done = subprocess.run(  # noqa: S603 - the operator's own command
                 self._command,
-                input=json.dumps(as_json(notice)).encode(),
+                input=json.dumps(as_json(notification)).encode(),
                 timeout=self._timeout_seconds,
                 check=False,
                 env={name: value for name, value in os.environ.items() if name != _KEY_VARIABLE},
             )
-        # Our own words: theirs have the whole command in them.
+        # The exception's own text contains the whole command, so the errors below leave it out.
         except subprocess.TimeoutExpired:
-            raise Unreachable(f"the command did not end within {self._timeout_seconds:g} seconds") from None
+            raise Unreachable("command_did_not_end", seconds=self._timeout_seconds) from None
         except OSError as error:
-            raise Unreachable(f"the command can't be run ({error.strerror})") from None
+            raise Unreachable("command_not_run", reason=error.strerror) from None
         if done.returncode:
-            raise Failed(f"the command ended with {done.returncode}")
+            raise Failed("command_failed", exit_code=done.returncode)
 
 
 class Mail:
-    """Sends the notice through one of our own SMTP settings."""
+    """Sends the notification as mail through an SMTP profile of this service."""
 
     name = "mail"
 
@@ -143,29 +132,29 @@ class Mail:
         self._profile = profile
         self._recipients = list(recipients)
 
-    def tell(self, notice: Notice) -> None:
-        """Deliver.
+    def deliver(self, notification: Notification) -> None:
+        """Send the mail.
 
         Raises:
             Unreachable: the token can't be renewed now, or the mail server does not answer.
-            MailtokenError: there is no token, or the server did not take it.
+            MailtokenError: the profile has no token, or the mail server refused the token or the mail.
         """
-        _, report = self._mail.send(self._profile, None, self._recipients, self._message(notice), "worker")
+        _, report = self._mail.send(self._profile, None, self._recipients, self._message(notification), "worker")
         if report.fault is Fault.NETWORK:
-            raise Unreachable(report.verdict)
+            raise Unreachable("mail_server_unreachable", verdict=str(report.verdict))
         if not report.ok:
-            raise Failed(report.verdict)
+            raise Failed("mail_not_sent", verdict=str(report.verdict))
 
-    def _message(self, notice: Notice) -> bytes:
+    def _message(self, notification: Notification) -> bytes:
         message = EmailMessage(_POLICY)
         message["From"] = self._mail.sender_of(self._profile)
         message["To"] = ", ".join(self._recipients)
-        message["Subject"] = subject(notice)
-        message["Date"] = format_datetime(notice.at)
-        message["Message-ID"] = f"<{sha256(notice.key.encode()).hexdigest()[:32]}@mailtoken.invalid>"
-        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation notice in answer to it
-        facts = as_json(notice)
-        lines = [facts["text"], "", *notice.profiles, ""]
+        message["Subject"] = subject(notification)
+        message["Date"] = format_datetime(notification.at)
+        message["Message-ID"] = f"<{sha256(notification.key.encode()).hexdigest()[:32]}@mailtoken.invalid>"
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies
+        facts = as_json(notification)
+        lines = [facts["text"], "", *notification.profiles, ""]
         lines += [f"{field}: {facts[field]}" for field in ("account", "provider") if facts[field]]
         message.set_content("\n".join(lines) + "\n")
         return message.as_bytes()

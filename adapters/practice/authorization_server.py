@@ -1,6 +1,6 @@
-"""The practice provider's OAuth 2.0: Authlib's grants and endpoints over our registry.
+"""The practice provider's OAuth 2.0: Authlib's grants and endpoints over the provider's registry.
 
-Authlib decides what a request deserves; the classes here only tell it where things are kept.
+Authlib decides on each request; the classes of this module only connect it to the registry.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,6 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from adapters.practice.client_assertions import METHOD, ClientAssertions
-from adapters.practice.misbehaviour import Misbehaviours
-from adapters.practice.provider_faults import IdToken, SignIn
 from adapters.practice.registry import (
     AuthorizationCode,
     Client,
@@ -29,7 +27,6 @@ from adapters.practice.registry import (
     Family,
     Registry,
     Token,
-    same_account,
 )
 
 CLIENT_AUTH_METHODS = [METHOD, "client_secret_basic", "client_secret_post", "none"]
@@ -41,36 +38,31 @@ ID_TOKEN_SECONDS = 3600
 SIGNING_ALGORITHM = "RS256"
 
 
-class AccountDisabled(InvalidGrantError):  # type: ignore[misc]
-    """The reply for a disabled account, as Entra words it: `invalid_grant` with AADSTS50057."""
-
-    description = "AADSTS50057: The user account is disabled."
-
-    def get_body(self) -> list[tuple[str, object]]:
-        """Add the number to the usual fields."""
-        return [*super().get_body(), ("error_codes", [50057])]
+def new_signing_key() -> RSAKey:
+    """An RSA key for ID tokens, with a key id of its own."""
+    return RSAKey.generate_key(2048, {"use": "sig", "alg": SIGNING_ALGORITHM}, auto_kid=True)
 
 
 class AuthorizationServer(FlaskAuthorizationServer):  # type: ignore[misc]
-    """Authlib's server with everything registered that the practice provider can do."""
+    """Authlib's server with all grants and endpoints of the practice provider registered."""
+
+    new_signing_key = staticmethod(new_signing_key)
 
     def __init__(
         self,
         app: Flask,
         registry: Registry,
-        misbehaviours: Misbehaviours,
         *,
         tenant: str,
         accounts: tuple[str, ...],
     ) -> None:
         super().__init__(app, query_client=registry.clients.get, save_token=self._save_token)
         self.registry = registry
-        self.misbehaviours = misbehaviours
         self.origin = ""  # known once the provider has a port
         self.accounts = accounts
         self.tenant = tenant
         self.tenant_id = str(uuid5(NAMESPACE_DNS, tenant))
-        self.signing_key = _new_signing_key()
+        self.signing_key = self.new_signing_key()
         self.register_client_auth_method(METHOD, ClientAssertions(registry, self._audiences))
         self.register_token_generator("default", self._bearer_token_generator())
         id_token = _IdTokenExtension(self)
@@ -90,22 +82,25 @@ class AuthorizationServer(FlaskAuthorizationServer):  # type: ignore[misc]
 
     @property
     def token_endpoint(self) -> str:
-        """Where tokens are given out."""
+        """The URL of the token endpoint."""
         return f"{self.issuer}/oauth2/token"
 
     def subject(self, account: str) -> str:
-        """Return the account's `sub`: the same for each provider of this tenant, so a demo's accounts keep theirs."""
+        """The account's `sub`, the same in every provider of this tenant, so that it survives a restart of the demo."""
         return str(uuid5(NAMESPACE_DNS, f"{self.tenant_id}.{account.casefold()}"))
 
     def signed_in(self, account: str, grant_type: str) -> str:
-        """Return the account that really signs in, unless it is disabled."""
-        if self.registry.is_disabled(account):
-            raise AccountDisabled
-        wrong = self.misbehaviours.meet(SignIn, "token", grant_type)
-        if wrong is None:
-            return account
-        others = (other for other in self.accounts if not same_account(other, account))
-        return wrong.account or next(others, f"someone.else@{account.rpartition('@')[2]}")
+        """The account that tokens of this grant type are issued for, after the person chose `account` on the page."""
+        return account
+
+    def sign_id_token(self, claims: Mapping[str, Any], grant_type: str) -> str:
+        """The claims of an ID token for a grant of this type, signed with the key that the provider publishes."""
+        return self.signed(claims, self.signing_key)
+
+    def signed(self, claims: Mapping[str, Any], key: RSAKey) -> str:
+        """A JWT signed by `key`; its header always names the published key."""
+        header = {"alg": SIGNING_ALGORITHM, "kid": self.signing_key.kid}
+        return jwt.encode(header, dict(claims), key, [SIGNING_ALGORITHM])
 
     def _audiences(self) -> list[str]:
         return [self.token_endpoint, self.issuer]
@@ -133,7 +128,7 @@ class _DeviceAuthorizationEndpoint(rfc8628.DeviceAuthorizationEndpoint):  # type
     CLIENT_AUTH_METHODS = CLIENT_AUTH_METHODS
 
     def authenticate_client(self, request: Any) -> Client:
-        """Give a code to a client that has a certificate for its id alone, as Entra does: it proves itself later."""
+        """Give a device code to a client with a certificate for its id alone, as Entra does; it authenticates later."""
         client = self.server.registry.clients.get(request.payload.client_id)
         if client and self.server.registry.has_certificate(client.client_id) and not _authenticates(request):
             request.client = client
@@ -249,7 +244,7 @@ class _RevocationEndpoint(rfc7009.RevocationEndpoint):  # type: ignore[misc]
         return _find_token(self.server.registry, token_string)
 
     def revoke_token(self, token: Token, request: Any) -> None:
-        """Revoke a refresh token with all that came from it; an access token alone (RFC 7009 section 2.1)."""
+        """Revoke a refresh token with its whole family, or an access token alone (RFC 7009 section 2.1)."""
         if token.value in self.server.registry.refresh_tokens:
             token.family.revoked = True
         else:
@@ -261,13 +256,13 @@ class _IntrospectionEndpoint(rfc7662.IntrospectionEndpoint):  # type: ignore[mis
     CLIENT_AUTH_METHODS = ("client_secret_basic", "client_secret_post")
 
     def query_token(self, token_string: str, token_type_hint: str | None) -> Token | None:
-        return self.server.registry.access_tokens.get(token_string)
+        return self.server.registry.introspected(token_string)
 
     def check_permission(self, token: Token, client: Client, request: Any) -> bool:
-        return client.may_introspect and not self.server.registry.is_disabled(token.family.account)
+        return client.may_introspect
 
     def introspect_token(self, token: Token) -> dict[str, Any]:
-        """Describe a live token; an app-only one is its client's (RFC 7662 section 2.2)."""
+        """Describe a live token; the account of an app-only token is its client (RFC 7662 section 2.2)."""
         family = token.family
         username = family.account or family.client_id
         assert token.expires_at is not None
@@ -286,7 +281,7 @@ class _IntrospectionEndpoint(rfc7662.IntrospectionEndpoint):  # type: ignore[mis
 
 
 class _IssuerParameter(rfc9207.IssuerParameter):  # type: ignore[misc]
-    """Puts `iss` into the redirect, also into one that carries an error."""
+    """Puts `iss` into every redirect, also into a redirect with an error."""
 
     def __init__(self, server: AuthorizationServer) -> None:
         self._server = server
@@ -296,27 +291,20 @@ class _IssuerParameter(rfc9207.IssuerParameter):  # type: ignore[misc]
 
 
 class _IdTokenExtension(OpenIDToken):  # type: ignore[misc]
-    """Adds an id_token where the scope has `openid`, dated by our own clock."""
+    """Adds an ID token if the scope has `openid`, dated by the registry's clock."""
 
     def __init__(self, server: AuthorizationServer) -> None:
         self._server = server
 
     def encode_id_token(self, token: Mapping[str, Any], request: Any) -> str:
-        """Sign the claims; a fault may change them or the key."""
+        """Collect the claims and sign them."""
         code = request.authorization_code
         claims = {
             **self.get_client_claims(request.client),
             **(self.get_authorization_code_claims(code) if code else {}),
             **self.generate_user_info(request.user, token["scope"]),
         }
-        key = self._server.signing_key
-        fault = self._server.misbehaviours.meet(IdToken, "token", request.payload.grant_type)
-        if fault is not None:
-            claims |= fault.claims
-            key = _new_signing_key() if fault.forged else key
-        return jwt.encode(
-            {"alg": SIGNING_ALGORITHM, "kid": self._server.signing_key.kid}, claims, key, [SIGNING_ALGORITHM]
-        )
+        return self._server.sign_id_token(claims, request.payload.grant_type)
 
     def get_client_claims(self, client: Client) -> dict[str, Any]:
         now = int(self._server.registry.now().timestamp())
@@ -338,7 +326,3 @@ def _authenticates(request: Any) -> bool:
 
 def _find_token(registry: Registry, value: str) -> Token | None:
     return registry.refresh_tokens.get(value) or registry.access_tokens.get(value)
-
-
-def _new_signing_key() -> RSAKey:
-    return RSAKey.generate_key(2048, {"use": "sig", "alg": SIGNING_ALGORITHM}, auto_kid=True)

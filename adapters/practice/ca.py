@@ -1,4 +1,4 @@
-"""A throw-away certificate authority: its key lives in memory and dies with the process."""
+"""A throw-away certificate authority, whose key exists only in the memory of the process."""
 
 import ipaddress
 import os
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-# Fixed, so that a test which travels in time still finds the certificates valid.
+# A fixed date, so that the certificates are valid also for a test that changes the clock.
 NOT_BEFORE = datetime(2000, 1, 1, tzinfo=UTC)
 NOT_AFTER = datetime(2099, 12, 31, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ class ServerCertificate:
     key_file: Path
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Make a server-side context that presents this certificate, TLS 1.2 or newer."""
+        """Make a server-side TLS context with this certificate, for TLS 1.2 or newer."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.cert_file, self.key_file)
@@ -46,7 +46,7 @@ class PracticeCA:
 
     @classmethod
     def create(cls, directory: Path) -> Self:
-        """Make a new authority and write its certificate to `ca.pem` in `directory`, which is made if missing."""
+        """Make a new authority and write its certificate to `ca.pem` in `directory`, which is created if missing."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Mailtoken practice CA")])
@@ -61,7 +61,7 @@ class PracticeCA:
         return ca
 
     def issue(self, *names: str) -> ServerCertificate:
-        """Issue a certificate for DNS names and IP addresses; without any, for this machine's loopback."""
+        """Issue a certificate for DNS names and IP addresses; without names, for this machine's loopback."""
         names = names or ("localhost", "127.0.0.1", "::1")
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (

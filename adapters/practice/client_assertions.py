@@ -1,6 +1,6 @@
-"""Clients that authenticate by certificate: `private_key_jwt` (RFC 7523, OpenID Connect Core section 9).
+"""Client authentication by certificate: `private_key_jwt` (RFC 7523, OpenID Connect Core section 9).
 
-The certificate that an assertion names says whose it has to be; each assertion is good for one request.
+An assertion must be from the client that its certificate is registered for, and is valid for one request only.
 """
 
 from base64 import urlsafe_b64encode
@@ -24,7 +24,7 @@ LEEWAY_SECONDS = 60
 
 
 class _LongHeaders(jws.JWSRegistry):
-    """msal sends the whole certificate along, as `x5c`."""
+    """A registry with a larger limit for headers: msal sends the whole certificate, as `x5c`."""
 
     max_header_length = 8192
 
@@ -33,7 +33,7 @@ _JWS = _LongHeaders(algorithms=ALGORITHMS)
 
 
 class ClientAssertions:
-    """Authenticates a client by its certificate; `audiences` are what the server calls itself."""
+    """Authenticates a client by its certificate; `audiences` are the URLs that an assertion may be for."""
 
     def __init__(self, registry: Registry, audiences: Callable[[], list[str]]) -> None:
         self._registry = registry
@@ -43,7 +43,7 @@ class ClientAssertions:
         """Return the client, or None if the request has no assertion.
 
         Raises:
-            InvalidClientError: the assertion is no good.
+            InvalidClientError: the assertion is not valid.
         """
         if request.form.get("client_assertion_type") != ASSERTION_TYPE:
             return None
@@ -65,14 +65,14 @@ class ClientAssertions:
         return RSAKey.import_key(public_key)
 
     def _certificate(self, header: dict[str, Any]) -> ClientCertificate:
-        # msal keeps the padding that RFC 7515 section 2 leaves out.
+        # msal keeps the base64 padding, which RFC 7515 section 2 leaves out.
         found = self._registry.certificates.get(str(header.get("x5t#S256")).rstrip("="))
         if found is None or not found.is_valid(self._registry.now()):
             raise InvalidClientError(description="The assertion names no certificate that is registered and valid.")
         return found
 
     def _validate(self, claims: dict[str, Any], client_id: str) -> None:
-        """RFC 7523 section 3."""
+        """Check the claims (RFC 7523 section 3)."""
         jwt.JWTClaimsRegistry(
             now=int(self._registry.now().timestamp()),
             leeway=LEEWAY_SECONDS,

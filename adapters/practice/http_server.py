@@ -1,7 +1,7 @@
 """A small HTTPS server: one thread for each connection, TLS handshake in that thread, HTTP/1.1 keep-alive.
 
-A client that hangs, even in the middle of its handshake, holds up nobody else. Werkzeug's own server closes
-after each answer, and so would hide what a client does with a connection it keeps.
+A client that hangs, even in the middle of its handshake, delays no other client. Werkzeug's own server closes the
+connection after each answer, which would hide faults of clients that keep connections.
 """
 
 import logging
@@ -9,34 +9,20 @@ import socket
 import socketserver
 import ssl
 import threading
-from collections.abc import Iterable
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler
 
-from flask import Response
 from werkzeug.test import run_wsgi_app
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
 BODY_LIMIT_BYTES = 1_000_000
 IDLE_SECONDS = 120
-
-
-class ConnectionDropped(Exception):
-    """Raised by an application that wants the connection closed without an answer."""
-
-
-class NoAnswer(Response):
-    """A response that drops the connection instead of saying anything."""
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Hand the wish to the server."""
-        raise ConnectionDropped
 
 
 class HTTPSServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -63,7 +49,7 @@ class HTTPSServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._acceptor.start()
 
     def close(self) -> None:
-        """Stop accepting, cut the connections that are open, and wait for their threads."""
+        """Stop accepting, cut the open connections, and wait for their threads."""
         self.shutdown()
         self.server_close()
         with self._lock:
@@ -74,7 +60,7 @@ class HTTPSServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             thread.join(timeout=5)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection; this already runs in the connection's own thread."""
+        """Serve one connection, in the connection's own thread."""
         with self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False) as connection:
             connection.settimeout(IDLE_SECONDS)
             with self._lock:
@@ -87,8 +73,8 @@ class HTTPSServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
                     del self._connections[threading.current_thread()]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep a client that goes away, or doesn't trust the CA, out of the terminal."""
-        log.debug("connection from %s ended", client_address, exc_info=True)
+        """Print nothing about a client that goes away or doesn't trust the CA."""
+        log.debug("connection_failed %s", client_address, exc_info=True)
 
 
 class _RequestHandler(WSGIRequestHandler):
@@ -100,22 +86,19 @@ class _RequestHandler(WSGIRequestHandler):
     server: HTTPSServer
 
     def handle(self) -> None:
-        """Answer requests until either side wants no more; `WSGIRequestHandler` would answer only one."""
+        """Answer requests until either side closes; `WSGIRequestHandler` would answer only one."""
         self.close_connection = True
         self.handle_one_request()
         while not self.close_connection:
             self.handle_one_request()
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
-        """Answer by the application; the body is read in full first, so that the next request starts clean."""
+        """Answer by the application; the whole body is read first, so that no rest of it precedes the next request."""
         length = int(self.headers.get("Content-Length") or 0)
         if length > BODY_LIMIT_BYTES:
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return
-        try:
-            self._answer(self.rfile.read(length))
-        except ConnectionDropped:
-            self.close_connection = True
+        self._answer(self.rfile.read(length))
 
     do_POST = do_GET  # noqa: N815
 
@@ -143,12 +126,12 @@ class _RequestHandler(WSGIRequestHandler):
             self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Say nothing: a request line may carry a code."""
+        """Print nothing: a request line may contain a code."""
 
 
 def _cut(connection: socket.socket) -> None:
-    """Shut the socket down under its thread; `SSLSocket.shutdown` would drop TLS state that thread is using."""
+    """Shut the socket down while its thread uses it; `SSLSocket.shutdown` would drop TLS state the thread needs."""
     try:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
     except OSError:
-        log.debug("connection was already closed")
+        log.debug("connection_already_closed")

@@ -1,21 +1,18 @@
-"""A practice mail server: SMTP submission and POP3 on loopback, for holders of the practice provider's tokens.
+"""A practice mail server: SMTP submission and POP3 on loopback, for clients with tokens of the practice provider.
 
-It runs in a thread with an event loop of its own. What is sent by SMTP can be read by POP3.
+The server runs in a thread with an event loop of its own. Messages sent by SMTP can be read by POP3.
 """
 
 import asyncio
 import contextlib
-import ssl
 import threading
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
-from typing import Any, Self
+from typing import Self
 
 from adapters.practice.ca import PracticeCA
-from adapters.practice.mail_faults import HANDSHAKE, MailProtocol, WrongCertificate, fault
-from adapters.practice.mail_house import Authentication, MailHouse
-from adapters.practice.misbehaviour import Misbehaviour
+from adapters.practice.mailboxes import Authentication, Mailboxes, MailProtocol
 from adapters.practice.pop_server import LINE_LIMIT, PopSession
 from adapters.practice.provider import PracticeProvider
 from adapters.practice.smtp_server import SubmissionServer
@@ -24,9 +21,13 @@ from adapters.practice.smtp_server import SubmissionServer
 class PracticeMailServer:
     """SMTP with STARTTLS and over TLS, POP3 with STLS and over TLS, from `start` to `close`.
 
-    `shared` says which accounts may use a mailbox that isn't their own; an app-only token's account is its client
-    id. The ports are 0 until the first `start`; a second one keeps ports and mailboxes.
+    `shared` has, for each mailbox, the other accounts that may use it; an app-only token's account is its client id.
+    The ports are 0 until the first `start`; a second `start` keeps ports and mailboxes.
     """
+
+    mailboxes_class = Mailboxes
+    smtp_session_class = SubmissionServer
+    pop_session_class = PopSession
 
     def __init__(
         self,
@@ -40,11 +41,10 @@ class PracticeMailServer:
         self.smtps_port = 0
         self.pop_port = 0
         self.pops_port = 0
-        self._house = MailHouse(provider, shared or {})
-        self._wrong_tls = ca.issue("somewhere-else.example").ssl_context()
+        self._mailboxes = self.mailboxes_class(provider, shared or {})
         certificate = ca.issue()
-        self._smtp_tls = self._replaceable("smtp", certificate.ssl_context())
-        self._pop_tls = self._replaceable("pop", certificate.ssl_context())
+        self._smtp_tls = certificate.ssl_context()
+        self._pop_tls = certificate.ssl_context()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._closing: asyncio.Event
@@ -66,61 +66,39 @@ class PracticeMailServer:
         return self
 
     def close(self) -> None:
-        """Let go of every client that waits, cut every connection, stop listening."""
-        self._house.misbehaviours.disarm()
+        """Stop listening, and cut every connection."""
         if self._thread is not None:
             self._loop.call_soon_threadsafe(self._closing.set)
             self._thread.join()
             self._thread = None
-        self._house.close()
+        self._mailboxes.close()
 
     @property
     def mailboxes(self) -> Mapping[str, list[bytes]]:
-        """The messages in each mailbox, by its address in lower case, as they were sent."""
-        return self._house.mailboxes
+        """The messages in each mailbox, as they were sent, by the mailbox's address in lower case."""
+        return self._mailboxes.mailboxes
 
     @property
     def authentications(self) -> list[Authentication]:
         """Every attempt to authenticate with a token."""
-        return list(self._house.authentications)
+        return list(self._mailboxes.authentications)
 
     @property
     def commands(self) -> list[tuple[MailProtocol, str]]:
-        """Every command received, without its arguments, as ("smtp", "EHLO")."""
-        return list(self._house.commands)
+        """Every command received, without its arguments, such as ("smtp", "EHLO")."""
+        return list(self._mailboxes.commands)
 
     def deliver(self, address: str, message: bytes) -> None:
-        """Put a message into a mailbox, as if it had come from elsewhere."""
-        self._house.deliver(address, message)
+        """Put a message into a mailbox, as if another server had sent it."""
+        self._mailboxes.deliver(address, message)
 
     def wait_for_messages(self, address: str, count: int = 1, timeout_seconds: float = 5) -> list[bytes]:
         """Wait until a mailbox holds `count` messages, and return all of them.
 
         Raises:
-            TimeoutError: they didn't come in time.
+            TimeoutError: the messages didn't come in time.
         """
-        return self._house.wait_for_messages(address, count, timeout_seconds)
-
-    def misbehave(
-        self,
-        mode: str,
-        *,
-        protocol: MailProtocol | None = None,
-        command: str | None = None,
-        times: int | None = 1,
-        **details: Any,
-    ) -> Misbehaviour:
-        """Misbehave at the next `times` matching occasions, or until told to `behave` if `times` is None.
-
-        `mode` is a key of `mail_faults.MODES`; `details` are the fields of the fault that it makes. "answer",
-        "drop" and "hang" happen at `command`, AUTH by default; GREETING and END-OF-DATA stand for those points.
-        """
-        armed, usual_command = fault(mode, **details)
-        return self._house.misbehaviours.arm(Misbehaviour(armed, protocol, command or usual_command, times))
-
-    def behave(self) -> None:
-        """End every misbehaviour, and let go of the clients that wait."""
-        self._house.misbehaviours.disarm()
+        return self._mailboxes.wait_for_messages(address, count, timeout_seconds)
 
     async def _serve(self, listening: "Future[None]") -> None:
         self._loop = asyncio.get_running_loop()
@@ -134,7 +112,7 @@ class PracticeMailServer:
         await self._closing.wait()
         for server in servers:
             server.close()
-        for session in list(self._house.sessions):
+        for session in list(self._mailboxes.sessions):
             session.cut()
 
     async def _listen(self) -> list[asyncio.Server]:
@@ -147,7 +125,7 @@ class PracticeMailServer:
 
     async def _listen_smtp(self, port: int, *, implicit_tls: bool) -> asyncio.Server:
         return await self._loop.create_server(
-            lambda: SubmissionServer(self._house, self._smtp_tls, implicit_tls=implicit_tls),
+            lambda: self.smtp_session_class(self._mailboxes, self._smtp_tls, implicit_tls=implicit_tls),
             "127.0.0.1",
             port,
             ssl=self._smtp_tls if implicit_tls else None,
@@ -157,21 +135,13 @@ class PracticeMailServer:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             # asyncio's streams report a cancelled session as an error.
             with contextlib.suppress(asyncio.CancelledError):
-                await PopSession(self._house, reader, writer, None if implicit_tls else self._pop_tls).serve()
+                await self.pop_session_class(
+                    self._mailboxes, reader, writer, None if implicit_tls else self._pop_tls
+                ).serve()
 
         return await asyncio.start_server(
             serve, "127.0.0.1", port, limit=LINE_LIMIT, ssl=self._pop_tls if implicit_tls else None
         )
-
-    def _replaceable(self, protocol: MailProtocol, context: ssl.SSLContext) -> ssl.SSLContext:
-        """Let a misbehaviour put another certificate in this one's place, at each handshake anew."""
-
-        def choose(handshake: ssl.SSLObject, server_name: str | None, context: ssl.SSLContext) -> None:
-            if self._house.misbehaviours.meet(WrongCertificate, protocol, HANDSHAKE):
-                handshake.context = self._wrong_tls
-
-        context.sni_callback = choose
-        return context
 
 
 def _port(server: asyncio.Server) -> int:

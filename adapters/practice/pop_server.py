@@ -9,8 +9,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Iterable
 from typing import assert_never
 
-from adapters.practice.mail_faults import GREETING, FailAfterAuth, InsteadOfCommand, StripStartTLS
-from adapters.practice.mail_house import Admitted, MailHouse, Malformed, Refused, Unavailable, unique_id
+from adapters.practice.mailboxes import Admitted, Mailboxes, Malformed, Refused, Unavailable, unique_id
 from adapters.practice.sasl import MECHANISMS, Mechanism
 
 log = logging.getLogger(__name__)
@@ -25,22 +24,20 @@ Command = Callable[[list[str]], Awaitable[None]]
 
 
 class PopSession:
-    """One connection, from the greeting to QUIT; `tls` is None if it was TLS from its first byte."""
+    """One connection, from the greeting to QUIT; `tls` is None if TLS began with the first byte."""
 
     def __init__(
         self,
-        house: MailHouse,
+        mailboxes: Mailboxes,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         tls: ssl.SSLContext | None,
     ) -> None:
-        self._house = house
+        self.mailboxes = mailboxes
         self._reader = reader
         self._writer = writer
         self._tls = tls
         self._encrypted = tls is None
-        self._hides_stls = False
-        self._fails_next: FailAfterAuth | None = None
         self._mailbox: str | None = None
         self._messages: list[bytes] = []
         self._deleted: set[int] = set()
@@ -63,13 +60,10 @@ class PopSession:
         }
 
     async def serve(self) -> None:
-        """Hold the conversation; a client that goes away, or says too much, ends it."""
-        self._house.sessions.add(self)
+        """Answer commands until QUIT, a line that is too long, or the end of the connection."""
+        self.mailboxes.sessions.add(self)
         try:
-            if await self._met_fault(GREETING):
-                self.hang_up()
-            else:
-                await self.say("+OK The practice POP3 service is ready.")
+            await self.greet()
             while not self._writer.is_closing():
                 async with asyncio.timeout(IDLE_SECONDS):
                     line = await self._reader.readline()
@@ -77,14 +71,18 @@ class PopSession:
                     break
                 await self._obey(line.decode("utf-8", errors="replace").split())
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            log.debug("POP3 client is gone", exc_info=True)
+            log.debug("client_lost", exc_info=True)
         except ValueError:
             await self.say("-ERR Line too long.")
         finally:
-            self._house.sessions.discard(self)
+            self.mailboxes.sessions.discard(self)
             self.hang_up()
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
+
+    async def greet(self) -> None:
+        """Send the greeting (RFC 1939 section 4)."""
+        await self.say("+OK The practice POP3 service is ready.")
 
     async def say(self, line: str) -> None:
         """Send one reply."""
@@ -92,7 +90,7 @@ class PopSession:
         await self._writer.drain()
 
     def hang_up(self) -> None:
-        """Close the connection, once what was said is sent."""
+        """Close the connection once all replies are sent."""
         self._writer.close()
 
     def cut(self) -> None:
@@ -101,9 +99,11 @@ class PopSession:
 
     async def _obey(self, words: list[str]) -> None:
         name, arguments = (words[0].upper(), words[1:]) if words else ("", [])
-        self._house.commands.append(("pop", name))
-        if await self._met_fault(name):
-            return
+        self.mailboxes.commands.append(("pop", name))
+        await self.obey(name, arguments)
+
+    async def obey(self, name: str, arguments: list[str]) -> None:
+        """Answer a command; its name is in upper case."""
         known = self._before_auth if self._mailbox is None else self._after_auth
         if name in known:
             await known[name](arguments)
@@ -111,16 +111,6 @@ class PopSession:
             await self.say(WRONG_STATE)
         else:
             await self.say("-ERR Unknown command.")
-
-    async def _met_fault(self, name: str) -> bool:
-        failing, self._fails_next = self._fails_next, None
-        if failing is not None:
-            await self.say(failing.reply or "-ERR User is authenticated but not connected.")
-            return True
-        fault = self._house.misbehaviours.meet(InsteadOfCommand, "pop", name)
-        if fault is not None:
-            await fault.happen(self)
-        return fault is not None
 
     async def _say_lines(self, first: str, lines: Iterable[bytes]) -> None:
         """Send a multi-line reply, with its dots stuffed (RFC 1939 section 3)."""
@@ -132,27 +122,30 @@ class PopSession:
 
     async def _capa(self, _: list[str]) -> None:
         capabilities = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE"]
-        self._hides_stls = self._house.misbehaviours.meet(StripStartTLS, "pop", "CAPA") is not None
-        if not self._encrypted and not self._hides_stls:
+        if self.offers_stls():
             capabilities.append("STLS")
         if self._encrypted:
             capabilities.append(f"SASL {' '.join(MECHANISMS)}")
         await self._say_lines("+OK", (capability.encode() for capability in capabilities))
 
+    def offers_stls(self) -> bool:
+        """Whether STLS is allowed now (RFC 2595 section 4)."""
+        return self._tls is not None and not self._encrypted
+
     async def _quit(self, _: list[str]) -> None:
         if self._mailbox is not None:
-            self._house.remove(self._mailbox, [self._messages[index] for index in self._deleted])
+            self.mailboxes.remove(self._mailbox, [self._messages[index] for index in self._deleted])
         await self.say("+OK Goodbye.")
         self.hang_up()
 
     # AUTHORIZATION state
 
     async def _stls(self, _: list[str]) -> None:
-        if self._tls is None or self._encrypted or self._hides_stls:
+        if self._tls is None or not self.offers_stls():
             await self.say(WRONG_STATE)
             return
         if self._reader._buffer:  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio has no other way to see it
-            # Whatever came with STLS in clear would be taken for something said under TLS.
+            # Clear text behind STLS would be taken for commands under TLS.
             self.hang_up()
             return
         await self.say("+OK Begin TLS negotiation now.")
@@ -182,22 +175,25 @@ class PopSession:
         if response is None:
             await self.say("-ERR Authentication cancelled, or not base64.")
             return
-        attempt = await self._house.admit("pop", mechanism, response, has_initial_response=bool(initial_response))
+        attempt = await self.mailboxes.admit("pop", mechanism, response, has_initial_response=bool(initial_response))
         match attempt.verdict:
             case Admitted(mailbox):
-                self._fails_next = self._house.misbehaviours.meet(FailAfterAuth, "pop", "AUTH")
-                self._mailbox = mailbox
-                self._messages = list(self._house.mailboxes[mailbox])
+                self.admit(mailbox)
                 await self.say("+OK User successfully authenticated.")
             case Refused(challenge):
                 attempt.closing_response = await self._challenge(challenge)
                 await self.say(AUTH_FAILED)
             case Unavailable():
-                await self.say("-ERR [SYS/TEMP] The provider could not be asked.")
+                await self.say("-ERR [SYS/TEMP] The provider could not be reached.")
             case Malformed():
-                await self.say("-ERR The response is not one of this mechanism.")
+                await self.say("-ERR The response is not in the form that the mechanism requires.")
             case verdict:
                 assert_never(verdict)
+
+    def admit(self, mailbox: str) -> None:
+        """Enter the TRANSACTION state, with the messages that the mailbox has now."""
+        self._mailbox = mailbox
+        self._messages = list(self.mailboxes.mailboxes[mailbox])
 
     async def _challenge(self, challenge: bytes) -> bytes | None:
         await self.say(f"+ {b64encode(challenge).decode()}")
@@ -256,7 +252,7 @@ class PopSession:
         return [(index, message) for index, message in enumerate(self._messages) if index not in self._deleted]
 
     async def _index(self, number: str = "") -> int | None:
-        """Find what a message number means; None once the client has been told that it means nothing."""
+        """The index of a message number; None for an unknown number, after an error reply to the client."""
         index = int(number) - 1 if number.isdecimal() else -1
         if 0 <= index < len(self._messages) and index not in self._deleted:
             return index
@@ -265,7 +261,7 @@ class PopSession:
 
 
 def _decoded(response: str) -> bytes | None:
-    """Decode a response; "=" stands for an empty one (RFC 5034 section 4), "*" cancels."""
+    """Decode a response; "=" stands for an empty response (RFC 5034 section 4), and "*" cancels."""
     try:
         return b"" if response == "=" else b64decode(response, validate=True)
     except binascii.Error:

@@ -1,67 +1,45 @@
 """A practice OAuth 2.0 and OpenID provider: a real authorization server, over TLS, on loopback.
 
-It keeps everything in memory, remembers every request and every secret, and misbehaves when told to.
+The provider keeps everything in memory, until it is closed.
 """
 
 import secrets
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Self
+from typing import Literal, Self
 
 from cryptography import x509
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, jsonify
 from joserfc.jwk import KeySet
 
 from adapters.practice.authorization_server import SIGNING_ALGORITHM, AuthorizationServer
 from adapters.practice.ca import PracticeCA
 from adapters.practice.client_assertions import ALGORITHMS, METHOD, thumbprint
-from adapters.practice.http_server import HTTPSServer, NoAnswer
-from adapters.practice.misbehaviour import Misbehaviour, Misbehaviours
-from adapters.practice.provider_faults import (
-    Endpoint,
-    Instead,
-    PauseBeforeAnswer,
-    PauseBeforeWork,
-    Spoil,
-    fault,
-)
+from adapters.practice.http_server import HTTPSServer
 from adapters.practice.registry import Client, ClientCertificate, RefreshBehaviour, Registry, Rules, same_account
 from adapters.practice.sign_in_pages import SignInPages
 
 DEVICE_CODE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+Endpoint = Literal["discovery", "jwks", "authorization", "device_authorization", "token", "revocation", "introspection"]
 USER_GRANTS = frozenset({DEVICE_CODE_GRANT, "authorization_code", "refresh_token"})
 
 
 def utc_now() -> datetime:
-    """Return the present instant."""
+    """The present instant, in UTC."""
     return datetime.now(UTC)
-
-
-@dataclass
-class RequestRecord:
-    """One request the provider received.
-
-    `outcome` is the `error` it was answered with, else the HTTP status; "no answer" if the connection was closed
-    without one; None while it is being served.
-    """
-
-    endpoint: Endpoint
-    grant_type: str | None
-    at: datetime
-    outcome: str | None = None
 
 
 class PracticeProvider:
     """An authorization server for one tenant, from `start` to `close`; a second `start` keeps port and memory.
 
-    `client_id` is a public client, `confidential_client_id` with `client_secret`, or a certificate that was registered,
-    a confidential one that may also use client credentials; `mail_server_client_id` with its secret may introspect.
-    `rules` may be changed while it runs. `now` dates everything; a test gives its own.
+    `client_id` is a public client. `confidential_client_id` authenticates with `client_secret` or a registered
+    certificate, and may also use client credentials. `mail_server_client_id` may use introspection, with its secret.
+    `rules` may be changed while the provider runs. `now` is the clock for all dates; a test gives its own.
     """
 
+    registry_class = Registry
+    authorization_server_class = AuthorizationServer
     client_id = "practice-public-client"
     confidential_client_id = "practice-confidential-client"
     mail_server_client_id = "practice-mail-server"
@@ -86,7 +64,6 @@ class PracticeProvider:
         self.accounts = accounts
         self.client_secret = secrets.token_urlsafe(32)
         self.mail_server_client_secret = secrets.token_urlsafe(32)
-        self.requests: list[RequestRecord] = []
         self.rules = Rules(
             access_token_length=access_token_length,
             access_token_seconds=access_token_seconds,
@@ -95,12 +72,9 @@ class PracticeProvider:
             refresh=refresh,
             refresh_grace_seconds=refresh_grace_seconds,
         )
-        self._registry = Registry(self.rules, now, {client.client_id: client for client in self._clients()})
-        self._misbehaviours = Misbehaviours()
-        self._app = Flask(__name__)
-        self._oauth = AuthorizationServer(
-            self._app, self._registry, self._misbehaviours, tenant=tenant, accounts=accounts
-        )
+        self._registry = self.registry_class(self.rules, now, {client.client_id: client for client in self._clients()})
+        self._app = Flask("adapters.practice.provider")
+        self._oauth = self.authorization_server_class(self._app, self._registry, tenant=tenant, accounts=accounts)
         self._pages = SignInPages(self._app, self._oauth)
         self._route()
         self._tls = ca.issue().ssl_context()
@@ -122,15 +96,14 @@ class PracticeProvider:
         return self
 
     def close(self) -> None:
-        """Let go of every request that waits, cut every connection, stop listening."""
-        self._misbehaviours.disarm()
+        """Stop listening, and cut every connection."""
         if self._https is not None:
             self._https.close()
             self._https = None
 
     @property
     def port(self) -> int:
-        """The TCP port; 0 until the first `start` if none was asked for."""
+        """The TCP port; 0 until the first `start` unless a port was given."""
         return self._port
 
     @property
@@ -145,7 +118,7 @@ class PracticeProvider:
 
     @property
     def introspection_endpoint(self) -> str:
-        """Where a mail server asks about a token (RFC 7662)."""
+        """The URL at which a mail server asks about a token (RFC 7662)."""
         return f"{self.issuer}/oauth2/introspect"
 
     def subject(self, account: str) -> str:
@@ -153,29 +126,12 @@ class PracticeProvider:
         return self._oauth.subject(account)
 
     def register_certificate(self, pem: str) -> None:
-        """Let the confidential client authenticate with the RSA key of this certificate too, while it is valid."""
+        """Let the confidential client also authenticate with this certificate's RSA key, while it is valid."""
         certificate = x509.load_pem_x509_certificate(pem.encode())
         with self._registry.lock:
             self._registry.certificates[thumbprint(certificate)] = ClientCertificate(
                 self.confidential_client_id, certificate
             )
-
-    # What it saw and issued
-
-    @property
-    def issued_secrets(self) -> list[str]:
-        """Every access token, refresh token, device code and authorization code ever issued."""
-        return list(self._registry.issued_secrets)
-
-    @property
-    def issued_user_codes(self) -> list[str]:
-        """Every user code ever issued: people read these, so they aren't secrets."""
-        return list(self._registry.issued_user_codes)
-
-    @property
-    def grant_counts(self) -> Counter[str]:
-        """How many requests the token endpoint received, by `grant_type`."""
-        return Counter(record.grant_type for record in list(self.requests) if record.grant_type)
 
     def live_refresh_tokens(self, account: str) -> list[str]:
         """Return the account's refresh tokens that can still be used."""
@@ -187,66 +143,6 @@ class PracticeProvider:
         with self._registry.lock:
             tokens = self._registry.access_tokens.values()
             return [token.value for token in tokens if token.is_live and same_account(token.family.account, account)]
-
-    # What happens to accounts
-
-    def revoke_account(self, account: str) -> None:
-        """End all of the account's grants, as a changed password or an administrator does."""
-        with self._registry.lock:
-            for token in self._registry.live_refresh_tokens(account):
-                token.family.revoked = True
-
-    def disable_account(self, account: str) -> None:
-        """Refuse the account with AADSTS50057 until it is enabled again; its grants stay."""
-        self._registry.disabled_accounts.add(account.casefold())
-
-    def enable_account(self, account: str) -> None:
-        """Undo `disable_account`."""
-        self._registry.disabled_accounts.discard(account.casefold())
-
-    def spend_refresh_tokens(self, account: str) -> None:
-        """Mark the account's refresh tokens as used, as if somebody else had used them."""
-        with self._registry.lock:
-            for token in self._registry.live_refresh_tokens(account):
-                self._registry.spend_refresh_token(token)
-
-    def expire_access_tokens(self, account: str) -> None:
-        """End the account's access tokens now, whatever was promised."""
-        with self._registry.lock:
-            for value in self.live_access_tokens(account):
-                self._registry.access_tokens[value].expires_at = self._registry.now()
-
-    # How it misbehaves
-
-    def misbehave(
-        self,
-        mode: str,
-        *,
-        endpoint: Endpoint = "token",
-        grant_type: str | None = None,
-        times: int | None = 1,
-        **details: Any,
-    ) -> Misbehaviour:
-        """Misbehave at the next `times` matching requests, or until told to `behave` if `times` is None.
-
-        `mode` is a key of `provider_faults.MODES` or the name of an OAuth error; `details` are the fields of the
-        fault that it makes. Faults that spoil an answer pass by the requests that are refused anyway.
-        """
-        return self._misbehaviours.arm(Misbehaviour(fault(mode, **details), endpoint, grant_type, times))
-
-    def hold(
-        self, *, endpoint: Endpoint = "token", grant_type: str | None = None, before_work: bool = False
-    ) -> Misbehaviour:
-        """Hold the next matching request: its answer after the work is done, or all of it if `before_work`.
-
-        Then `wait_until_held` and `release`.
-        """
-        pause = PauseBeforeWork() if before_work else PauseBeforeAnswer()
-        return self._misbehaviours.arm(Misbehaviour(pause, endpoint, grant_type, 1))
-
-    def behave(self) -> None:
-        """End every misbehaviour, and let go of the requests that wait."""
-        self._misbehaviours.disarm()
 
     def _clients(self) -> tuple[Client, ...]:
         return (
@@ -274,27 +170,8 @@ class PracticeProvider:
         self._app.add_url_rule(path, endpoint, lambda: self._serve(endpoint, work), methods=methods)
 
     def _serve(self, endpoint: Endpoint, work: Callable[[], Response]) -> Response:
-        record = RequestRecord(endpoint, request.form.get("grant_type"), self._registry.now())
-        self.requests.append(record)
-        answer = self._answer(endpoint, record.grant_type, work)
-        record.outcome = _outcome(answer)
-        return answer
-
-    def _answer(self, endpoint: Endpoint, grant_type: str | None, work: Callable[[], Response]) -> Response:
-        meet = self._misbehaviours.meet
-        if pause := meet(PauseBeforeWork, endpoint, grant_type):
-            pause.hold()
-        if instead := meet(Instead, endpoint, grant_type):
-            return instead.answer()
         with self._registry.lock:
-            answer = work()
-        if answer.status_code >= 400:
-            return answer
-        if spoil := meet(Spoil, endpoint, grant_type):
-            answer = spoil.spoil(answer)
-        if pause_before_answer := meet(PauseBeforeAnswer, endpoint, grant_type):
-            pause_before_answer.hold()
-        return answer
+            return work()
 
     def _metadata(self) -> Response:
         """Describe the provider (OpenID Connect Discovery section 3, RFC 8414, RFC 8628 section 4, RFC 9207)."""
@@ -330,10 +207,3 @@ _AUTHLIB_ENDPOINTS: dict[Endpoint, str] = {
     "revocation": "/oauth2/revoke",
     "introspection": "/oauth2/introspect",
 }
-
-
-def _outcome(answer: Response) -> str:
-    if isinstance(answer, NoAnswer):
-        return "no answer"
-    body = answer.get_json(silent=True) if answer.status_code >= 400 else None
-    return str(body["error"]) if body else str(answer.status_code)

@@ -1,7 +1,7 @@
-"""What the practice provider knows and has issued, in memory: clients, codes, token families.
+"""The practice provider's clients, codes and token families, in memory.
 
-A *family* is everything that descends from one sign-in. Callers hold `Registry.lock` around each piece of
-work, so that two requests with the same refresh token are served one after the other, never interleaved.
+A *family* is all tokens that descend from one sign-in. Callers hold `Registry.lock` during each request, so that two
+requests with the same refresh token are served one after the other, never interleaved.
 """
 
 import secrets
@@ -19,10 +19,10 @@ RefreshBehaviour = Literal["rotate", "grace", "static"]
 
 @dataclass
 class Rules:
-    """How the provider issues tokens; may be changed while it runs.
+    """The provider's rules for issuing tokens; may be changed while the provider runs.
 
-    `refresh` is one of "rotate" (a spent refresh token revokes its family), "grace" (it is accepted again for
-    `refresh_grace_seconds`, then as "rotate") and "static" (never replaced, never spent).
+    `refresh` is one of "rotate" (a spent refresh token revokes its family), "grace" (a spent token is accepted again
+    for `refresh_grace_seconds`, then as "rotate") and "static" (a refresh token is never replaced and never spent).
     """
 
     access_token_length: int
@@ -34,13 +34,13 @@ class Rules:
 
     def __post_init__(self) -> None:
         if self.interval < 1:
-            # msal 1.39 polls without a pause, and never asks its exit condition, if told 0.
-            raise ValueError("interval is at least one second")
+            # With the interval 0, msal 1.39 polls without a pause and never checks its exit condition.
+            raise ValueError("interval must be at least one second")
 
 
 @dataclass(frozen=True)
 class Client:
-    """A registered client; public without a secret. Any loopback redirect URI is allowed (RFC 8252 section 7.3)."""
+    """A registered client, public if it has no secret. Any loopback redirect URI is allowed (RFC 8252 section 7.3)."""
 
     client_id: str
     grant_types: frozenset[str]
@@ -52,48 +52,48 @@ class Client:
         return self.client_id
 
     def get_default_redirect_uri(self) -> None:
-        """Return nothing: a request has to name its redirect URI."""
+        """Return None: a request must name its redirect URI."""
 
     def get_allowed_scope(self, scope: str | None) -> str:
-        """Allow every scope asked for."""
+        """Allow every requested scope."""
         return scope or ""
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
-        """Tell if it leads back to this machine."""
+        """Tell whether the URI leads back to this machine."""
         return urlsplit(redirect_uri).hostname in {"127.0.0.1", "::1", "localhost"}
 
     def check_client_secret(self, client_secret: str) -> bool:
-        """Compare in constant time."""
+        """Compare the secrets in constant time."""
         return secrets.compare_digest(self.client_secret or "", client_secret)
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
-        """Demand that a confidential client authenticates, at every endpoint."""
+        """Require a confidential client to authenticate at every endpoint."""
         return (method == "none") == (self.client_secret is None)
 
     def check_response_type(self, response_type: str) -> bool:
-        """Allow the authorization code alone."""
+        """Allow the response type `code` only."""
         return response_type == "code"
 
     def check_grant_type(self, grant_type: str) -> bool:
-        """Tell if the client is registered for it."""
+        """Tell whether the client is registered for the grant type."""
         return grant_type in self.grant_types
 
 
 @dataclass(frozen=True)
 class ClientCertificate:
-    """A certificate that a client may authenticate with, for as long as it is valid."""
+    """A certificate that a client may authenticate with while the certificate is valid."""
 
     client_id: str
     certificate: x509.Certificate
 
     def is_valid(self, now: datetime) -> bool:
-        """Tell if its time has come and is not over."""
+        """Tell whether `now` is within the certificate's validity."""
         return self.certificate.not_valid_before_utc <= now <= self.certificate.not_valid_after_utc
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the person answered to a sign-in request."""
+    """A person's answer to a sign-in request."""
 
     account: str
     approved: bool
@@ -115,26 +115,26 @@ class DeviceCode:
     polled_at: datetime | None = None
 
     def get_client_id(self) -> str:
-        """Return the client it was issued to."""
+        """Return the client that the code was issued to."""
         return self.client_id
 
     def get_scope(self) -> str:
-        """Return the scope asked for."""
+        """Return the requested scope."""
         return self.scope
 
     def get_user_code(self) -> str:
-        """Return the code the person types."""
+        """Return the code that the person types."""
         return self.user_code
 
     def is_expired(self) -> bool:
-        """Tell if its time is over."""
+        """Tell whether the code has expired."""
         return self.now() >= self.expires_at
 
     def polled_too_soon(self) -> bool:
-        """Note a poll; tell if it came before the interval, which then grows by 5 s (RFC 8628 section 3.5)."""
+        """Note a poll; tell whether it came too soon, which adds 5 s to the interval (RFC 8628 section 3.5)."""
         at, before = self.now(), self.polled_at
         self.polled_at = at
-        # The network can bring two polls closer together than they were sent.
+        # Two polls can arrive closer together than they were sent.
         too_soon = before is not None and (at - before).total_seconds() < 0.8 * self.interval
         if too_soon:
             self.interval += 5
@@ -143,7 +143,7 @@ class DeviceCode:
 
 @dataclass(frozen=True)
 class AuthorizationCode:
-    """One authorization code, with what it was asked for with (RFC 6749 section 4.1, RFC 7636)."""
+    """An authorization code, with the parameters of its request (RFC 6749 section 4.1, RFC 7636)."""
 
     code: str
     client_id: str
@@ -161,7 +161,7 @@ class AuthorizationCode:
         return self.redirect_uri
 
     def get_scope(self) -> str:
-        """Return the scope asked for."""
+        """Return the requested scope."""
         return self.scope
 
     def get_nonce(self) -> str | None:
@@ -169,14 +169,14 @@ class AuthorizationCode:
         return self.nonce
 
     def get_auth_time(self) -> int:
-        """Return when the person signed in, in seconds since the epoch."""
+        """Return the time of the sign-in, in seconds since the epoch."""
         return int(self.signed_in_at.timestamp())
 
     def get_acr(self) -> None:
-        """Return nothing: no authentication context is claimed."""
+        """Return None: the provider claims no authentication context."""
 
     def get_amr(self) -> None:
-        """Return nothing: no authentication method is claimed."""
+        """Return None: the provider claims no authentication method."""
 
 
 @dataclass
@@ -191,7 +191,7 @@ class Family:
 
 @dataclass
 class Token:
-    """An access token or a refresh token; only the former expires here, only the latter is spent."""
+    """An access token or a refresh token; only access tokens expire, and only refresh tokens are spent."""
 
     value: str
     family: Family
@@ -202,30 +202,30 @@ class Token:
     revoked: bool = False
 
     def check_client(self, client: Client) -> bool:
-        """Tell if it was issued to this client."""
+        """Tell whether the token was issued to this client."""
         return self.family.client_id == client.client_id
 
     def get_scope(self) -> str:
-        """Return the scope granted."""
+        """Return the granted scope."""
         return self.family.scope
 
     def is_expired(self) -> bool:
-        """Tell if its time is over."""
+        """Tell whether the token has expired."""
         return self.expires_at is not None and self.now() >= self.expires_at
 
     def is_revoked(self) -> bool:
-        """Tell if it or its family was revoked."""
+        """Tell whether the token or its family was revoked."""
         return self.revoked or self.family.revoked
 
     @property
     def is_live(self) -> bool:
-        """True while it can be used."""
+        """Whether the token can be used: not expired, revoked or spent."""
         return not (self.is_expired() or self.is_revoked() or self.spent_at)
 
 
 @dataclass
 class Registry:
-    """The provider's memory. `lock` is for whoever works on it; `now` is the only clock."""
+    """The provider's memory. A caller holds `lock` while it reads or changes it; `now` is the only clock."""
 
     rules: Rules
     now: Callable[[], datetime]
@@ -236,20 +236,14 @@ class Registry:
     authorization_codes: dict[str, AuthorizationCode] = field(default_factory=dict)
     access_tokens: dict[str, Token] = field(default_factory=dict)
     refresh_tokens: dict[str, Token] = field(default_factory=dict)
-    disabled_accounts: set[str] = field(default_factory=set)
-    issued_secrets: list[str] = field(default_factory=list)
-    issued_user_codes: list[str] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def new_secret(self, length: int) -> str:
-        """Draw `length` random URL-safe characters and remember them as issued."""
-        value = secrets.token_urlsafe(length)[:length]
-        self.issued_secrets.append(value)
-        return value
+        """Draw `length` random URL-safe characters."""
+        return secrets.token_urlsafe(length)[:length]
 
     def add_device_code(self, device_code: str, user_code: str, client_id: str, scope: str) -> None:
-        """Remember a device authorization that begins now."""
-        self.issued_user_codes.append(user_code)
+        """Store a device authorization that begins now."""
         self.device_codes[device_code] = DeviceCode(
             device_code=device_code,
             user_code=user_code,
@@ -261,20 +255,24 @@ class Registry:
         )
 
     def device_code_of(self, user_code: str) -> DeviceCode | None:
-        """Find what a person typed; case, blanks and the hyphen don't matter (RFC 8628 section 6.1)."""
+        """Find a typed user code, regardless of case, blanks and the hyphen (RFC 8628 section 6.1)."""
         typed = _plain(user_code)
         return next((code for code in self.device_codes.values() if _plain(code.user_code) == typed), None)
 
     def add_tokens(self, family: Family, access_token: str, refresh_token: str | None) -> None:
-        """Remember the tokens of one reply."""
+        """Store the tokens of one reply."""
         at = self.now()
         expires_at = at + timedelta(seconds=self.rules.access_token_seconds)
         self.access_tokens[access_token] = Token(access_token, family, at, self.now, expires_at)
         if refresh_token is not None:
             self.refresh_tokens[refresh_token] = Token(refresh_token, family, at, self.now)
 
+    def introspected(self, access_token: str) -> Token | None:
+        """Find the access token of an introspection request."""
+        return self.access_tokens.get(access_token)
+
     def accept_refresh_token(self, value: str) -> Token | None:
-        """Return the token if it may be used now; one spent too long ago takes its family with it."""
+        """Return the token if it may be used now; a token that was spent too long ago revokes its family."""
         token = self.refresh_tokens.get(value)
         if token is None or token.is_revoked():
             return None
@@ -284,16 +282,16 @@ class Registry:
         return None
 
     def spend_refresh_token(self, token: Token) -> None:
-        """Note that the token was used, where that uses it up."""
+        """Mark the token as spent, unless the rules are "static"."""
         if self.rules.refresh != "static" and token.spent_at is None:
             token.spent_at = self.now()
 
     def has_certificate(self, client_id: str) -> bool:
-        """Tell if the client may authenticate by certificate."""
+        """Tell whether the client may authenticate by certificate."""
         return any(one.client_id == client_id for one in self.certificates.values())
 
     def spend_assertion(self, client_id: str, jti: str) -> bool:
-        """Note that a client assertion was used; False if it was before."""
+        """Mark a client assertion as used; False if it was used before."""
         spent = (client_id, jti) in self.spent_assertions
         self.spent_assertions.add((client_id, jti))
         return not spent
@@ -306,17 +304,13 @@ class Registry:
             if token.is_live and same_account(token.family.account, account)
         ]
 
-    def is_disabled(self, account: str | None) -> bool:
-        """Tell if an administrator has disabled the account."""
-        return account is not None and account.casefold() in self.disabled_accounts
-
     def _in_grace(self, spent_at: datetime) -> bool:
         grace = timedelta(seconds=self.rules.refresh_grace_seconds)
         return self.rules.refresh == "grace" and self.now() - spent_at <= grace
 
 
 def same_account(one: str | None, other: str) -> bool:
-    """Compare addresses as a provider does, without regard to case."""
+    """Tell whether the addresses are equal, ignoring case as providers do."""
     return one is not None and one.casefold() == other.casefold()
 
 

@@ -1,4 +1,4 @@
-"""The server's side of SASL XOAUTH2 and OAUTHBEARER: what a client sends, and what it is told if its token is bad.
+"""The server's side of SASL XOAUTH2 and OAUTHBEARER: parses a client's response, and makes the error challenge.
 
 Sources: RFC 7628; Google's "OAuth 2.0 Mechanism" page for XOAUTH2.
 """
@@ -23,12 +23,12 @@ _OAUTHBEARER = re.compile(
 
 
 class MalformedResponse(Exception):
-    """The client's response isn't one its mechanism allows."""
+    """The client's response isn't in the form that its mechanism requires."""
 
 
 @dataclass(frozen=True)
 class BearerResponse:
-    """Who wants in, and with which token; without a user the token's own account is meant."""
+    """A client's user and token; without a user the token's own account is meant."""
 
     user: str | None
     token: str
@@ -41,7 +41,7 @@ def parse(mechanism: Mechanism, response: bytes) -> BearerResponse:
     """Read an initial client response, already decoded from base64.
 
     Raises:
-        MalformedResponse: it isn't one.
+        MalformedResponse: the response isn't in the form that the mechanism requires.
     """
     pattern = _XOAUTH2 if mechanism == "XOAUTH2" else _OAUTHBEARER
     found = pattern.fullmatch(response.decode("utf-8", errors="replace"))
@@ -52,7 +52,7 @@ def parse(mechanism: Mechanism, response: bytes) -> BearerResponse:
 
 
 def refusal(mechanism: Mechanism, *, issuer: str) -> bytes:
-    """Say as JSON why a token was refused, before the client's closing response (RFC 7628 section 3.2.2)."""
+    """The error challenge: the reason, as JSON, why a token is refused (RFC 7628 section 3.2.2)."""
     if mechanism == "XOAUTH2":
         return json.dumps({"status": "401", "schemes": "bearer", "scope": "https://mail.google.com/"}).encode()
     configuration = f"{issuer}/.well-known/openid-configuration"

@@ -1,6 +1,6 @@
 """The pages on which a person signs in at the practice provider: plain HTML forms, no script, no password.
 
-Every decision is a POST that carries the CSRF token of the session, and is answered once.
+Every decision is a POST with the CSRF token of the session, and counts once.
 """
 
 import secrets
@@ -32,7 +32,7 @@ class SignInPages:
         app.add_url_rule("/device", "device", self.device, methods=["GET", "POST"])
 
     def device(self) -> Response:
-        """Ask for the code, then for the decision, then say what came of it."""
+        """Ask for the user code, then for the decision, then show the result."""
         user_code = request.values.get("user_code", "").strip()
         if not user_code:
             return self._page("enter_code.html")

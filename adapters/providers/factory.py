@@ -1,60 +1,73 @@
-"""Makes the provider a configuration describes."""
+"""Makes the provider that a configuration describes."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 
-from adapters.providers.client_credentials import is_vschar
-from adapters.providers.http_client import HttpClient
-from adapters.providers.microsoft import microsoft_provider
-from adapters.providers.oidc import google_provider, oidc_provider
+from adapters.http_client import PROXY_SCHEMES, HttpClient
+from adapters.providers.client_authentication import ClientCredential, client_credentials, is_vschar
+from adapters.providers.client_library import ClientLibrary
+from adapters.providers.discovery import Discovery
+from adapters.providers.kinds import preset_of
+from adapters.providers.preset import address_rule
+from adapters.providers.provider import OpenIDProvider
 from adapters.providers.settings import ProviderSettings
-from domain.ports import Clock, Provider
+from domain.ports import Clock
 
-_BUILDERS = {"microsoft": microsoft_provider, "google": google_provider, "oidc": oidc_provider}
-_ISSUER = r"https://[^/?#\s]+(/[^?#\s]*)?"
-# msal takes the first path segment for the tenant, and appends to the rest without looking at its end.
-_MICROSOFT_ISSUER = r"https://[^/?#\s]+(/[^/?#\s]+)+"
-# A name or an id, or one of Entra's multi-tenant endpoints.
-_TENANT = r"[A-Za-z0-9][A-Za-z0-9.-]*"
+_LONGEST_TIMEOUT_SECONDS = 300
 
 
-def build_provider(settings: ProviderSettings, clock: Clock) -> Provider:
-    """Make the provider; nothing is sent.
+def build_provider(settings: ProviderSettings, clock: Clock) -> OpenIDProvider:
+    """Make the provider, without a request over the network.
 
     Raises:
-        InvalidValue: names the setting, as `providers.NAME.FIELD`.
+        InvalidValue: a setting can't be used; the error names it as `providers.NAME.FIELD`.
     """
-    if settings.kind == "microsoft":
-        _check_authority(settings)
-    else:
-        _check_issuer(settings, _ISSUER, "https://login.example.com")
+    preset = preset_of(settings)
+    preset.validate(settings)
     if not is_vschar(settings.client_id):
-        raise settings.invalid("client_id", "it is empty or has characters that are not printable ASCII")
-    return _BUILDERS[settings.kind](settings, _http_client(settings, clock))
+        raise settings.invalid("client_id", "not_printable_ascii")
+    http = _http_client(settings, clock)
+    credentials = client_credentials(settings)
+    return OpenIDProvider(
+        settings,
+        http,
+        Discovery(http, preset.authority(settings)),
+        client_libraries(settings, credentials),
+        flows=preset.flows(settings, has_credential=bool(credentials)),
+        scopes=preset.scopes(settings),
+        app_scopes=preset.app_scopes(settings),
+    )
 
 
-def _check_authority(settings: ProviderSettings) -> None:
-    if (settings.issuer is None) == (settings.tenant is None):
-        raise settings.invalid("tenant", "give the tenant, or the issuer of a private authority instead")
-    if settings.tenant is not None and not re.fullmatch(_TENANT, settings.tenant, re.ASCII):
-        raise settings.invalid("tenant", f"{settings.tenant!r} is not a tenant like contoso.com")
-    if settings.issuer is not None:
-        _check_issuer(settings, _MICROSOFT_ISSUER, "https://login.example.com/contoso")
-
-
-def _check_issuer(settings: ProviderSettings, pattern: str, example: str) -> None:
-    if settings.issuer is None and settings.kind == "google":
-        return
-    if settings.issuer is None or not re.fullmatch(pattern, settings.issuer):
-        raise settings.invalid("issuer", f"{settings.issuer or 'nothing'} is not a URL like {example}")
+def client_libraries(
+    settings: ProviderSettings, credentials: Mapping[str, ClientCredential]
+) -> Mapping[str, ClientLibrary]:
+    """A client library for each credential, by the credential's name; a public client has one, under an empty name."""
+    preset = preset_of(settings)
+    if not credentials:
+        return {"": preset.library(settings, None)}
+    return {name: preset.library(settings, credential) for name, credential in credentials.items()}
 
 
 def _http_client(settings: ProviderSettings, clock: Clock) -> HttpClient:
     timeout = settings.timeout_seconds
-    if not 0 < timeout <= 300:
-        raise settings.invalid("timeout", f"{timeout:g} is not a number of seconds above 0 and up to 300")
+    if not 0 < timeout <= _LONGEST_TIMEOUT_SECONDS:
+        raise settings.invalid("timeout", "not_a_timeout", value=timeout, longest=_LONGEST_TIMEOUT_SECONDS)
     try:
-        return HttpClient(clock, timeout_seconds=timeout, ca_file=settings.ca_file, proxy=settings.proxy)
+        http = HttpClient(
+            clock,
+            timeout_seconds=timeout,
+            ca_file=settings.ca_file,
+            proxy=settings.proxy,
+            address_rule=address_rule(settings, preset_of(settings).authority(settings)),
+        )
     except OSError:  # ssl.SSLError is one
-        raise settings.invalid("ca_file", f"{settings.ca_file} is not a readable file of PEM certificates") from None
+        raise settings.invalid("ca_file", "ca_file_unreadable", file=str(settings.ca_file)) from None
+    proxies = http.proxies(preset_of(settings).authority(settings).url)
+    for proxy in (proxies[kind] for kind in ("https", "all") if kind in proxies):
+        # A URL without a scheme is that of an HTTP proxy.
+        scheme = proxy.partition("://")[0].lower() if "://" in proxy else "http"
+        if scheme not in PROXY_SCHEMES:
+            raise settings.invalid("proxy", "proxy_not_supported", scheme=scheme)
+    return http

@@ -1,189 +1,144 @@
-"""Microsoft Entra through msal, which knows Entra's authorities, scopes and client authentication.
+"""Microsoft Entra: the preset of the kind `microsoft`.
 
-msal remembers failures and tokens and is not safe to share between threads: each request has an application of its
-own, with a cache that stores nothing.
+Sources: Microsoft's "Authenticate an IMAP, POP or SMTP connection using OAuth" and its error code reference.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import quote
 
-import msal
-import requests
-from msal.exceptions import MsalServiceError
-
-from adapters.providers.client_credentials import Certificate, ClientCredential, client_credentials
-from adapters.providers.discovery import Discovery, Metadata
-from adapters.providers.http_client import HttpClient, NoReply
-from adapters.providers.provider import OpenIDProvider
+from adapters.providers.client_authentication import ClientCredential
+from adapters.providers.discovery import Authority
+from adapters.providers.msal_client import Msal
+from adapters.providers.preset import Preset, SetupStep, check_issuer
 from adapters.providers.settings import ProviderSettings
-from adapters.providers.sign_in import SignIn, new_secret
-from domain.outcomes import Credential
-from domain.secret import Secret
 
-# Microsoft's "Authenticate an IMAP, POP or SMTP connection using OAuth".
-DEFAULT_SCOPES = MappingProxyType(
+_LOGIN = "https://login.microsoftonline.com"
+# The issuer of a tenant contains the tenant's id; the issuer of `organizations` and `common` a placeholder for an id.
+_ISSUER = re.compile(re.escape(_LOGIN) + r"/(\{tenantid\}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})/v2\.0")
+# An application belongs to one tenant, so these multi-tenant endpoints issue no app-only token.
+_MULTI_TENANT = frozenset({"common", "organizations", "consumers"})
+# A tenant's name or id, or one of Entra's multi-tenant endpoints.
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*", re.ASCII)
+# msal takes the first path segment for the tenant, and appends to the path even if it ends in a slash.
+_PRIVATE_ISSUER = r"https://[^/?#\s]+(/[^/?#\s]+)+"
+_SCOPES = MappingProxyType(
     {
         "smtp": ("https://outlook.office.com/SMTP.Send",),
         "pop": ("https://outlook.office.com/POP.AccessAsUser.All",),
         "imap": ("https://outlook.office.com/IMAP.AccessAsUser.All",),
     }
 )
-APP_SCOPES = ("https://outlook.office365.com/.default",)
-# msal adds these itself and refuses them from anybody else.
-RESERVED_SCOPES = frozenset({"openid", "profile", "offline_access"})
-# An application is at home in one tenant: none of these gives it a token.
-MULTI_TENANT = frozenset({"common", "organizations", "consumers"})
-LOGIN = "https://login.microsoftonline.com"
-# A tenant's own issuer has its id; that of `organizations` and `common` a place for it.
-_ISSUER = re.compile(re.escape(LOGIN) + r"/(\{tenantid\}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})/v2\.0")
-
-# msal wants the code in a form post. We are given the redirect as a URL, also one that a person copied; a code that is
-# seen in it is of no use without the verifier.
-warnings.filterwarnings("ignore", message="response_mode='form_post' is recommended", category=UserWarning)
+_APP_SCOPES = ("https://outlook.office365.com/.default",)
+_OBJECT_ID = "<object id of the Enterprise Application>"
 
 
-def microsoft_provider(settings: ProviderSettings, http: HttpClient) -> OpenIDProvider:
+class MicrosoftPreset(Preset):
     """Entra's tenant `settings.tenant`, or the private authority `settings.issuer`."""
-    if settings.issuer:
-        discovery = Discovery(http, settings.issuer, "issuer", lambda issuer: issuer == settings.issuer)
-    else:
-        discovery = Discovery(http, f"{LOGIN}/{settings.tenant}/v2.0", "tenant", is_entra)
-    scopes = {protocol: settings.scopes or default for protocol, default in DEFAULT_SCOPES.items()}
-    credentials = client_credentials(settings)
-    has_app = credentials and (settings.tenant or "") not in MULTI_TENANT
-    return OpenIDProvider(
-        settings,
-        http,
-        discovery,
-        _libraries(settings, credentials),
-        flows=("device", "browser", "app") if has_app else ("device", "browser"),
-        scopes=scopes,
-        app_scopes=settings.app_scopes or APP_SCOPES,
-    )
 
-
-def _libraries(settings: ProviderSettings, credentials: Mapping[str, ClientCredential]) -> Mapping[str, Msal]:
-    if not credentials:
-        return {"": Msal(settings, None)}
-    return {name: Msal(settings, credential) for name, credential in credentials.items()}
-
-
-class Msal:
-    """msal as a `ClientLibrary`."""
-
-    def __init__(self, settings: ProviderSettings, credential: ClientCredential | None) -> None:
-        self._settings = settings
-        self._credential = credential
-
-    def request_device_code(self, session: requests.Session, metadata: Metadata, scopes: Sequence[str]) -> None:
-        """Post a device authorization request."""
-        self._application(session).initiate_device_flow(_unreserved(scopes))
-
-    def poll(self, session: requests.Session, metadata: Metadata, device_code: Secret) -> None:
-        """Post a device access token request, once."""
-        flow = {"device_code": device_code.reveal()}
-        self._application(session).acquire_token_by_device_flow(flow, exit_condition=lambda _: True)
-
-    def request_browser(
-        self, session: requests.Session, metadata: Metadata, scopes: Sequence[str], redirect_uri: str, account: str
-    ) -> tuple[str, SignIn]:
-        """Compose an authorization request; Entra needs no consent page, and asks nobody who is signed in already."""
-        flow = self._application(session).initiate_auth_code_flow(
-            _unreserved(scopes), redirect_uri=redirect_uri, state=new_secret(), login_hint=account
-        )
-        # msal sends a hash of the nonce it returns, and what was sent is what comes back.
-        [nonce] = parse_qs(urlsplit(flow["auth_uri"]).query)["nonce"]
-        return flow["auth_uri"], SignIn(
-            issuer=metadata.issuer,
-            names_itself=metadata.names_itself,
-            redirect_uri=redirect_uri,
-            scope=" ".join(scopes),
-            state=flow["state"],
-            nonce=nonce,
-            code_verifier=flow["code_verifier"],
-        )
-
-    def redeem_code(self, session: requests.Session, metadata: Metadata, sign_in: SignIn, code: Secret) -> None:
-        """Post an access token request."""
-        flow = {
-            "state": sign_in.state,
-            "redirect_uri": sign_in.redirect_uri,
-            "scope": sorted({*sign_in.scope.split(), *RESERVED_SCOPES}),
-            "code_verifier": sign_in.code_verifier,
+    mail_hosts = ("smtp.office365.com:587", "outlook.office365.com:995", "outlook.office365.com:993")
+    remedies = MappingProxyType(
+        {
+            "AADSTS7000222": "entra_secret_expired",
+            "AADSTS7000215": "entra_secret_wrong",
+            "AADSTS7000218": "entra_allow_public_flows_or_secret",
+            "AADSTS70002": "entra_credentials_wrong",
+            "AADSTS700025": "entra_public_client",
+            "AADSTS700027": "entra_certificate_unknown",
+            "AADSTS700016": "entra_application_unknown",
+            "unauthorized_client": "entra_allow_public_flows",
+            "invalid_client": "entra_compare_client",
+            "invalid_scope": "entra_add_permission",
         }
-        redirect = {"state": sign_in.state, "code": code.reveal()}
-        self._application(session).acquire_token_by_auth_code_flow(flow, redirect)
+    )
+    sign_in_policy = "conditional_access_unseen"
 
-    def request_app_token(self, session: requests.Session, metadata: Metadata, scopes: Sequence[str]) -> None:
-        """Post a client credentials request."""
-        self._application(session).acquire_token_for_client(list(scopes))
+    def validate(self, settings: ProviderSettings) -> None:
+        """Check that the settings have either a tenant of Entra or a private issuer."""
+        if (settings.issuer is None) == (settings.tenant is None):
+            raise settings.invalid("tenant", "tenant_or_issuer")
+        if settings.issuer is not None:
+            check_issuer(settings, _PRIVATE_ISSUER, "https://login.example.com/contoso")
+        if settings.tenant is not None and not _TENANT.fullmatch(settings.tenant):
+            raise settings.invalid("tenant", "not_a_tenant", value=settings.tenant)
 
-    def refresh(self, session: requests.Session, metadata: Metadata, refresh_token: Secret, scope: str) -> None:
-        """Post a refresh request."""
-        self._application(session).acquire_token_by_refresh_token(refresh_token.reveal(), _unreserved(scope.split()))
-
-    def revoke(self, session: requests.Session, metadata: Metadata, credential: Credential) -> None:
-        """Post a revocation request to a private authority that has the endpoint; Entra has none, nor has msal."""
-        assert metadata.revocation_endpoint
-        data = {"token": (credential.refresh_token or credential.access_token).reveal()}
-        data["client_id"] = self._settings.client_id
-        if isinstance(self._credential, Secret):
-            data["client_secret"] = self._credential.reveal()
-        session.post(metadata.revocation_endpoint, data=data)
-
-    def _application(self, session: requests.Session) -> Any:
-        settings, credential = self._settings, self._credential
-        options: dict[str, Any] = {"http_client": session, "http_cache": _Forgetful()}
+    def authority(self, settings: ProviderSettings) -> Authority:
+        """Entra's authority for the tenant, whose issuer contains the tenant's id; or exactly the private issuer."""
         if settings.issuer:
-            options["oidc_authority"] = settings.issuer
-        else:
-            options["authority"] = f"{LOGIN}/{settings.tenant}"
-        try:
-            if credential is None:
-                return msal.PublicClientApplication(settings.client_id, **options)
-            # With `azure_region` left open an environment variable could send us to another endpoint.
-            return _ConfidentialApplication(
-                settings.client_id, client_credential=_for_msal(credential), azure_region=False, **options
-            )
-        except (KeyError, ValueError, MsalServiceError) as error:
-            raise NoReply(f"msal can't use the discovery document ({type(error).__name__})") from None
+            return Authority.exactly(settings.issuer)
+        return Authority(f"{_LOGIN}/{settings.tenant}/v2.0", "tenant", lambda found: bool(_ISSUER.fullmatch(found)))
+
+    def flows(self, settings: ProviderSettings, *, has_credential: bool) -> Sequence[str]:
+        """The device and browser flows, and app-only for a client with a credential and a single tenant."""
+        has_app = has_credential and not self.untestable_client(settings)
+        return ("device", "browser", "app") if has_app else ("device", "browser")
+
+    def scopes(self, settings: ProviderSettings) -> Mapping[str, Sequence[str]]:
+        """The configured scopes, which replace the default ones."""
+        return {protocol: settings.scopes or usual for protocol, usual in _SCOPES.items()}
+
+    def app_scopes(self, settings: ProviderSettings) -> Sequence[str]:
+        """All permissions that the application has for Exchange Online, unless the configuration names scopes."""
+        return settings.app_scopes or _APP_SCOPES
+
+    def library(self, settings: ProviderSettings, credential: ClientCredential | None) -> Msal:
+        """Microsoft's own library, which implements the client authentication of Entra."""
+        return Msal(settings, credential, None if settings.issuer else f"{_LOGIN}/{settings.tenant}")
+
+    def unannounced(self, settings: ProviderSettings) -> Mapping[str, str]:
+        """The fields that Entra's document lacks: it has no revocation endpoint, and supports PKCE unannounced."""
+        if settings.issuer:
+            return MappingProxyType({})
+        return MappingProxyType(
+            {"revocation_endpoint": "entra_has_no_revocation", "code_challenge_methods_supported": "entra_takes_pkce"}
+        )
+
+    def untestable_client(self, settings: ProviderSettings) -> bool:
+        """Whether the tenant is a multi-tenant endpoint; an application belongs to one tenant."""
+        return settings.tenant in _MULTI_TENANT
+
+    def consent_link(self, settings: ProviderSettings) -> str | None:
+        """The URL of Microsoft's "Construct the URL for granting tenant-wide admin consent"; None without a tenant."""
+        if settings.tenant is None:
+            return None
+        tenant = "organizations" if settings.tenant in _MULTI_TENANT else settings.tenant
+        return f"{_LOGIN}/{tenant}/adminconsent?client_id={quote(settings.client_id, safe='')}"
+
+    def setup_steps(
+        self, settings: ProviderSettings, accounts: Sequence[str], redirect_uris: Sequence[str], *, is_public: bool
+    ) -> Sequence[SetupStep]:
+        """Steps for the app registration and the consent, then in Exchange Online's PowerShell for each mailbox."""
+        tenant = settings.tenant or settings.issuer
+        consent = self.consent_link(settings)
+        has_own_tenant = settings.tenant is not None and settings.tenant not in _MULTI_TENANT
+        return (
+            SetupStep("entra_registration", {"authority": tenant, "client_id": settings.client_id}),
+            SetupStep("entra_redirect", {"redirect_uris": " and ".join(redirect_uris)}),
+            SetupStep("entra_public_flows"),
+            SetupStep("entra_permissions"),
+            SetupStep("entra_app_permissions"),
+            SetupStep("entra_consent", {"consent": consent}) if consent else SetupStep("entra_consent_private"),
+            SetupStep("exchange_connect_tenant", {"authority": tenant})
+            if has_own_tenant
+            else SetupStep("exchange_connect"),
+            SetupStep(
+                "exchange_service_principal", {"client_id": _quoted(settings.client_id), "object_id": _OBJECT_ID}
+            ),
+            *(step for mailbox in accounts or ("<mailbox>",) for step in _mailbox_steps(_quoted(mailbox))),
+        )
 
 
-class _ConfidentialApplication(msal.ConfidentialClientApplication):  # type: ignore[misc]
-    """msal has the device code flow for public clients only; Entra has it for both, and wants the secret then."""
-
-    DEVICE_FLOW_CORRELATION_ID = msal.PublicClientApplication.DEVICE_FLOW_CORRELATION_ID
-    acquire_token_by_device_flow = msal.PublicClientApplication.acquire_token_by_device_flow
-
-    def initiate_device_flow(self, scopes: list[str]) -> None:
-        """Post a device authorization request with the secret (RFC 8628 section 3.1); Entra wants no assertion."""
-        data = {"client_secret": self.client_credential} if isinstance(self.client_credential, str) else None
-        self.client.initiate_device_flow(scope=self._decorate_scope(scopes), data=data)
+def _mailbox_steps(mailbox: str) -> Sequence[SetupStep]:
+    codes = ("exchange_app_access", "exchange_smtp", "exchange_pop_imap", "exchange_shared_mailbox")
+    return [SetupStep(code, {"mailbox": mailbox, "object_id": _OBJECT_ID}) for code in codes]
 
 
-class _Forgetful(dict[str, object]):
-    """msal's memory of HTTP replies: with it, a retry after an error would not leave the process."""
-
-    def __setitem__(self, key: str, value: object) -> None:
-        """Store nothing."""
+def _quoted(text: str) -> str:
+    """A value as a literal of PowerShell, which treats a typographic apostrophe as a quotation mark too."""
+    return "'" + re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", text) + "'"
 
 
-def _for_msal(credential: ClientCredential) -> str | dict[str, str]:
-    if isinstance(credential, Certificate):
-        return {"private_key": credential.private_key.reveal(), "public_certificate": credential.certificate}
-    return credential.reveal()
-
-
-def _unreserved(scopes: Sequence[str]) -> list[str]:
-    return [scope for scope in scopes if scope not in RESERVED_SCOPES]
-
-
-def is_entra(issuer: str) -> bool:
-    """Whether this is an issuer of Entra: of one tenant by its id, or the template for many."""
-    return _ISSUER.fullmatch(issuer) is not None
+MICROSOFT = MicrosoftPreset()

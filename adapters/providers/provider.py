@@ -1,26 +1,31 @@
-"""One provider: the conversations that are the same whichever client library composes their requests.
+"""One provider: the conversations that are the same for every client library.
 
-Invariant: an outcome is read from the reply the exchange keeps and from nothing else. With a reply kept already,
-no library is asked and nothing is sent to the token endpoint; a renewal is then read even without a network.
+Invariant: an outcome is read only from the reply that the exchange keeps. If the exchange has a reply already, no
+request is composed or sent to the token endpoint; a renewal can then be read even without a network.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from types import MappingProxyType
-from typing import Protocol
+from typing import TypeVar
 
 import requests
+import structlog
 
+from adapters.http_client import HttpClient, NoReply, PrivateAddress
+from adapters.providers.authorization_request import LIFETIME_SECONDS, AuthorizationRequest, read_redirect
+from adapters.providers.client_library import ClientLibrary
+from adapters.providers.credential_rotation import CredentialRotation
 from adapters.providers.discovery import Discovery, Metadata, WrongAuthority
-from adapters.providers.errors import read_overrides
-from adapters.providers.http_client import HttpClient, NoReply
-from adapters.providers.id_tokens import UnknownKey, identity_of
-from adapters.providers.registration import Registration
-from adapters.providers.replies import (
+from adapters.providers.error_table import UNKNOWN_ERROR, read_overrides
+from adapters.providers.id_tokens import NoAddress, UnknownKey, address_of, identity_of
+from adapters.providers.provider_words import has_secret, without_secrets
+from adapters.providers.settings import ProviderSettings
+from adapters.providers.token_responses import (
     read_app_grant,
     read_device_authorization,
     read_grant,
@@ -28,67 +33,33 @@ from adapters.providers.replies import (
     read_redemption,
     read_renewal,
 )
-from adapters.providers.settings import ProviderSettings
-from adapters.providers.sign_in import LIFETIME_SECONDS, SignIn, read_redirect
-from domain.errors import Failed, Unreachable
+from domain.errors import Failed, MailtokenError, Unreachable
 from domain.outcomes import (
     AcquisitionOutcome,
+    AttemptOver,
     BrowserAuthorization,
     ClientFault,
     Credential,
     DeviceAuthorization,
+    GrantDead,
     Identity,
+    InDoubt,
+    Reason,
     RenewalOutcome,
     Transient,
 )
 from domain.ports import Exchange, Reply
 from domain.secret import Secret
 
-_FLOWS = MappingProxyType({"device": "device code", "browser": "browser", "app": "app-only"})
-
-
-class ClientLibrary(Protocol):
-    """Composes the requests of our client registration and posts them through the session it is given.
-
-    It never sees a reply: `HttpClient.post` takes it.
-    """
-
-    def request_device_code(self, session: requests.Session, metadata: Metadata, scopes: Sequence[str]) -> None:
-        """Post a device authorization request (RFC 8628 section 3.1)."""
-        ...
-
-    def poll(self, session: requests.Session, metadata: Metadata, device_code: Secret) -> None:
-        """Post a device access token request (RFC 8628 section 3.4)."""
-        ...
-
-    def request_browser(
-        self, session: requests.Session, metadata: Metadata, scopes: Sequence[str], redirect_uri: str, account: str
-    ) -> tuple[str, SignIn]:
-        """Compose an authorization request (RFC 6749 section 4.1.1); nothing is posted."""
-        ...
-
-    def redeem_code(self, session: requests.Session, metadata: Metadata, sign_in: SignIn, code: Secret) -> None:
-        """Post an access token request (RFC 6749 section 4.1.3) with the code verifier (RFC 7636 section 4.5)."""
-        ...
-
-    def request_app_token(self, session: requests.Session, metadata: Metadata, scopes: Sequence[str]) -> None:
-        """Post a client credentials request (RFC 6749 section 4.4.2)."""
-        ...
-
-    def refresh(self, session: requests.Session, metadata: Metadata, refresh_token: Secret, scope: str) -> None:
-        """Post a refresh request (RFC 6749 section 6); `scope` is what was granted."""
-        ...
-
-    def revoke(self, session: requests.Session, metadata: Metadata, credential: Credential) -> None:
-        """Post a revocation request (RFC 7009 section 2.1)."""
-        ...
+log = structlog.get_logger("mailtoken")
+Outcome = TypeVar("Outcome")
 
 
 class OpenIDProvider:
     """A `domain.ports.Provider` that speaks OpenID Connect.
 
-    `libraries` are by the name of what each authenticates with; `scopes` are what to ask for by protocol,
-    `app_scopes` what the application itself asks for.
+    `libraries` are by the name of their credential; `scopes` are the scopes to request, by protocol, and `app_scopes`
+    those of the app-only flow.
     """
 
     def __init__(
@@ -104,25 +75,26 @@ class OpenIDProvider:
     ) -> None:
         self.name = settings.name
         self.flows = flows
+        self.revokes_one_grant = settings.revokes_one_grant
         self._settings = settings
         self._http = http
         self._discovery = discovery
         self._overrides = read_overrides(settings)
-        self._registration = Registration(libraries, self._overrides)
+        self._rotation = CredentialRotation(libraries, self._overrides)
         self._scopes = scopes
         self._app_scopes = app_scopes
 
     @property
     def client_faults(self) -> Mapping[str, ClientFault]:
-        """Each client secret or certificate the provider refuses while another one works."""
-        return self._registration.faults
+        """The fault of each client secret or certificate that the provider refuses while another works."""
+        return self._rotation.faults
 
     def request_device_code(self, scopes: Sequence[str], now: datetime) -> DeviceAuthorization:
-        """Ask for a device code (RFC 8628 section 3.1). It counts from the reply, not from `now`.
+        """Request a device code (RFC 8628 section 3.1). Its lifetime counts from the reply, not from `now`.
 
         Raises:
-            Unreachable: no answer, or not one that says anything.
-            Failed: the provider refuses; the message names the setting to correct.
+            Unreachable: no answer came, or the answer decides nothing.
+            Failed: the provider refuses; `setting` names what to correct.
         """
         metadata = self._metadata_for("device")
         if metadata.device_authorization_endpoint is None:
@@ -133,111 +105,131 @@ class OpenIDProvider:
             )
         except NoReply as trouble:
             raise self._unreachable(trouble) from None
-        return read_device_authorization(self.name, reply, " ".join(scopes), self._overrides)
+        except WrongAuthority as wrong:
+            raise self._not_usable(wrong) from None
+        authorization = self._read(
+            lambda: read_device_authorization(
+                self.name, reply, " ".join(scopes), self._overrides, self._settings.client_secrets
+            )
+        )
+        if isinstance(authorization, InDoubt):
+            raise Unreachable("no_device_code", provider=self.name, status=reply.status)
+        return authorization
 
     def redeem_device_code(self, pending: DeviceAuthorization, exchange: Exchange, now: datetime) -> AcquisitionOutcome:
-        """Ask once whether the person has finished (RFC 8628 section 3.4), or read the reply that is kept."""
+        """Poll once whether the person has finished (RFC 8628 section 3.4), or read the kept reply."""
         state = json.loads(pending.state.reveal())
         device_code = Secret(state["device_code"])
         try:
             reply = self._ask(exchange, lambda library, session, metadata: library.poll(session, metadata, device_code))
-            return read_poll(reply, pending, state["scope"], self._identify, self._overrides)
+            outcome = self._read(lambda: read_poll(reply, pending, state["scope"], self._identify, self._overrides))
+            return _scrubbed(outcome, [*self._settings.client_secrets, device_code])
         except NoReply as trouble:
-            return Transient(str(trouble))
+            return Transient(trouble.why, may_have_arrived=trouble.may_have_arrived)
         except WrongAuthority as wrong:
-            return ClientFault(wrong.code, wrong.setting)
+            return _misconfigured(wrong)
 
     def request_browser(
         self, scopes: Sequence[str], redirect_uri: str, account: str, now: datetime
     ) -> BrowserAuthorization:
-        """Make the address of a sign-in page for `account` that leads back to `redirect_uri`.
+        """Make the URL of a sign-in page for `account` that redirects to `redirect_uri`.
 
         Raises:
-            Unreachable: no answer, or not one that says anything.
-            Failed: the provider can't do it; the message names the setting to correct or another flow.
+            Unreachable: no answer came, or the answer decides nothing.
+            Failed: the provider lacks the flow; `setting` names what to correct, or `others` the flows to use instead.
         """
         metadata = self._metadata_for("browser")
         if metadata.authorization_endpoint is None:
             raise self._lacks("browser")
         try:
             with self._http.session() as session:
-                uri, sign_in = self._registration.library.request_browser(
-                    session, metadata, scopes, redirect_uri, account
-                )
+                uri, sign_in = self._rotation.library.request_browser(session, metadata, scopes, redirect_uri, account)
         except NoReply as trouble:
             raise self._unreachable(trouble) from None
+        except Exception:  # the library can't make an address of what the discovery document contains
+            raise self._unreachable(NoReply("request_impossible")) from None
         return BrowserAuthorization(uri, now + timedelta(seconds=LIFETIME_SECONDS), sign_in.seal())
 
     def redeem_code(
         self, pending: BrowserAuthorization, redirected_to: str | None, exchange: Exchange, now: datetime
     ) -> AcquisitionOutcome:
-        """Redeem the code in the URL the browser was sent back to, or read the reply that is kept.
+        """Redeem the code in the URL that the browser was redirected to, or read the kept reply.
 
         Raises:
-            InvalidValue: the URL is not of this attempt (`state`) or not of this provider (`iss`).
+            InvalidValue: the URL is not of this attempt (`state`) or not from this provider (`iss`).
         """
-        sign_in = SignIn.unseal(pending.state)
+        sign_in = AuthorizationRequest.unseal(pending.state)
         try:
-            reply = exchange.reply
+            reply, code = exchange.reply, None
+            secrets = [*self._settings.client_secrets, *sign_in.secrets]
             if reply is None:
                 assert redirected_to is not None, "without a redirect there is no code"
-                code = read_redirect(sign_in, redirected_to, self._overrides)
-                if not isinstance(code, Secret):
-                    return code
+                found = read_redirect(sign_in, redirected_to, self._overrides)
+                if not isinstance(found, Secret):
+                    return _scrubbed(found, secrets)
+                code = found
                 reply = self._ask(
-                    exchange, lambda library, session, metadata: library.redeem_code(session, metadata, sign_in, code)
+                    exchange, lambda library, session, metadata: library.redeem_code(session, metadata, sign_in, found)
                 )
             identify = partial(self._identify, nonce=sign_in.nonce)
-            return read_redemption(reply, sign_in.scope, identify, self._overrides)
+            outcome = self._read(lambda: read_redemption(reply, sign_in.scope, identify, self._overrides))
+            # The code of a kept reply is not known any more.
+            return _scrubbed(outcome, [*secrets, code] if code else None)
         except NoReply as trouble:
-            return Transient(str(trouble))
+            return Transient(trouble.why, may_have_arrived=trouble.may_have_arrived)
         except WrongAuthority as wrong:
-            return ClientFault(wrong.code, wrong.setting)
+            return _misconfigured(wrong)
 
     def request_app_token(
         self, scopes: Sequence[str], account: str, exchange: Exchange, now: datetime
     ) -> RenewalOutcome:
-        """Get an access token as the application itself (RFC 6749 section 4.4), or read the reply that is kept.
+        """Get an access token as the application itself (RFC 6749 section 4.4), or read the kept reply.
 
-        The identity is `account` with the client id as its subject: nobody signed in.
+        No person signs in, so the identity is `account` with the client id as its subject.
         """
         if exchange.reply is None and "app" not in self.flows:
-            return ClientFault("no client secret", "client_secret_file")
+            return ClientFault("no_client_secret", "client_secret_file")
         try:
             reply = self._ask(
-                exchange, lambda library, session, metadata: library.request_app_token(session, metadata, scopes)
+                exchange,
+                lambda library, session, metadata: library.request_app_token(session, metadata, scopes, account),
             )
         except NoReply as trouble:
-            return Transient(str(trouble))
+            return Transient(trouble.why, may_have_arrived=trouble.may_have_arrived)
         except WrongAuthority as wrong:
-            return ClientFault(wrong.code, wrong.setting)
+            return _misconfigured(wrong)
         identity = Identity(account, self._settings.client_id, None)
-        return read_app_grant(reply, " ".join(scopes), identity, self._overrides)
+        outcome = self._read(lambda: read_app_grant(reply, " ".join(scopes), identity, self._overrides))
+        return _scrubbed(outcome, self._settings.client_secrets)
 
     def refresh(self, credential: Credential, exchange: Exchange, now: datetime) -> RenewalOutcome:
-        """Exchange the refresh token for a new access token (RFC 6749 section 6), or read the reply that is kept.
+        """Exchange the refresh token for a new access token (RFC 6749 section 6), or read the kept reply.
 
-        Keeps the old refresh token if the reply has none.
+        The old refresh token stays if the reply has no new refresh token.
         """
         refresh_token = credential.refresh_token
         assert refresh_token is not None, "a credential without a refresh token can't be renewed"
         try:
             reply = self._ask(
                 exchange,
-                lambda library, session, metadata: library.refresh(session, metadata, refresh_token, credential.scope),
+                lambda library, session, metadata: library.refresh(
+                    session, metadata, refresh_token, credential.requested_scope or credential.scope
+                ),
             )
-            return read_renewal(reply, credential, self._identify, self._overrides)
+            outcome = self._read(lambda: read_renewal(reply, credential, self._identify, self._overrides))
+            return _scrubbed(outcome, [*self._settings.client_secrets, refresh_token])
         except NoReply as trouble:
-            return Transient(str(trouble))
+            return Transient(trouble.why, may_have_arrived=trouble.may_have_arrived)
         except WrongAuthority as wrong:
-            return ClientFault(wrong.code, wrong.setting)
+            return _misconfigured(wrong)
 
     def read_grant(self, reply: Reply) -> Credential | None:
-        """What a reply that nobody waits for any more granted; None if nothing."""
-        return read_grant(reply)
+        """The grant in a reply that no request waits for any more; None if the reply grants nothing."""
+        grant = self._read(lambda: read_grant(reply))
+        return None if isinstance(grant, InDoubt) else grant
 
     def revoke(self, credential: Credential) -> bool:
-        """Tell the provider to forget the grant (RFC 7009); False if it has no such endpoint or did not agree."""
+        """Revoke the grant at the provider (RFC 7009); False if it has no revocation endpoint or refused."""
         try:
             metadata = self._discovery.metadata()
             if metadata.revocation_endpoint is None:
@@ -248,40 +240,73 @@ class OpenIDProvider:
         return reply.status == 200
 
     def scopes(self, protocol: str, flow: str = "device") -> Sequence[str]:
-        """What to ask for in this flow, for a profile of this protocol."""
+        """The scopes to request in this flow for a profile of this protocol."""
         return self._app_scopes if flow == "app" else self._scopes[protocol]
 
     def _ask(self, exchange: Exchange, ask: Callable[[ClientLibrary, requests.Session, Metadata], None]) -> Reply:
         if exchange.reply is not None:
             return exchange.reply
-        # Discovery only once it is sure that something has to be sent.
+        # Discovery is needed only if a request has to be sent.
         metadata = self._discovery.metadata()
         return self._post(lambda library, session: ask(library, session, metadata), exchange)
 
+    def _read(self, read: Callable[[], Outcome]) -> Outcome | InDoubt:
+        """The outcome of a reply. No content of a reply may end the work on other tokens, whatever it makes fail."""
+        try:
+            return read()
+        except MailtokenError:
+            raise
+        except Exception as error:
+            # The text of the error may have parts of the reply.
+            log.error("reply_not_read", provider=self.name, error=type(error).__name__)
+            return InDoubt("reply_unreadable")
+
     def _post(self, ask: Callable[[ClientLibrary, requests.Session], None], exchange: Exchange | None) -> Reply:
-        return self._registration.ask(lambda library: self._http.post(partial(ask, library), exchange))
+        try:
+            return self._rotation.ask(lambda library: self._http.post(partial(ask, library), exchange))
+        except PrivateAddress as refused:
+            raise WrongAuthority(refused.why, "allow_private") from None
 
     def _metadata_for(self, flow: str) -> Metadata:
         if flow not in self.flows:
-            raise Failed(f"provider {self.name} has no {_FLOWS[flow]} flow: use {self._other_than(flow)}")
+            raise self._lacks(flow)
         try:
             return self._discovery.metadata()
         except NoReply as trouble:
             raise self._unreachable(trouble) from None
         except WrongAuthority as wrong:
-            raise Failed(f"provider {self.name}: {wrong}") from None
+            raise self._not_usable(wrong) from None
 
     def _lacks(self, flow: str) -> Failed:
-        instead = f"check its issuer or use {self._other_than(flow)}"
-        return Failed(f"provider {self.name} has no {_FLOWS[flow]} flow: {instead}")
+        others = [other for other in self.flows if other != flow]
+        if not others:
+            return Failed("no_flow_available", provider=self.name, flow=flow)
+        return Failed("flow_not_available", provider=self.name, flow=flow, others=others)
 
-    def _other_than(self, flow: str) -> str:
-        return " or ".join(f"the {_FLOWS[other]} flow" for other in self.flows if other != flow) or "another provider"
+    def _not_usable(self, wrong: WrongAuthority) -> Failed:
+        words = wrong.reply.facts if wrong.reply else {}
+        return Failed("authority_not_usable", provider=self.name, why=wrong.why, setting=wrong.setting, **words)
 
     def _unreachable(self, trouble: NoReply) -> Unreachable:
-        return Unreachable(f"provider {self.name} can't be reached now: {trouble}")
+        return Unreachable("provider_unreachable", provider=self.name, why=trouble.why)
 
-    def _identify(self, id_token: object, received_at: datetime, nonce: str | None = None) -> Identity:
+    def _identify(
+        self, id_token: object, received_at: datetime, access_token: Secret | None, nonce: str | None = None
+    ) -> Identity:
+        """The identity in an ID token, or at UserInfo if the token has no address (OpenID Connect Core section 5.4).
+
+        UserInfo counts only with the token's own subject (section 5.3.2), and is not asked without an access token.
+        """
+        try:
+            return self._signed_identity(id_token, received_at, nonce)
+        except NoAddress as token:
+            claims = self._discovery.userinfo(access_token) if access_token else {}
+            account = address_of(claims, self._settings.account_claims)
+            if account is None or claims.get("sub") != token.subject:
+                raise
+            return Identity(account, token.subject, token.tenant)
+
+    def _signed_identity(self, id_token: object, received_at: datetime, nonce: str | None) -> Identity:
         try:
             return self._validated(id_token, received_at, nonce, newest_keys=False)
         except UnknownKey:
@@ -297,3 +322,21 @@ class OpenIDProvider:
             received_at=received_at,
             nonce=nonce,
         )
+
+
+def _misconfigured(wrong: WrongAuthority) -> ClientFault:
+    return ClientFault(wrong.why, wrong.setting, Reason.CONFIGURATION, wrong.reply)
+
+
+def _scrubbed(outcome: Outcome, secrets: Sequence[Secret] | None) -> Outcome:
+    """The outcome without these secrets in the provider's code and words; without any words if they are not known."""
+    match outcome:
+        case AttemptOver() | GrantDead() | Transient() | InDoubt() | ClientFault() if outcome.reply:
+            reply = replace(outcome.reply, words=None) if secrets is None else without_secrets(outcome.reply, secrets)
+            if not has_secret(reply.code, secrets or ()):
+                return replace(outcome, reply=reply)
+            reply = replace(reply, code=UNKNOWN_ERROR)
+            if isinstance(outcome, Transient):
+                return replace(outcome, why=UNKNOWN_ERROR, reply=reply)
+            return replace(outcome, code=UNKNOWN_ERROR, reply=reply)
+    return outcome

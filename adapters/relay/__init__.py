@@ -1,1 +1,4 @@
-"""The relay: SMTP, POP3 and IMAP for programs that know only passwords. A client of the service: no key, no store."""
+"""The relay: SMTP, POP3 and IMAP for programs that know only passwords. It is a client of the service.
+
+The relay has no key and no store.
+"""

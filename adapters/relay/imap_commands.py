@@ -1,6 +1,6 @@
-"""What a client says in IMAP before it has signed in (RFC 9051 section 9): tags, names, strings and literals.
+"""Parses the IMAP commands of a client before its sign-in (RFC 9051 section 9): tags, names, strings and literals.
 
-A command is small: a literal that would make it larger than the limit is refused before it is sent.
+A literal that would make a command larger than the limit is refused before the client sends it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Self
 
-from adapters.relay.lines import TooLong, Wire
+from adapters.mail.line_connection import LineConnection, TooLong
 
 COMMAND_LIMIT_OCTETS = 12_288
-"""For one line of a command, and for all of its lines and literals together."""
+"""The limit for a line of a command, and for all of its lines and literals together."""
 _LITERALS = 8
-# RFC 9051: tag = 1*<any ASTRING-CHAR except "+">. It goes back to the client and nowhere else.
+# RFC 9051: tag = 1*<any ASTRING-CHAR except "+">. A tag is sent back to the client and to no mail server.
 _COMMAND = re.compile(rb"([^\x00-\x20\x7f-\xff(){%*\"\\+]{1,64}) ([A-Za-z]{1,32})(?: (.*))?", re.DOTALL)
 _LITERAL = re.compile(rb"\{([0-9]{1,10})(\+?)\}\Z")
 _STRING = rb'"(?:[^"\\]|\\["\\])*"|[^\x00-\x20\x7f"(){\\]+'
@@ -24,11 +24,11 @@ _ESCAPED = re.compile(rb'\\(["\\])')
 
 
 class Malformed(Exception):
-    """Not a command, or not one with these arguments."""
+    """A line is not a command, or its arguments are malformed."""
 
 
 class LiteralRefused(Exception):
-    """A literal that the client may not send, and has not sent; `tag` is its command's, `*` if that has none."""
+    """A literal is refused before the client has sent it; `tag` is that of its command, `*` if it has none."""
 
     def __init__(self, tag: bytes) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class LiteralRefused(Exception):
 
 @dataclass(frozen=True)
 class Command:
-    """One command. `name` is in upper case; `lines` are the rest, with a literal between each two."""
+    """A command. `name` is in upper case; `lines` are the rest, with a literal between each two."""
 
     tag: bytes
     name: bytes
@@ -48,16 +48,16 @@ class Command:
         return f"Command({self.tag!r}, {self.name!r})"
 
     @classmethod
-    async def read(cls, wire: Wire, seconds: float, *, may_ask: bool) -> Self:
-        """Read one; each of its parts has `seconds`. `may_ask` is whether the client may be asked for a literal.
+    async def read(cls, connection: LineConnection, seconds: float, *, may_ask: bool) -> Self:
+        """Read a command; each of its parts has `seconds`. `may_ask` is whether the relay may ask for a literal.
 
         Raises:
-            LiteralRefused: it waits to send one that is too large, or may not be asked for.
-            Malformed: no tag, or no name.
-            Garbled: too long, or with a bare CR or LF or a NUL in a line.
+            LiteralRefused: the client waits to send a literal that is too large, or that the relay may not ask for.
+            Malformed: the command has no tag or no name.
+            ProtocolError: the command is too long, or a line contains a bare CR, a bare LF or a NUL.
             OSError: the client is gone, or was too slow.
         """
-        lines, literals = [await wire.line(COMMAND_LIMIT_OCTETS, seconds)], list[bytes]()
+        lines, literals = [await connection.line(COMMAND_LIMIT_OCTETS, seconds)], list[bytes]()
         while marker := _LITERAL.search(lines[-1]):
             octets, is_coming = int(marker[1]), bool(marker[2])
             is_large = octets + sum(map(len, lines + literals)) > COMMAND_LIMIT_OCTETS or len(literals) >= _LITERALS
@@ -66,9 +66,9 @@ class Command:
             if not is_coming:
                 if is_large or not may_ask:
                     raise LiteralRefused(_tag(lines[0]))
-                wire.write(b"+ Go on\r\n")
-            literals.append(await wire.octets(octets, seconds))
-            lines.append(await wire.line(COMMAND_LIMIT_OCTETS, seconds))
+                connection.write(b"+ Go on\r\n")
+            literals.append(await connection.octets(octets, seconds))
+            lines.append(await connection.line(COMMAND_LIMIT_OCTETS, seconds))
         begun = _COMMAND.fullmatch(lines[0])
         if not begun:
             raise Malformed
@@ -78,7 +78,7 @@ class Command:
         """The arguments: atoms, quoted strings and literals.
 
         Raises:
-            Malformed: something else is among them.
+            Malformed: an argument is of another form.
         """
         found: list[bytes] = []
         for line, literal in zip_longest(self.lines, self.literals):
@@ -96,6 +96,6 @@ def _unquoted(string: bytes) -> bytes:
 
 
 def _tag(line: bytes) -> bytes:
-    """What to answer a command with whose end nobody has seen."""
+    """The tag of a command that is not complete."""
     tag = line.partition(b" ")[0]
     return tag if _COMMAND.fullmatch(tag + b" NOOP") else b"*"

@@ -1,33 +1,39 @@
-"""Where clients come in: the listeners, their TLS, and how many clients there may be.
+"""The listeners of the relay: the addresses they listen at, their TLS, and the limits on connections.
 
-Every connection has a task of its own, which ends with it. TLS is 1.2 or newer, with the operator's certificate as
-it is now: a renewed one is used from the next connection on, and those that are open stay.
+Every connection has a task of its own, which ends with it. TLS is 1.2 or newer. A renewed certificate of the operator
+is used from the next connection on; open connections stay.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
 
-from adapters.certificate import Certificate
-from adapters.mail.connection import Garbled, SaidBeforeTLS
-from adapters.relay.changes import Change
-from adapters.relay.door import Admission
-from adapters.relay.lines import Wire
+from adapters.mail.line_connection import LineConnection, PlaintextInjection, ProtocolError, UnexpectedTLS
+from adapters.relay.admission import Admission, AdmissionChange
+from adapters.relay.refusals import COMMAND_OCTETS, LAST_COMMANDS, Cause, printable_command
+from adapters.relay_documents import RelayRefusal
+from adapters.texts.relay_refusals import refusal_text
+from adapters.texts.wording import Surface
+from adapters.tls_certificate import TLSCertificate
 from domain import catalogue
 from domain.errors import Failed, InvalidValue
-from domain.profile import is_loopback
-from domain.relay_user import Network
+from domain.networks import Network
+from domain.profile_fields import is_loopback
+from infrastructure.clock import SystemClock, instant_text
+from infrastructure.config.tables import Ciphers, RelayTable
 
 log = structlog.get_logger("mailtoken")
 
@@ -43,17 +49,36 @@ _SCHEMES: Mapping[str, tuple[catalogue.Protocol, bool]] = {
     "imap": (catalogue.Protocol.IMAP, False),
     "imaps": (catalogue.Protocol.IMAP, True),
 }
-# What OpenSSL says of clients that know no version or cipher we do.
-_TOO_OLD = {"UNSUPPORTED_PROTOCOL", "VERSION_TOO_LOW", "NO_SHARED_CIPHER", "WRONG_SSL_VERSION"}
+# The causes of a failed handshake, by OpenSSL's reason.
+_TLS_CAUSES: Mapping[str | None, Cause] = {
+    "UNSUPPORTED_PROTOCOL": Cause.TLS_TOO_OLD,
+    "VERSION_TOO_LOW": Cause.TLS_TOO_OLD,
+    "WRONG_SSL_VERSION": Cause.TLS_TOO_OLD,
+    "NO_SHARED_CIPHER": Cause.NO_SHARED_CIPHER,
+    "NO_SHARED_GROUP": Cause.NO_SHARED_CIPHER,
+    "NO_SUITABLE_SIGNATURE_ALGORITHM": Cause.NO_SHARED_CIPHER,
+    "NO_COMMON_SIGNATURE_ALGORITHMS": Cause.NO_SHARED_CIPHER,
+    "WRONG_VERSION_NUMBER": Cause.NO_TLS_AT_TLS_PORT,
+    "HTTP_REQUEST": Cause.NO_TLS_AT_TLS_PORT,
+    "PACKET_LENGTH_TOO_LONG": Cause.NO_TLS_AT_TLS_PORT,
+    "SSLV3_ALERT_BAD_CERTIFICATE": Cause.CERTIFICATE_NOT_TRUSTED,
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": Cause.CERTIFICATE_NOT_TRUSTED,
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": Cause.CERTIFICATE_NOT_TRUSTED,
+    "TLSV1_ALERT_UNKNOWN_CA": Cause.CERTIFICATE_NOT_TRUSTED,
+}
+# Fatal alerts (RFC 5246 section 7.2): protocol_version and handshake_failure. asyncio drops those of OpenSSL.
+_ALERTS = {Cause.TLS_TOO_OLD: b"\x15\x03\x01\x00\x02\x02\x46", Cause.NO_SHARED_CIPHER: b"\x15\x03\x03\x00\x02\x02\x28"}
+# A client that leaves sooner than this has not waited for a greeting: it may be a monitoring program.
+_WAITED_SECONDS = 1.0
 
 
-class Dismissed(Exception):
-    """The session is to end here: raised in a client that waits for its next command."""
+class SessionRevoked(Exception):
+    """The session of a client must end; raised where it waits for the next command."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One place to listen at. `descriptor` is a socket that the service manager has opened already."""
+    """An address to listen at. `descriptor` is a socket that the service manager has opened already."""
 
     protocol: catalogue.Protocol
     is_implicit_tls: bool
@@ -61,18 +86,19 @@ class Endpoint:
     host: str = ""
     port: int = 0
     descriptor: int | None = None
+    ciphers: Ciphers = "modern"
 
     @property
     def scheme(self) -> str:
-        """As in its URL."""
+        """The scheme of its URL."""
         return next(scheme for scheme, kind in _SCHEMES.items() if kind == (self.protocol, self.is_implicit_tls))
 
     @classmethod
-    def of_url(cls, url: str) -> Endpoint:
-        """Such as `smtp://127.0.0.1:2587`, checked by the configuration."""
+    def of_url(cls, url: str, ciphers: Ciphers = "modern") -> Endpoint:
+        """The endpoint of a URL such as `smtp://127.0.0.1:2587`, which the configuration has checked."""
         parts = urlsplit(url)
         assert parts.hostname is not None
-        return cls(*_SCHEMES[parts.scheme], url, parts.hostname, parts.port or 0)
+        return cls(*_SCHEMES[parts.scheme], url, parts.hostname, parts.port or 0, ciphers=ciphers)
 
     @classmethod
     def passed(cls, environment: Mapping[str, str], process_id: int) -> list[Endpoint]:
@@ -88,9 +114,7 @@ class Endpoint:
         names += ["unknown"] * (count - len(names))
         for name in names[:count]:
             if name not in _SCHEMES:
-                raise InvalidValue(
-                    "FileDescriptorName", f"{name!r} is not {', '.join(_SCHEMES)}: name the socket's scheme in its unit"
-                )
+                raise InvalidValue("FileDescriptorName", "socket_without_scheme", name=name, schemes=[*_SCHEMES])
         return [
             cls(*_SCHEMES[name], f"{name} socket of the service manager", descriptor=descriptor)
             for descriptor, name in enumerate(names[:count], _FIRST_PASSED_DESCRIPTOR)
@@ -98,17 +122,22 @@ class Endpoint:
 
 
 @dataclass(eq=False)
-class Client:
-    """Somebody who has connected. `may_sign_in_plainly` is whether a password may come without TLS from there.
+class ClientConnection:
+    """The connection of a client. `may_sign_in_plainly` is whether its address may sign in without TLS.
 
-    `admission` is what they sign in by, and None again once that is over.
+    `admission` is None until the service admits the client, and again once the admission is revoked. `commands`,
+    `user` and `profile` are for the records of refusals: the last commands, and the user and profile if they are known.
     """
 
-    wire: Wire
+    connection: LineConnection
     address: str
     endpoint: Endpoint
-    certificate: Certificate | None
+    certificate: TLSCertificate | None
     may_sign_in_plainly: bool
+    listener: Listener
+    commands: deque[bytes] = field(default_factory=lambda: deque(maxlen=LAST_COMMANDS), init=False)
+    user: str | None = field(default=None, init=False)
+    profile: str | None = field(default=None, init=False)
     admission: Admission | None = field(default=None, init=False)
     is_signed_in: bool = field(default=False, init=False)
     is_idle: bool = field(default=False, init=False)
@@ -117,94 +146,136 @@ class Client:
     @property
     def may_start_tls(self) -> bool:
         """Whether STARTTLS can be offered."""
-        return self.certificate is not None and not self.wire.is_secure
+        return self.certificate is not None and not self.connection.is_secure
 
     @property
     def may_sign_in(self) -> bool:
         """Whether a password may be asked for."""
-        return self.wire.is_secure or self.may_sign_in_plainly
+        return self.connection.is_secure or self.may_sign_in_plainly
 
     async def start_tls(self) -> None:
-        """Begin TLS; a client that can't is named in the log.
+        """Begin TLS; a failure is logged with the client's address.
 
         Raises:
-            SaidBeforeTLS: something came in clear behind the command that asked for TLS.
-            OSError: no TLS, or not in time; the connection is over.
+            PlaintextInjection: clear text followed the command that asked for TLS.
+            OSError: TLS failed, or took too long; the connection is over.
         """
         assert self.certificate is not None
+        is_implicit, began = self.endpoint.is_implicit_tls, time.monotonic()
+        descriptor = os.dup(self.connection.transport.get_extra_info("socket").fileno())
         try:
-            await self.wire.start_tls(
-                self.certificate.context(), _TLS_SECONDS, server_side=True, is_implicit=self.endpoint.is_implicit_tls
+            await self.connection.start_tls(
+                self.certificate.context(self.endpoint.ciphers),
+                _TLS_SECONDS,
+                server_side=True,
+                is_implicit=is_implicit,
             )
         except ssl.SSLError as error:
-            self._log_refusal(error)
+            cause = _TLS_CAUSES.get(error.reason, Cause.TLS_FAILED)
+            _send_alert(descriptor, cause)
+            self.refuse_tls(cause, error.reason)
             raise
-        except SaidBeforeTLS:
-            log.warning("clear text behind STARTTLS refused", address=self.address, protocol=self.endpoint.protocol)
-            self.wire.abort()
+        except PlaintextInjection:
+            log.warning("plaintext_injection_refused", address=self.address, protocol=self.endpoint.protocol)
+            self.connection.abort()
             raise
+        except OSError:
+            if is_implicit and time.monotonic() - began >= _WAITED_SECONDS:
+                self.refuse_tls(Cause.NO_TLS_AT_TLS_PORT)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def refuse_tls(self, cause: Cause, reason: str | None = None) -> None:
+        """Log and record that TLS did not begin as the port requires."""
+        text = refusal_text(cause, Surface.API)
+        other = self.listener.port_of(self.endpoint.protocol, is_implicit_tls=not self.endpoint.is_implicit_tls)
+        if cause in (Cause.TLS_AT_PLAIN_PORT, Cause.NO_TLS_AT_TLS_PORT) and other:
+            text = f"{text}, or use port {other}"
+        self.refuse(cause, text if cause is not Cause.TLS_FAILED else f"{text}: {reason}")
+
+    def note(self, command: bytes) -> None:
+        """Note a command for the record of a refusal, which makes it printable."""
+        self.commands.append(command[:COMMAND_OCTETS])
+
+    @property
+    def last_command(self) -> str:
+        """The last command as the log shows it, empty if there was none."""
+        return printable_command(self.commands[-1]) if self.commands else ""
+
+    def refuse(self, cause: Cause, why: str) -> None:
+        """Log and record a refusal."""
+        log.warning("client_refused", address=self.address, protocol=self.endpoint.protocol, user=self.user, why=why)
+        self.record(cause, why)
+
+    def record(self, cause: Cause, why: str) -> None:
+        """Record a refusal that is in the log already."""
+        self.listener.record(
+            RelayRefusal(
+                at=instant_text(SystemClock().now()),
+                address=self.address,
+                protocol=self.endpoint.protocol.value,
+                user=self.user,
+                profile=self.profile,
+                commands=[printable_command(command) for command in self.commands],
+                cause=cause,
+                why=why[:400],
+            )
+        )
 
     @contextmanager
     def idle(self) -> Iterator[None]:
-        """Between commands, where a session may be ended: then `Dismissed` is raised, here or when a wait begins."""
+        """A context for the wait between commands; a session that must end raises `SessionRevoked` in it."""
         if self.is_leaving:
-            raise Dismissed
+            raise SessionRevoked
         self.is_idle = True
         try:
             yield
         finally:
             self.is_idle = False
 
-    def signed_in(self) -> None:
-        """They are.
+    def mark_signed_in(self) -> None:
+        """Note that the client has signed in.
 
         Raises:
-            Dismissed: the admission was over before.
+            SessionRevoked: the admission was revoked during the sign-in.
         """
         if self.admission is None:
-            raise Dismissed
+            raise SessionRevoked
         self.is_signed_in = True
 
     def leave(self) -> None:
-        """Go at the next place between commands."""
+        """End the session at once if it is between commands, else after the current command."""
         self.is_leaving = True
         if self.is_idle:
-            self.wire.interrupt(Dismissed())
-
-    def _log_refusal(self, error: ssl.SSLError) -> None:
-        why = (
-            "it knows no TLS 1.2 or newer: update it, or name its network in plain_networks"
-            if error.reason in _TOO_OLD
-            else f"TLS failed: {error.reason}"
-        )
-        log.warning("client refused", address=self.address, protocol=self.endpoint.protocol, why=why)
+            self.connection.interrupt(SessionRevoked())
 
 
-class Conversation(Protocol):
-    """The server's side of a protocol."""
+class ProtocolServer(Protocol):
+    """The relay's side of a protocol."""
 
-    async def converse(self, client: Client) -> None:
-        """Speak with a client until it goes; its connection is closed afterwards. TLS has begun if it is implicit.
+    async def serve(self, client: ClientConnection) -> None:
+        """Serve a client to the end of its session; the caller closes the connection. Implicit TLS has begun.
 
-        Connection errors, time-outs, `Garbled`, `SaidBeforeTLS` and `Dismissed` may leave from here.
+        Raises connection errors, time-outs, `ProtocolError`, `PlaintextInjection` and `SessionRevoked`.
         """
         ...
 
     def refusal(self, why: str) -> bytes:
-        """What a client is told in place of a greeting, CRLF included."""
+        """The line in place of a greeting for a client that is refused, CRLF included."""
         ...
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How many connections there may be, in all and from one address, and who may sign in without TLS."""
+class ConnectionLimits:
+    """The limits on connections, in all and from one address, and the networks that may sign in without TLS."""
 
     connections: int
     connections_per_address: int
     plain_networks: tuple[Network, ...] = ()
 
     def may_sign_in_plainly(self, address: str) -> bool:
-        """Whether a password may come from there without TLS."""
+        """Whether a client at `address` may sign in without TLS."""
         if is_loopback(address):
             return True
         try:
@@ -215,42 +286,59 @@ class Limits:
 
 
 class Listener:
-    """Takes connections at its endpoints, and gives each to the conversation of its protocol."""
+    """Accepts connections at its endpoints, and gives each to the server of its protocol."""
 
     def __init__(
         self,
-        conversations: Mapping[catalogue.Protocol, Conversation],
-        limits: Limits,
-        certificate: Certificate | None,
+        protocol_servers: Mapping[catalogue.Protocol, ProtocolServer],
+        limits: ConnectionLimits,
+        certificate: TLSCertificate | None,
     ) -> None:
-        self._conversations = conversations
+        self._protocol_servers = protocol_servers
         self._limits = limits
         self._certificate = certificate
         self._servers: list[asyncio.Server] = []
-        self._clients: dict[asyncio.Task[None], Client] = {}
+        self._places: list[tuple[Endpoint, int]] = []
+        self._on_refusal: Callable[[RelayRefusal], None] | None = None
+        self._clients: dict[asyncio.Task[None], ClientConnection] = {}
         self._from: Counter[str] = Counter()
 
     async def listen(self, endpoints: Iterable[Endpoint]) -> list[tuple[str, int]]:
-        """Listen; returns the addresses and ports, in the order of the endpoints.
+        """Listen at the endpoints; returns their addresses and ports, in the same order.
 
         Raises:
-            InvalidValue: an endpoint with TLS, and no certificate.
-            Failed: an address is in use, or may not be used.
+            InvalidValue: an endpoint needs TLS, and there is no certificate.
+            Failed: an address is in use, or the process may not use it.
         """
         places = []
         for endpoint in endpoints:
             if endpoint.is_implicit_tls and self._certificate is None:
-                raise InvalidValue("[relay] listen", f"{endpoint.name} needs certificate_file and key_file")
+                raise InvalidValue("[relay] listen", "listen_needs_certificate", listen=endpoint.name)
             server = await self._open(endpoint)
             self._servers.append(server)
             host, port = server.sockets[0].getsockname()[:2]
             places.append((host, port))
-            shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            log.info("listening", listen=f"{endpoint.scheme}://{shown}")
+            self._places.append((endpoint, port))
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            log.info("listening", listen=f"{endpoint.scheme}://{address}")
         return places
 
+    def taken_over(self, endpoints: Iterable[Endpoint]) -> Iterator[Endpoint]:
+        """The endpoints for another listener, with the sockets of this one where it listens at the same address."""
+        descriptors: dict[str, list[int]] = {}
+        for (endpoint, _), server in zip(self._places, self._servers, strict=True):
+            descriptors.setdefault(endpoint.name, []).extend(opened.fileno() for opened in server.sockets)
+        wanted: dict[str, list[Endpoint]] = {}
+        for endpoint in endpoints:
+            wanted.setdefault(endpoint.name, []).append(endpoint)
+        for name, same in wanted.items():
+            if name in descriptors:
+                yield from (replace(same[0], descriptor=descriptor) for descriptor in descriptors[name])
+            else:
+                yield from same
+
     async def close(self, grace_seconds: float) -> None:
-        """Take nobody in any more; who is under way may finish, for so long."""
+        """Accept no more connections, and give the sessions `grace_seconds` to finish."""
         for server in self._servers:
             server.close()
         for client in self._clients.values():
@@ -261,8 +349,8 @@ class Listener:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def dismiss(self, change: Change) -> None:
-        """End the sessions of those whose admission is over; a message that is being sent may be finished."""
+    def revoke(self, change: AdmissionChange) -> None:
+        """End the sessions whose admission a change ends; a message that is being sent may be finished."""
         for task, client in list(self._clients.items()):
             if client.admission is None or not change.concerns(client.admission):
                 continue
@@ -270,43 +358,59 @@ class Listener:
             if client.is_signed_in:
                 client.leave()
                 if client.endpoint.protocol is not catalogue.Protocol.SMTP:
-                    # Joined with its mailbox, it has no commands that we know of.
+                    # The session is in a tunnel, in which the relay sees no commands.
                     task.cancel()
+
+    def report_to(self, on_refusal: Callable[[RelayRefusal], None]) -> None:
+        """Call a function with the record of each refusal from now on."""
+        self._on_refusal = on_refusal
+
+    def record(self, refusal: RelayRefusal) -> None:
+        """Report the record of a refusal."""
+        if self._on_refusal is not None:
+            self._on_refusal(refusal)
+
+    def port_of(self, protocol: catalogue.Protocol, *, is_implicit_tls: bool) -> int | None:
+        """The first port for a protocol with this kind of TLS; None if there is none."""
+        for endpoint, port in self._places:
+            if endpoint.protocol is protocol and endpoint.is_implicit_tls is is_implicit_tls:
+                return port
+        return None
 
     @property
     def connections(self) -> int:
-        """How many clients there are."""
+        """The number of open connections."""
         return len(self._clients)
 
     async def _open(self, endpoint: Endpoint) -> asyncio.Server:
         loop = asyncio.get_running_loop()
 
-        def arrive() -> Wire:
+        def arrive() -> LineConnection:
             return _Arrival(self, endpoint)
 
         try:
             if endpoint.descriptor is not None:
-                return await loop.create_server(arrive, sock=socket.socket(fileno=endpoint.descriptor))
+                return await loop.create_server(arrive, sock=socket.socket(fileno=os.dup(endpoint.descriptor)))
             return await loop.create_server(arrive, endpoint.host, endpoint.port, backlog=_BACKLOG, reuse_address=True)
         except OSError as error:
-            raise Failed(
-                f"the relay can't listen at {endpoint.name}: {error.strerror or error}; correct [relay] listen, or have"
-                " the service manager open the socket"
-            ) from None
+            reason = error.strerror or str(error)
+            raise Failed("relay_cannot_listen", listen=endpoint.name, reason=reason) from None
 
-    def arrived(self, wire: Wire, endpoint: Endpoint) -> None:
-        """Take a client in, or tell it why not."""
-        address = wire.address
-        conversation = self._conversations[endpoint.protocol]
+    def arrived(self, connection: LineConnection, endpoint: Endpoint) -> None:
+        """Serve a new connection, or refuse it if there are too many."""
+        address = connection.address
+        protocol_server = self._protocol_servers[endpoint.protocol]
+        client = ClientConnection(
+            connection, address, endpoint, self._certificate, self._limits.may_sign_in_plainly(address), self
+        )
         full = self._is_full(address)
         if full:
-            log.warning("client refused", address=address, protocol=endpoint.protocol, why=full)
+            client.refuse(Cause.TOO_MANY_CONNECTIONS, full)
             if not endpoint.is_implicit_tls:
-                wire.write(conversation.refusal(full))
-            wire.close()
+                connection.write(protocol_server.refusal(full))
+            connection.close()
             return
-        client = Client(wire, address, endpoint, self._certificate, self._limits.may_sign_in_plainly(address))
-        task = asyncio.get_running_loop().create_task(_serve(client, conversation))
+        task = asyncio.get_running_loop().create_task(_serve(client, protocol_server))
         self._clients[task] = client
         self._from[address] += 1
         task.add_done_callback(self._gone)
@@ -325,8 +429,8 @@ class Listener:
             del self._from[address]
 
 
-class _Arrival(Wire):
-    """A connection that a listener has taken."""
+class _Arrival(LineConnection):
+    """A connection that a listener has accepted."""
 
     def __init__(self, listener: Listener, endpoint: Endpoint) -> None:
         super().__init__()
@@ -338,26 +442,38 @@ class _Arrival(Wire):
         self._listener.arrived(self, self._endpoint)
 
 
-async def _serve(client: Client, conversation: Conversation) -> None:
-    """One client, from TLS to the end; what goes wrong with it concerns nobody else."""
+async def _serve(client: ClientConnection, protocol_server: ProtocolServer) -> None:
+    """Serve a client, from TLS to the end of its session. A failure of one session never reaches another."""
     try:
         if client.endpoint.is_implicit_tls:
             await client.start_tls()
-        await conversation.converse(client)
-    except (OSError, Garbled, SaidBeforeTLS, Dismissed):
+        await protocol_server.serve(client)
+    except UnexpectedTLS:
+        client.refuse_tls(Cause.TLS_AT_PLAIN_PORT)
+    except (OSError, ProtocolError, PlaintextInjection, SessionRevoked):
         pass
     except Exception as error:
-        log.error("session failed", address=client.address, protocol=client.endpoint.protocol, exc_info=error)
+        log.error("session_failed", address=client.address, protocol=client.endpoint.protocol, exc_info=error)
     finally:
-        client.wire.close()
+        client.connection.close()
 
 
-def endpoints(listen: Sequence[str] | None, environment: Mapping[str, str], process_id: int) -> list[Endpoint]:
-    """Where to listen: at the sockets of the service manager and where the configuration says, else on loopback.
+def _send_alert(descriptor: int, cause: Cause) -> None:
+    """Send the alert for a failed handshake on a copy of the connection's descriptor, the original being closed."""
+    with suppress(OSError):
+        if cause in _ALERTS:
+            os.write(descriptor, _ALERTS[cause])
+
+
+def endpoints(table: RelayTable, environment: Mapping[str, str], process_id: int) -> list[Endpoint]:
+    """The endpoints: the sockets of the service manager and those of the configuration, else `DEFAULT_LISTEN`.
+
+    The entries of `[[relay.listeners]]` come on top of either.
 
     Raises:
         InvalidValue: a socket of the service manager has no scheme as its name.
     """
     passed = Endpoint.passed(environment, process_id)
-    urls = listen if listen is not None else () if passed else DEFAULT_LISTEN
-    return [*passed, *(Endpoint.of_url(url) for url in urls)]
+    urls = table.listen if table.listen is not None else () if passed else DEFAULT_LISTEN
+    more = (Endpoint.of_url(listener.listen, listener.ciphers) for listener in table.listeners)
+    return [*passed, *map(Endpoint.of_url, urls), *more]

@@ -13,10 +13,11 @@ from eventsourcing.domain import CanMutateAggregate
 from eventsourcing.persistence import DatetimeAsISO, JSONTranscoder, Mapper, UUIDAsHex
 
 from domain.administrator import Administrator
-from domain.client import Client
+from domain.api_client import ApiClient
+from domain.disclosure import Disclosure
+from domain.log_hold import LogHold
 from domain.machine import Machine
 from domain.profile import Profile
-from domain.reader import Reader
 from domain.relay_user import RelayUser
 from domain.smtp_group import SmtpGroup
 from domain.token import Token
@@ -34,6 +35,7 @@ OWN_TOKEN = UUID("0d9f6a34-52c8-4f0d-8a41-1be5a7c30c77")
 RELAY_USER = UUID("b7c30c77-1be5-4a41-8f0d-52c80d9f6a34")
 ADMINISTRATOR = UUID("9a3e2f0e-4a0f-4a52-8f5e-5f4a2d9b4c01")
 CLIENT = UUID("4f0d8a41-1be5-4c30-8c77-0d9f6a3452c8")
+LOG_HOLD = UUID("1e0f57b3-d77d-4a5e-8190-c4a1b1de90f3")
 READER = UUID("57b3d77d-1e1f-5a9e-9190-c4a1b1de90f3")
 
 
@@ -46,6 +48,22 @@ def mapper() -> Mapper[UUID]:
 
 
 EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
+    LogHold.Created(
+        originator_id=LOG_HOLD,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=LogHold.TOPIC,
+        backup_made_at=ISSUED,
+        events=1234,
+        by="root",
+    ),
+    LogHold.Resumed(
+        originator_id=LOG_HOLD,
+        originator_version=2,
+        timestamp=NOW,
+        because="the lost host is switched off",
+        by="administrator",
+    ),
     Machine.Created(
         originator_id=MACHINE,
         originator_version=1,
@@ -54,6 +72,26 @@ EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
         name="office-mfp",
         catalogue="sharp-bp",
         by="administrator",
+    ),
+    Machine.Renamed(
+        originator_id=MACHINE,
+        originator_version=2,
+        timestamp=NOW,
+        name="lobby-mfp",
+        previous="office-mfp",
+        by="administrator",
+    ),
+    Profile.MachineRenamed(
+        originator_id=PROFILE,
+        originator_version=2,
+        timestamp=NOW,
+        machine="lobby-mfp",
+        previous="office-mfp",
+        by="administrator",
+    ),
+    SmtpGroup.Renamed(originator_id=GROUP, originator_version=2, timestamp=NOW, name="lobby-mfp", by="administrator"),
+    Token.ProviderRenamed(
+        originator_id=TOKEN, originator_version=2, timestamp=NOW, provider="entra", by="administrator"
     ),
     Machine.Removed(originator_id=MACHINE, originator_version=2, timestamp=NOW, by="administrator"),
     Profile.Created(
@@ -158,7 +196,15 @@ EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
     RelayUser.Unmapped(
         originator_id=RELAY_USER, originator_version=5, timestamp=NOW, protocol="smtp", by="administrator"
     ),
-    RelayUser.Removed(originator_id=RELAY_USER, originator_version=6, timestamp=NOW, by="administrator"),
+    RelayUser.MessagesChanged(
+        originator_id=RELAY_USER,
+        originator_version=6,
+        timestamp=NOW,
+        sender="scan@contoso.com",
+        normalize="crlf",
+        by="administrator",
+    ),
+    RelayUser.Removed(originator_id=RELAY_USER, originator_version=7, timestamp=NOW, by="administrator"),
     Administrator.Created(
         originator_id=ADMINISTRATOR,
         originator_version=1,
@@ -175,15 +221,15 @@ EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
         originator_id=ADMINISTRATOR, originator_version=3, timestamp=NOW, roles=["operator"], by="administrator:root"
     ),
     Administrator.Removed(originator_id=ADMINISTRATOR, originator_version=4, timestamp=NOW, by="administrator:root"),
-    Client.Created(
+    ApiClient.Created(
         originator_id=CLIENT,
         originator_version=1,
         timestamp=NOW,
-        originator_topic=Client.TOPIC,
+        originator_topic=ApiClient.TOPIC,
         name="backup",
         by="administrator:anna",
     ),
-    Client.KeyIssued(
+    ApiClient.KeyIssued(
         originator_id=CLIENT,
         originator_version=2,
         timestamp=NOW,
@@ -192,24 +238,24 @@ EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
         expires_at=EXPIRES,
         by="administrator:anna",
     ),
-    Client.Granted(
+    ApiClient.Granted(
         originator_id=CLIENT, originator_version=3, timestamp=NOW, profile_id=PROFILE, by="administrator:anna"
     ),
-    Client.Revoked(
+    ApiClient.Revoked(
         originator_id=CLIENT, originator_version=4, timestamp=NOW, profile_id=PROFILE, by="administrator:anna"
     ),
-    Client.Removed(originator_id=CLIENT, originator_version=5, timestamp=NOW, by="administrator:anna"),
-    Reader.Created(
+    ApiClient.Removed(originator_id=CLIENT, originator_version=5, timestamp=NOW, by="administrator:anna"),
+    Disclosure.Created(
         originator_id=READER,
         originator_version=1,
         timestamp=NOW,
-        originator_topic=Reader.TOPIC,
+        originator_topic=Disclosure.TOPIC,
         token_id=TOKEN,
         generation=1,
         profile="office-mfp/smtp-service",
         by="client:backup",
     ),
-    Reader.HandedOut(
+    Disclosure.HandedOut(
         originator_id=READER,
         originator_version=2,
         timestamp=NOW,
@@ -272,6 +318,14 @@ EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
         expires_at=EXPIRES,
         renewable=True,
         grant_expires_at=GRANT_EXPIRES,
+        by="worker",
+    ),
+    Token.RenewalWithheld(
+        originator_id=TOKEN,
+        originator_version=7,
+        timestamp=NOW,
+        attempt_id="0b8f0b3f9f0a4b7f9a2f6f3f0f1c9d11",
+        signed_in_as="fax@contoso.com",
         by="worker",
     ),
     Token.GrantFoundDead(

@@ -65,13 +65,22 @@ def test_only_smtp_settings_are_linked_and_no_name_is_there_twice(name: str) -> 
         valid_name("setting", setting.name)
 
 
+def test_only_a_machine_with_linked_settings_gets_a_group() -> None:
+    assert {name: model.has_linked_settings for name, model in CATALOGUES.items()} == {
+        "sharp-bp": True,
+        "generic": False,
+    }
+
+
 def test_an_unknown_catalogue_is_answered_with_those_there_are() -> None:
     with pytest.raises(NotFound) as not_found:
         catalogue("canon")
-    assert str(not_found.value) == "no catalogue is called 'canon'; there are: sharp-bp, generic"
+    assert not_found.value.code == "catalogue_unknown"
+    assert not_found.value.fields == {"name": "canon", "known": ["sharp-bp", "generic"]}
 
 
 def test_an_unknown_setting_is_answered_with_those_there_are() -> None:
     with pytest.raises(NotFound) as not_found:
         catalogue("generic").setting("smtp-service")
-    assert str(not_found.value) == "catalogue generic has no setting 'smtp-service'; it has: smtp, pop, imap"
+    assert not_found.value.code == "catalogue_setting_unknown"
+    assert not_found.value.fields == {"catalogue": "generic", "name": "smtp-service", "known": ["smtp", "pop", "imap"]}

@@ -4,24 +4,51 @@ from __future__ import annotations
 
 import pytest
 
-from domain.errors import Conflict, InvalidValue, MailtokenError, Refused, StorageFull, Unreachable, about
+from domain.errors import (
+    Conflict,
+    InvalidValue,
+    MailtokenError,
+    Refused,
+    StorageFull,
+    TooManyRequests,
+    Unreachable,
+    about,
+    facts,
+)
 
 
 def test_a_value_that_is_not_acceptable_names_its_field() -> None:
-    error = InvalidValue("port", "'x' is not a whole number")
-    assert (str(error), error.field) == ("port: 'x' is not a whole number", "port")
+    error = InvalidValue("port", "not_a_number", value="x")
+    assert (str(error), error.field) == ("port: not_a_number value='x'", "port")
+
+
+def test_the_facts_of_an_error_are_its_fields_and_the_field_of_a_value() -> None:
+    assert facts(InvalidValue("port", "not_a_number", value="x")) == {"field": "port", "value": "x"}
+    assert facts(Refused("token_held", status="Retrieved")) == {"status": "Retrieved"}
 
 
 def test_no_room_for_a_reply_is_a_reason_to_try_again() -> None:
     assert issubclass(StorageFull, Unreachable)
 
 
+def test_an_error_that_asks_for_a_wait_has_the_wait_beside_its_facts() -> None:
+    busy = Unreachable("provider_failed", 30, provider="contoso")
+    assert (busy.code, busy.fields, busy.retry_after_seconds) == ("provider_failed", {"provider": "contoso"}, 30)
+    tries = TooManyRequests("too_many_attempts", 60)
+    assert (tries.code, tries.fields, tries.retry_after_seconds) == (
+        "too_many_attempts",
+        {"retry_after_seconds": 60},
+        60,
+    )
+
+
 def test_a_refusal_says_what_it_is_about() -> None:
-    with (
-        pytest.raises(Refused, match=r"^office-mfp/pop: the token is Retrieved$"),
-        about("office-mfp/pop"),
-    ):
-        raise Refused("the token is Retrieved")
+    with pytest.raises(Refused) as refused, about("office-mfp/pop"):
+        raise Refused("token_held", status="Retrieved")
+    assert (refused.value.code, refused.value.fields) == (
+        "token_held",
+        {"status": "Retrieved", "profile": "office-mfp/pop"},
+    )
 
 
 def test_other_errors_pass_as_they_are() -> None:

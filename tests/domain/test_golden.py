@@ -13,10 +13,11 @@ from eventsourcing.domain import Aggregate, CanMutateAggregate
 from eventsourcing.persistence import StoredEvent
 
 import domain.administrator
-import domain.client
+import domain.api_client
+import domain.disclosure
+import domain.log_hold
 import domain.machine
 import domain.profile
-import domain.reader
 import domain.relay_user
 import domain.smtp_group
 import domain.token
@@ -52,10 +53,11 @@ def topics() -> Iterator[str]:
     """The topic of every event class in the domain."""
     for module in (
         domain.administrator,
-        domain.client,
+        domain.api_client,
+        domain.log_hold,
         domain.machine,
         domain.profile,
-        domain.reader,
+        domain.disclosure,
         domain.relay_user,
         domain.smtp_group,
         domain.token,
@@ -69,6 +71,6 @@ def topics() -> Iterator[str]:
 
 def test_every_event_has_one_golden_file_and_every_golden_file_an_event() -> None:
     known = sorted(topics())
-    assert len(known) == len(set(known)) == 39
+    assert len(known) == len(set(known)) == 47
     assert sorted(path.name for path in GOLDEN.iterdir()) == [f"{topic}.json" for topic in known]
     assert sorted(topic_of(event) for event in EVENTS) == known

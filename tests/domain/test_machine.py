@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from domain.errors import InvalidValue
-from domain.machine import Machine, MachineState
+from domain.errors import InvalidValue, Refused
+from domain.machine import Machine, MachineState, check_name_is_free
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MACHINE = UUID(int=1)
@@ -31,6 +31,15 @@ def test_a_machine_has_a_name_and_a_catalogue(name: str) -> None:
     assert machine.state == MachineState(name, "sharp-bp")
 
 
+@pytest.mark.parametrize(("machine_exists", "group_exists"), [(True, False), (False, True), (True, True)])
+def test_machines_and_groups_share_their_names(machine_exists: bool, group_exists: bool) -> None:
+    check_name_is_free("office-mfp", machine_exists=False, group_exists=False)
+    with pytest.raises(Refused) as refused:
+        check_name_is_free("office-mfp", machine_exists=machine_exists, group_exists=group_exists)
+    kind = "machine" if machine_exists else "group"
+    assert (refused.value.code, refused.value.fields) == ("name_taken", {"name": "office-mfp", "kind": kind})
+
+
 @pytest.mark.parametrize(
     "name",
     ["", " ", "office mfp", "office/mfp", "-mfp", "mfp-", ".mfp", "mfp.", "mfp\n", "büro", "n" * 64, "..", "mfp\x00"],
@@ -38,9 +47,8 @@ def test_a_machine_has_a_name_and_a_catalogue(name: str) -> None:
 def test_what_is_not_a_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidValue) as refused:
         Machine.add(MACHINE, name, "sharp-bp", by="administrator", now=NOW)
-    assert str(refused.value) == (
-        f"machine: {name!r} is not a name: 1 to 63 letters, digits, '.', '-' or '_', no sign at either end"
-    )
+    error = refused.value
+    assert (error.field, error.code, error.fields) == ("machine", "not_a_name", {"value": name})
 
 
 def test_a_machine_that_was_removed_knows_it() -> None:

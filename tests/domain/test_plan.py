@@ -31,10 +31,9 @@ from domain.plan import (
     WantedMachine,
     WantedSetting,
     as_json,
-    plan,
-    texts_of,
 )
-from domain.profile import Settings, changed_fields
+from domain.planner import plan
+from domain.profile_fields import Settings, changed_fields, texts_of
 
 SCANNER, FAX = "scan@contoso.com", "fax@contoso.com"
 HELD = HeldToken(TokenStatus.RETRIEVED, "contoso", SCANNER)
@@ -208,8 +207,8 @@ def test_a_change_of_account_under_a_token_is_refused_with_its_place(status: Tok
     planned = plan(Wanted({"a": WantedMachine(None, {"smtp": WantedSetting({"account": FAX})})}), before)
     [refusal] = planned.refusals
     assert refusal.place == ("machines", "a", "settings", "smtp")
-    assert refusal.why.startswith(f"a/smtp: the token is {status}: ")
-    assert refusal.why.endswith(", or say delete_token = true in the file")
+    code = "sign_in_in_the_way" if status is TokenStatus.WAITING else "token_in_the_way"
+    assert (refusal.code, refusal.fields) == (code, {"profile": "a/smtp", "status": status})
 
 
 def test_a_client_there_is_not_is_added_before_it_is_granted_anything() -> None:

@@ -23,7 +23,7 @@ from domain.renewal import (
     next_revival_at,
     unused_until,
 )
-from domain.token import Generation, TokenState
+from domain.token_state import Generation, TokenState
 
 ISSUED = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 TOKEN = UUID("6f1c0d5e-0b1a-4a57-9a3e-0c6f5a1d2b01")
@@ -141,6 +141,10 @@ def test_an_idle_renewal_leaves_a_fifth_of_the_inactivity_limit(
     assert ISSUED + inactivity * 0.5 < at <= ISSUED + inactivity * 0.8
     if at <= now:
         assert credential.issued_at <= idle_since(inactivity, now), "a look by its date alone finds it too"
+
+
+def test_an_idle_token_is_looked_for_from_three_fifths_of_its_inactivity_limit() -> None:
+    assert idle_since(timedelta(days=90), ISSUED) == ISSUED - timedelta(days=54)
 
 
 def test_the_provider_s_own_word_about_the_end_of_a_grant_counts_if_it_is_earlier() -> None:

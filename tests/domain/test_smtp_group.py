@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 from event_examples import EVENTS
-from token_examples import TOKEN_ID, at, deleted, retrieved
+from token_examples import TOKEN_ID, at, deleted, given, requested, retrieved
 
 from domain.catalogue import Protocol
-from domain.errors import InvalidValue
+from domain.errors import InvalidValue, Refused
 from domain.profile import Profile
-from domain.smtp_group import SmtpGroup, SmtpGroupState, update_in_concert
+from domain.smtp_group import SmtpGroup, SmtpGroupState, join, leave, update_in_concert
 from domain.token import Token
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -108,7 +108,9 @@ def test_these_are_all_the_other_token_events() -> None:
         "Created",
         "AuthorizationRequested",
         "AuthorizationEnded",
+        "ProviderRenamed",
         "Renewed",
+        "RenewalWithheld",
         "GrantFoundDead",
         "LateReplyDiscarded",
         "Retired",
@@ -217,6 +219,51 @@ def test_each_change_of_the_membership_is_a_new_version() -> None:
 def test_a_group_has_a_name() -> None:
     with pytest.raises(InvalidValue) as refused:
         SmtpGroup.create(GROUP, "shared scanners", TOKEN_ID, by=ADMIN, now=NOW)
-    assert str(refused.value) == (
-        "group: 'shared scanners' is not a name: 1 to 63 letters, digits, '.', '-' or '_', no sign at either end"
-    )
+    error = refused.value
+    assert (error.field, error.code, error.fields) == ("group", "not_a_name", {"value": "shared scanners"})
+
+
+# Joining and leaving
+
+
+def group_of(*profiles: Profile) -> SmtpGroup:
+    group = SmtpGroup.create(GROUP, "office-mfp", TOKEN_ID, by=ADMIN, now=NOW)
+    for profile in profiles:
+        group.link(profile.id, by=ADMIN, now=NOW)
+    group.collect_events()
+    return group
+
+
+def test_a_setting_that_joins_a_group_has_its_token_with_provider_and_account() -> None:
+    group, profile, token = group_of(), member(1), given(requested(), retrieved())
+    join(profile, group, token, by="bob", now=at(9))
+    assert (profile.state.group_id, profile.state.token_id) == (GROUP, TOKEN_ID)
+    assert (profile.state.settings.provider, profile.state.settings.account) == ("contoso", "scan@contoso.com")
+    assert group.state.members == (profile.id,)
+    events = [*profile.pending_events, *group.pending_events]
+    assert [(type(event), event.by, event.timestamp) for event in events] == [
+        (Profile.Linked, "bob", at(9)),
+        (SmtpGroup.ProfileLinked, "bob", at(9)),
+    ]
+
+
+def test_a_setting_that_leaves_others_behind_leaves_them_their_token() -> None:
+    one, other = member(1), member(2)
+    group, token = group_of(one, other), given(requested(), retrieved())
+    leave(one, group, token, by="bob", now=at(9))
+    assert (group.state.members, token.pending_events) == ((other.id,), [])
+    assert [(event.by, event.timestamp) for event in group.pending_events] == [("bob", at(9))]
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_the_last_setting_that_leaves_a_token_retires_it_unless_it_is_held(grouped: bool) -> None:
+    profile = member(1)
+    token = given()
+    leave(profile, group_of(profile) if grouped else None, token, by="bob", now=at(9))
+    assert [(type(event), event.by, event.timestamp) for event in token.pending_events] == [
+        (Token.Retired, "bob", at(9))
+    ]
+    held = given(requested(), retrieved())
+    with pytest.raises(Refused) as refused:
+        leave(profile, group_of(profile) if grouped else None, held, by="bob", now=at(9))
+    assert refused.value.fields["profile"] == profile.state.name

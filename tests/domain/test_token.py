@@ -34,18 +34,21 @@ from token_examples import (
     found_dead,
     given,
     granted,
+    history,
     renewed,
     replay,
     request,
     requested,
     retrieved,
     then,
+    withheld,
 )
 
 from domain.errors import Refused
 from domain.lifecycle import Held, TokenStatus
-from domain.outcomes import GrantDead, Granted, Identity, Reason
-from domain.token import Generation, Reception, Token, TokenState, is_expected, served
+from domain.outcomes import FailedRequests, GrantDead, Granted, GrantWarning, Identity, Reason
+from domain.token import Reception, Token, is_renewable
+from domain.token_state import Attempt, Generation, TokenState, account_mismatch, is_same_address, served
 
 # ---------------------------------------------------------------------------------------------- what time does to it
 
@@ -85,7 +88,7 @@ def test_an_access_token_that_nothing_can_renew_says_that_it_expired_and_when() 
     token = given(requested(), retrieved(until=at(62), renewable=False))
     assert shown(token.state, at(500)) == (TokenStatus.INVALID, at(62), Reason.EXPIRED)
     assert token.state.at(at(500)).held is Held.DEAD
-    with pytest.raises(Refused, match=r"^the token is Invalid \(expired\): delete it and get a new one$"):
+    with pytest.raises(Refused, match=r"^token_invalid status='Invalid' reason='expired'"):
         served(token.state, at(62))
 
 
@@ -103,7 +106,7 @@ def test_a_credential_that_expires_while_waiting_stops_serving_and_the_display_s
     seen = token.state.at(at(62))
 
     assert (seen.status, seen.since, seen.held) == (TokenStatus.WAITING, at(60), Held.DEAD)
-    with pytest.raises(Refused, match="finish the sign-in first"):
+    with pytest.raises(Refused, match=r"^token_waiting"):
         served(token.state, at(62))
 
 
@@ -147,6 +150,13 @@ def test_settling_records_a_token_that_expired_at_its_expiry() -> None:
     assert token.state.since == at(62)
 
 
+def test_of_a_credential_and_an_attempt_that_end_at_one_instant_the_credential_is_settled_first() -> None:
+    token = given(requested(), retrieved(until=at(62), renewable=False), requested("a2", 2, when=at(47), until=at(62)))
+    token.settle(at(62))
+    expired = found_dead(reason=Reason.EXPIRED, code=None, when=at(62))
+    then(token, expired, ended("a2", reason=Reason.EXPIRED_TOKEN, when=at(62)))
+
+
 @pytest.mark.parametrize("minutes", [16, 17])
 def test_settling_twice_records_nothing_more(minutes: int) -> None:
     token = given(requested(until=at(16)))
@@ -175,7 +185,7 @@ def test_cancelling_an_attempt_that_ran_out_leaves_it_as_it_ended() -> None:
 
 def test_deleting_what_ran_out_to_nothing_is_refused() -> None:
     token = given(requested(until=at(16)))
-    with pytest.raises(Refused, match="there is nothing to delete"):
+    with pytest.raises(Refused, match=r"^nothing_to_delete"):
         token.delete(by=ADMIN, now=at(16))
 
 
@@ -682,34 +692,146 @@ def test_a_renewal_that_reinstates_is_since_the_renewal() -> None:
 
 
 PINNED = given(requested(), retrieved()).state
+BOB = "bob@contoso.com"
+
+
+def mismatch(
+    identity: Identity, state: TokenState, account: str = ACCOUNT, *, flow: str = "device", takes_over: bool = False
+) -> Reason | None:
+    attempt = Attempt("a2", 2, flow, "contoso", account, at(60), takes_over)
+    return account_mismatch(identity, attempt, state)
 
 
 @pytest.mark.parametrize(
-    ("identity", "asked_for", "state", "expected"),
+    ("identity", "asked_for", "state", "reason"),
     [
-        pytest.param(PERSON, ACCOUNT, given().state, True, id="the one asked for, nothing pinned"),
-        pytest.param(Identity("SCAN@Contoso.COM", SUBJECT, TENANT), ACCOUNT, given().state, True, id="another case"),
-        pytest.param(Identity("STRASSE@contoso.com", SUBJECT, TENANT), "straße@contoso.com", given().state, True,
-                     id="another case of a sharp s"),
-        pytest.param(Identity("bob@contoso.com", SUBJECT, TENANT), ACCOUNT, given().state, False, id="another person"),
-        pytest.param(PERSON, ACCOUNT, PINNED, True, id="the one pinned"),
-        pytest.param(Identity("SCAN@contoso.com", SUBJECT, TENANT), ACCOUNT, PINNED, True, id="pinned, another case"),
-        pytest.param(Identity(ACCOUNT, "another", TENANT), ACCOUNT, PINNED, False, id="another subject"),
-        pytest.param(Identity(ACCOUNT, SUBJECT, "another"), ACCOUNT, PINNED, False, id="another tenant"),
-        pytest.param(Identity(ACCOUNT, SUBJECT, None), ACCOUNT, PINNED, False, id="no tenant where one is pinned"),
-        pytest.param(Identity("bob@contoso.com", "bob", TENANT), "bob@contoso.com", PINNED, True,
-                     id="another account was asked for"),
+        pytest.param(PERSON, ACCOUNT, given().state, None, id="the one asked for, nothing pinned"),
+        pytest.param(Identity("SCAN@Contoso.COM", SUBJECT, TENANT), ACCOUNT, given().state, None, id="another case"),
+        pytest.param(Identity("STRASSE@contoso.com", SUBJECT, TENANT), "straße@contoso.com", given().state,
+                     Reason.WRONG_ACCOUNT, id="an address that only Unicode's case folding makes the same"),
+        pytest.param(Identity(BOB, SUBJECT, TENANT), ACCOUNT, given().state, Reason.WRONG_ACCOUNT, id="another person"),
+        pytest.param(PERSON, ACCOUNT, PINNED, None, id="the one pinned"),
+        pytest.param(Identity("SCAN@contoso.com", SUBJECT, TENANT), ACCOUNT, PINNED, None, id="pinned, another case"),
+        pytest.param(Identity(ACCOUNT, "another", TENANT), ACCOUNT, PINNED, Reason.ACCOUNT_RECREATED,
+                     id="another subject"),
+        pytest.param(Identity(ACCOUNT, SUBJECT, "another"), ACCOUNT, PINNED, Reason.ACCOUNT_RECREATED,
+                     id="another tenant"),
+        pytest.param(Identity(ACCOUNT, SUBJECT, None), ACCOUNT, PINNED, Reason.ACCOUNT_RECREATED,
+                     id="no tenant where one is pinned"),
+        pytest.param(Identity(BOB, SUBJECT, TENANT), ACCOUNT, PINNED, Reason.ACCOUNT_RENAMED, id="another address"),
+        pytest.param(Identity(BOB, "bob", TENANT), ACCOUNT, PINNED, Reason.WRONG_ACCOUNT,
+                     id="another address and subject"),
+        pytest.param(Identity(BOB, "bob", TENANT), BOB, PINNED, None, id="another account was asked for"),
     ],
 )  # fmt: skip
 def test_the_person_who_signed_in_is_the_one_asked_for_and_pinned(
-    identity: Identity, asked_for: str, state: TokenState, expected: bool
+    identity: Identity, asked_for: str, state: TokenState, reason: Reason | None
 ) -> None:
-    assert is_expected(identity, asked_for, state) is expected
+    assert mismatch(identity, state, asked_for) is reason
+
+
+def test_an_administrators_word_is_about_the_subject_and_never_about_the_address() -> None:
+    assert mismatch(Identity(ACCOUNT, "another", TENANT), PINNED, takes_over=True) is None
+    assert mismatch(Identity(BOB, SUBJECT, TENANT), PINNED, BOB, takes_over=True) is None
+    assert mismatch(Identity(BOB, SUBJECT, TENANT), PINNED, takes_over=True) is Reason.WRONG_ACCOUNT
+
+
+def test_the_application_itself_signs_in_whatever_subject_a_person_has_pinned() -> None:
+    assert mismatch(Identity(ACCOUNT, "client-id", None), PINNED, flow="app") is None
 
 
 def test_a_dead_credential_still_pins_the_account() -> None:
     state = given(requested(), retrieved(), found_dead(), requested("a2", 2, when=at(30))).state
-    assert not is_expected(Identity(ACCOUNT, "another", TENANT), ACCOUNT, state)
+    assert mismatch(Identity(ACCOUNT, "another", TENANT), state) is Reason.ACCOUNT_RECREATED
+
+
+# -------------------------------------------------------------------------------- what a credential that works lacks
+
+
+def test_a_token_without_a_refresh_token_needs_a_person_from_the_beginning() -> None:
+    assert given(requested(), retrieved(renewable=False)).state.attention is GrantWarning.NOT_RENEWABLE
+    assert PINNED.attention is None
+
+
+def test_a_renewal_without_the_mail_scope_is_used_and_needs_a_person_until_the_scope_is_back() -> None:
+    token = given(requested(), retrieved())
+    lacking = replace(granted(issued_at=at(30)), missing_scope="mail")
+    token.renew("r1", 1, lacking, by=WORKER, now=at(30))
+    assert (token.state.status, token.state.attention) == (TokenStatus.RETRIEVED, GrantWarning.SCOPE_MISSING)
+    token.renew("r2", 2, granted(issued_at=at(31)), by=WORKER, now=at(31))
+    assert token.state.attention is None
+
+
+def test_a_renewal_with_another_address_of_the_same_subject_names_it_until_it_is_taken_over() -> None:
+    token = given(requested(), retrieved())
+    token.renew("r1", 1, granted(issued_at=at(30), identity=Identity(BOB, SUBJECT, TENANT)), by=WORKER, now=at(30))
+    token.renew("r2", 2, granted(issued_at=at(31), identity=None), by=WORKER, now=at(31))
+    assert (token.state.attention, token.state.signed_in_as) == (GrantWarning.NEW_ADDRESS, BOB)
+    assert token.state.account == ACCOUNT
+    token.renew("r3", 3, granted(issued_at=at(32), identity=PERSON), by=WORKER, now=at(32))
+    assert (token.state.attention, token.state.signed_in_as) == (None, None)
+
+
+def test_the_application_s_own_credentials_are_renewable_without_a_refresh_token() -> None:
+    grant = granted(issued_at=at(2))
+    without = replace(grant, credential=replace(grant.credential, refresh_token=None))
+    assert [is_renewable(without, flow) for flow in ("app", "device", "browser")] == [True, False, False]
+    assert is_renewable(grant, "device")
+
+
+def test_a_renewal_of_another_account_leaves_the_credential_and_is_recorded_once() -> None:
+    token = given(requested(), retrieved())
+    token.withhold("r1", BOB, by=WORKER, now=at(30))
+    token.withhold("r2", BOB, by=WORKER, now=at(31))
+    then(token, withheld("r1", BOB, when=at(30)))
+    assert (token.state.status, token.state.attention) == (TokenStatus.RETRIEVED, GrantWarning.ANOTHER_ACCOUNT)
+    assert (token.state.credential, token.state.signed_in_as) == (PINNED.credential, BOB)
+    assert token.renew("r1", 1, granted(issued_at=at(32)), by=WORKER, now=at(32)) is Reception.DUPLICATE
+
+
+def test_a_renewal_of_a_third_account_or_after_a_new_address_is_recorded_too() -> None:
+    token = given(requested(), retrieved())
+    token.renew("r1", 1, granted(issued_at=at(30), identity=Identity(BOB, SUBJECT, TENANT)), by=WORKER, now=at(30))
+    token.collect_events()
+    token.withhold("r2", BOB, by=WORKER, now=at(31))
+    token.withhold("r3", "eve@contoso.com", by=WORKER, now=at(32))
+    then(token, withheld("r2", BOB, when=at(31)), withheld("r3", "eve@contoso.com", when=at(32)))
+
+
+@pytest.mark.parametrize("takes_over", [True, False])
+def test_an_attempt_knows_whether_it_takes_over_another_account(takes_over: bool) -> None:
+    token = given()
+    token.request(
+        "a1",
+        flow="device",
+        profile="press/smtp",
+        provider="contoso",
+        account=ACCOUNT,
+        expires_at=at(16),
+        takes_over=takes_over,
+        by=ADMIN,
+        now=at(1),
+    )
+    assert token.state.attempt is not None
+    assert token.state.attempt.takes_over is takes_over
+
+
+def test_an_attempt_whose_requests_failed_ends_at_its_deadline_for_their_reason() -> None:
+    token = given(requested(until=at(16)))
+    token.settle(at(20), FailedRequests(Reason.PROVIDER_FAILED, "HTTP 503", 7))
+    assert shown(token.state, at(20)) == (TokenStatus.NOT_RETRIEVED, at(16), Reason.PROVIDER_FAILED)
+    assert (token.state.code, token.state.failures) == ("HTTP 503", 7)
+    assert [event.by for event in token.pending_events] == [WORKER]
+
+
+def test_an_attempt_that_was_denied_ends_when_the_denial_came() -> None:
+    assert given(requested(until=at(16)), ended(when=at(20))).state.since == at(20)
+
+
+def test_an_event_of_the_first_release_keeps_its_bytes() -> None:
+    [_, event] = history(requested())
+    assert "takes_over" not in vars(event)
+    assert "takes_over" in vars(replace(event, takes_over=True))
 
 
 def test_a_new_sign_in_does_not_move_the_pin_before_it_succeeds() -> None:
@@ -730,7 +852,7 @@ def test_delete_clears_the_pin_and_what_is_held_and_keeps_the_counters() -> None
     assert token.state.credential is token.state.attempt is token.state.reason is None
     assert token.state.provider is token.state.account is token.state.subject is token.state.tenant is None
     assert shown(token.state, at(40)) == (TokenStatus.NOT_RETRIEVED, at(40), None)
-    assert is_expected(Identity(ACCOUNT, "another", "tenant"), ACCOUNT, token.state)
+    assert mismatch(Identity(ACCOUNT, "another", "tenant"), token.state) is None
 
 
 def test_delete_does_not_forget_which_replies_were_discarded() -> None:
@@ -824,14 +946,16 @@ def test_an_end_that_a_renewal_leaves_where_it_was_stands_since_it_was_set(again
     assert credential.grant_expires_at == (again or at(10_000))
 
 
-def test_an_end_that_a_renewal_moves_is_set_anew() -> None:
-    credential = held(retrieved(when=at(2), grant_until=at(10_000)), renewed(when=at(30), grant_until=at(10_028)))
-    assert (credential.grant_expires_at, credential.end_set_at) == (at(10_028), at(30))
+@pytest.mark.parametrize("later", [at(10_001), at(10_028)])
+def test_an_end_that_a_renewal_moves_is_set_anew(later: datetime) -> None:
+    credential = held(retrieved(when=at(2), grant_until=at(10_000)), renewed(when=at(30), grant_until=later))
+    assert (credential.grant_expires_at, credential.end_set_at) == (later, at(30))
 
 
-def test_an_end_that_the_grant_has_outlived_was_none() -> None:
-    credential = held(retrieved(when=at(2), grant_until=at(100)), renewed(when=at(120)))
-    assert (credential.grant_expires_at, credential.end_set_at) == (None, at(120))
+@pytest.mark.parametrize("when", [at(100), at(120)])
+def test_an_end_that_the_grant_has_outlived_was_none(when: datetime) -> None:
+    credential = held(retrieved(when=at(2), grant_until=at(100)), renewed(when=when))
+    assert (credential.grant_expires_at, credential.end_set_at) == (None, when)
 
 
 def test_the_age_at_which_a_policy_wanted_a_new_sign_in_is_remembered_until_a_grant_outlives_it() -> None:
@@ -854,3 +978,15 @@ def test_an_attempt_that_ends_takes_nothing_from_why_the_token_does_not_work() -
         ended("a2", Reason.CANCELLED, when=at(31)),
     )
     assert (token.state.dead, token.state.reason) == (Reason.ACCOUNT_NOT_AVAILABLE, Reason.CANCELLED)
+
+
+def test_an_account_that_only_looks_like_the_one_asked_for_is_another() -> None:
+    assert is_same_address("Mike@Contoso.com", "mike@contoso.COM")
+    for lookalike in (
+        "mi\u212ae@contoso.com",
+        "m\u0131ke@contoso.com",
+        "\uff4dike@contoso.com",
+        "MI\u212aE@CONTOSO.COM",
+    ):
+        assert not is_same_address(lookalike, "mike@contoso.com")
+    assert not is_same_address("stra\u00dfe@contoso.com", "strasse@contoso.com")

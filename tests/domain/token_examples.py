@@ -152,6 +152,10 @@ def renewed(
     )
 
 
+def withheld(attempt: str, signed_in_as: str, *, when: datetime, by: str = WORKER) -> Happening:
+    return _happening(Token.RenewalWithheld, when, attempt_id=attempt, signed_in_as=signed_in_as, by=by)
+
+
 def found_dead(
     generation: int = 1,
     reason: Reason = Reason.INVALID_GRANT,

@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 
 from domain.errors import Conflict
 from domain.machine import Machine
-from infrastructure.claims import Claims
-from infrastructure.escrow import Work
-from infrastructure.log import EventLog
-from infrastructure.postgres import PostgresStore
-from infrastructure.sqlite import SqliteStore
-from infrastructure.store import Store
+from infrastructure.store.claim_rows import ClaimKey
+from infrastructure.store.event_log import EventLog
+from infrastructure.store.postgres import PostgresStore
+from infrastructure.store.sqlite import SqliteStore
+from infrastructure.store.store import Store
+from infrastructure.tokens.claims import Claims
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ def claim(address: str, token_id: str) -> None:
     """Take a claim and hold it until this process ends."""
     store = open_store(address)
     ready()
-    taken = Claims(store).take(Work("renewal", UUID(token_id), uuid4().hex, 1))
+    taken = Claims(store).take(ClaimKey("renewal", UUID(token_id), uuid4().hex, 1))
     print("taken" if taken else "refused", flush=True)  # noqa: T201
     sys.stdin.read()
 

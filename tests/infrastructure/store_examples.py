@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,25 @@ from domain.outcomes import Credential, DeviceAuthorization, Granted, Identity
 from domain.profile import Profile
 from domain.secret import Secret
 from domain.token import Token
-from infrastructure.escrow import Work
-from infrastructure.log import EventLog, LoggedEvent
-from infrastructure.rows import VIEWS
-from infrastructure.store import Store
+from infrastructure.store.claim_rows import ClaimKey
+from infrastructure.store.event_log import EventLog, LoggedEvent
+from infrastructure.store.schema import VIEWS
+from infrastructure.store.store import Store
 
 ADMIN = "administrator"
-TABLES = ("stored_events", "chain", "vault", "claim", "meta", "session", "one_time", "client_use", *VIEWS)
+TABLES = (
+    "stored_events",
+    "chain",
+    "vault",
+    "claim",
+    "notice",
+    "meta",
+    "session",
+    "one_time",
+    "client_use",
+    "mail_count",
+    *VIEWS,
+)
 PERSON = Identity(SCANNER, "subject-1", "contoso-tenant")
 OTHER_PERSON = Identity(FAX, "subject-2", "contoso-tenant")
 
@@ -105,8 +116,8 @@ def receive(token: Token, attempt_id: str = "attempt-1", number: int = 1) -> Non
     token.retrieve(attempt_id, Granted(a_credential(number), PERSON), PERSON, by="worker", now=START)
 
 
-def some_work(token_id: UUID | None = None, kind: str = "renewal", generation: int = 1) -> Work:
-    return Work(kind, token_id or uuid4(), uuid4().hex, generation)
+def some_claim_key(token_id: UUID | None = None, kind: str = "renewal", generation: int = 1) -> ClaimKey:
+    return ClaimKey(kind, token_id or uuid4(), uuid4().hex, generation)
 
 
 def another_process(*words: object) -> subprocess.Popen[str]:
@@ -139,13 +150,6 @@ def as_text(value: Any) -> str:
 def functions_running() -> set[str]:
     """The functions all threads are in."""
     return {frame.name for top in sys._current_frames().values() for frame in traceback.extract_stack(top)}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for it, 20 seconds at most."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
 
 
 def history(event_log: EventLog, ids: Sequence[UUID]) -> list[LoggedEvent]:

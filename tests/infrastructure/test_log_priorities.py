@@ -12,17 +12,17 @@ import pytest
 
 _PROGRAM = """
 import structlog
-from infrastructure.redaction import configure_logging
-configure_logging()
+from infrastructure.logging import logging_to_standard_error
 log = structlog.get_logger("mailtoken")
-log.debug("too_much")
-log.info("projection_rebuilt", events=3)
-log.warning("renewal_failed", provider="contoso", refresh_token="secret")
-log.error("vault_damaged", why="one\\ntwo")
-try:
-    1 / 0
-except ZeroDivisionError:
-    log.exception("renewals_failed")
+with logging_to_standard_error():
+    log.debug("too_much")
+    log.info("projection_rebuilt", events=3)
+    log.warning("renewal_failed", provider="contoso", refresh_token="secret")
+    log.error("vault_damaged", why="one\\ntwo")
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        log.exception("renewals_failed")
 """
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import RunningService
+from practice_faults.mail_server import FaultyMailServer
+from practice_faults.provider import FaultyProvider
+from service_process import ServiceProcess
 
 from adapters.practice.ca import PracticeCA
-from adapters.practice.mail_server import PracticeMailServer
-from adapters.practice.provider import PracticeProvider
 
-MakeService = Callable[..., RunningService]
+MakeService = Callable[..., ServiceProcess]
 
 
 @pytest.fixture(scope="session")
@@ -21,15 +21,15 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> PracticeCA:
 
 
 @pytest.fixture
-def practice(ca: PracticeCA) -> Iterator[PracticeProvider]:
+def practice(ca: PracticeCA) -> Iterator[FaultyProvider]:
     """Asked once a second; a spent refresh token revokes all that came of the same sign-in."""
-    with PracticeProvider(ca, interval=1) as practice:
+    with FaultyProvider(ca, interval=1) as practice:
         yield practice
 
 
 @pytest.fixture
-def mail(ca: PracticeCA, practice: PracticeProvider) -> Iterator[PracticeMailServer]:
-    with PracticeMailServer(ca, practice) as mail:
+def mail(ca: PracticeCA, practice: FaultyProvider) -> Iterator[FaultyMailServer]:
+    with FaultyMailServer(ca, practice) as mail:
         yield mail
 
 
@@ -40,11 +40,11 @@ def store_url(engine: str, request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture
-def make_service(tmp_path: Path, practice: PracticeProvider) -> Iterator[MakeService]:
+def make_service(tmp_path: Path, practice: FaultyProvider) -> Iterator[MakeService]:
     """Make a service that runs until the end of the test."""
     with ExitStack() as running:
 
-        def make(**options: Any) -> RunningService:
-            return running.enter_context(RunningService(tmp_path / "service", practice, **options))
+        def make(**options: Any) -> ServiceProcess:
+            return running.enter_context(ServiceProcess(tmp_path / "service", practice, **options))
 
         yield make

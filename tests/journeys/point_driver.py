@@ -20,21 +20,22 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
-from adapters import bootstrap
+from adapters import bootstrap, store_access
 from domain.errors import Failed
 from domain.ports import Reply
-from infrastructure.claims import Claims
-from infrastructure.config import load_config
-from infrastructure.escrow import Escrow, Slot, Work
-from infrastructure.log import EventLog
-from infrastructure.sealing import read_key
-from infrastructure.store import Alongside
-from infrastructure.vault import Vault
+from infrastructure.config.load import load_config
+from infrastructure.encryption.key_file import read_key
+from infrastructure.store.claim_rows import ClaimKey
+from infrastructure.store.event_log import EventLog
+from infrastructure.store.store import UnitOfWork
+from infrastructure.store.vault import Vault
+from infrastructure.tokens.claims import Claims
+from infrastructure.tokens.escrow import Escrow, EscrowEntry
 
 PROFILE = "office-mfp/smtp-service"
 DEADLINE_SECONDS = 120
 _HALF_A_REPLY_BYTES = 1024 + 512
-_PRELOADED = ("adapters.bootstrap", "adapters.providers.factory", "infrastructure.postgres", "pytest")
+_PRELOADED = ("adapters.bootstrap", "adapters.providers.factory", "infrastructure.store.postgres", "pytest")
 _PR_SET_PDEATHSIG = 1
 
 T = TypeVar("T")
@@ -233,9 +234,9 @@ class _Trap:
 
 def _watch(trap: _Trap) -> None:
     """Wire the service, in this process alone, with collaborators that tell where it is."""
-    watched: dict[str, type[Any]] = {"Claims": _Claims, "Escrow": _Escrow, "EventLog": _EventLog}
-    for name, kind in watched.items():
-        setattr(bootstrap, name, partial(_made, kind, trap))
+    watched = ((bootstrap, "Claims", _Claims), (bootstrap, "Escrow", _Escrow), (store_access, "EventLog", _EventLog))
+    for module, name, kind in watched:
+        setattr(module, name, partial(_made, kind, trap))
 
 
 def _made(kind: type[Any], trap: _Trap, *arguments: Any) -> Any:
@@ -247,14 +248,14 @@ def _made(kind: type[Any], trap: _Trap, *arguments: Any) -> Any:
 class _Claims(Claims):
     trap: _Trap
 
-    def take(self, work: Work) -> bool:
+    def take(self, claim_key: ClaimKey) -> bool:
         self.trap.reach(Point.BEFORE_CLAIM)
-        taken = super().take(work)
+        taken = super().take(claim_key)
         self.trap.reach(Point.CLAIMED)
         return taken
 
 
-class _Slot(Slot):
+class _Entry(EscrowEntry):
     trap: _Trap
 
     def keep(self, reply: Reply) -> None:
@@ -270,28 +271,28 @@ class _Slot(Slot):
 class _Escrow(Escrow):
     trap: _Trap
 
-    def reserve(self, work: Work) -> Slot:
-        slot = super().reserve(work)
+    def reserve(self, claim_key: ClaimKey) -> EscrowEntry:
+        entry = super().reserve(claim_key)
         self.trap.reach(Point.ROOM_TAKEN)
-        watched = _Slot(slot.path, slot.work, self._sealer, self._store_id)
+        watched = _Entry(entry.path, entry.claim_key, self._sealer, self._store_id)
         watched.trap = self.trap
         return watched
 
-    def clear(self, slot: Slot) -> None:
+    def clear(self, entry: EscrowEntry) -> None:
         self.trap.reach(Point.BEFORE_WIPE)
-        super().clear(slot)
+        super().clear(entry)
 
 
 class _EventLog(EventLog):
     trap: _Trap
 
-    def save(self, *aggregates: Any, beside: Alongside | None = None) -> None:
+    def save(self, *aggregates: Any, unit_of_work: UnitOfWork | None = None) -> None:
         # The recorder takes what is beside the events in its transaction: first the new rows of the vault, when the
         # events are in and the old generation is dropped, and the claim when everything else is in.
-        beside = beside or Alongside()
-        put = _Watched(beside.put, partial(self.trap.reach, Point.IN_TRANSACTION))
-        release = _Watched(beside.release, partial(self.trap.reach, Point.BEFORE_COMMIT))
-        super().save(*aggregates, beside=replace(beside, put=put, release=release))
+        unit_of_work = unit_of_work or UnitOfWork()
+        put = _Watched(unit_of_work.put, partial(self.trap.reach, Point.IN_TRANSACTION))
+        release = _Watched(unit_of_work.release, partial(self.trap.reach, Point.BEFORE_COMMIT))
+        super().save(*aggregates, unit_of_work=replace(unit_of_work, put=put, release=release))
         self.trap.reach(Point.COMMITTED)
 
 

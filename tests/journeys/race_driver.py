@@ -12,8 +12,8 @@ from pathlib import Path
 
 from adapters import bootstrap
 from infrastructure.clock import SystemClock
-from infrastructure.config import load_config
-from infrastructure.token_service import TokenService
+from infrastructure.config.load import load_config
+from infrastructure.tokens.token_service import TokenService
 
 
 class AheadClock(SystemClock):

@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
-from running import (
-    DEADLINE_SECONDS,
-    INVALID,
-    NOT_RETRIEVED,
-    RETRIEVED,
-    SCAN,
-    WAITING,
-    Json,
-    RunningService,
-    plain_environment,
-)
+from practice_faults.provider import FaultyProvider
+from service_process import INVALID, NOT_RETRIEVED, RETRIEVED, SCAN, WAITING, Json, ServiceProcess
 
-from adapters.practice.provider import PracticeProvider
 from infrastructure.clock import SystemClock, instant_text
 
-COMMAND = Path(sys.executable).with_name("mailtoken")
 # What only the running service knows, of now and not of then.
-_OF_NOW = {"attention", "forecast"}
+_OF_NOW = {"attention", "forecast", "provider_reply"}
 
 
-def by_command(service: RunningService, *arguments: str) -> list[Json]:
-    done = subprocess.run(
-        [COMMAND, "--config", service.config, "status", "--json", *arguments],
-        capture_output=True,
-        env=plain_environment(),
-        timeout=DEADLINE_SECONDS,
-        check=True,
-    )
-    statuses: list[Json] = json.loads(done.stdout)
+def by_command(service: ServiceProcess, *arguments: str) -> list[Json]:
+    statuses: list[Json] = json.loads(service.done("status", "--json", *arguments))
     return statuses
 
 
@@ -45,7 +24,7 @@ def comparable(statuses: list[Json]) -> list[Json]:
 
 
 def test_as_of_says_what_the_service_said_then(
-    make_service: Callable[..., RunningService], practice: PracticeProvider, store_url: str | None
+    make_service: Callable[..., ServiceProcess], practice: FaultyProvider, store_url: str | None
 ) -> None:
     service = make_service(url=store_url)
     live: dict[str, list[Json]] = {}
@@ -62,9 +41,9 @@ def test_as_of_says_what_the_service_said_then(
     note(NOT_RETRIEVED)
     service.get_token()
     note(RETRIEVED)
-    service.done("POST", "/api/v1/machines", {"name": "server", "catalogue": "generic"})
+    service.ask("POST", "/api/v1/machines", {"name": "server", "catalogue": "generic"})
     note(RETRIEVED)
-    service.done("POST", "/api/v1/groups/office-mfp/profiles", {"profiles": ["server/smtp"]})
+    service.ask("POST", "/api/v1/groups/office-mfp/profiles", {"profiles": ["server/smtp"]})
     note(RETRIEVED)
     assert service.renew().status == 200
     note(RETRIEVED)

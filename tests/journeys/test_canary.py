@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,34 +15,22 @@ from secrets import token_urlsafe
 
 import pytest
 from canaries import sightings
-from running import (
-    DEADLINE_SECONDS,
-    FAX,
-    INVALID,
-    NOT_RETRIEVED,
-    POP,
-    RETRIEVED,
-    SCAN,
-    SMTP,
-    RunningService,
-    in_background,
-    plain_environment,
-    wait_until,
-)
-from wholeness import assert_agree
+from command_line import Done
+from invariants import assert_agree
+from practice_faults.mail_server import FaultyMailServer
+from practice_faults.provider import FaultyProvider
+from service_process import FAX, INVALID, NOT_RETRIEVED, POP, RETRIEVED, SCAN, SMTP, ServiceProcess
+from waiting import in_background, wait_until
 
-from adapters.practice.mail_server import PracticeMailServer
-from adapters.practice.provider import PracticeProvider
-from infrastructure.sealing import Place
+from infrastructure.encryption.envelope import Place
 
-MakeService = Callable[..., RunningService]
-COMMAND = Path(sys.executable).with_name("mailtoken")
+MakeService = Callable[..., ServiceProcess]
 
 
 class Observer:
     """Keeps everything that may be seen from outside, and every sealed row there ever was."""
 
-    def __init__(self, service: RunningService) -> None:
+    def __init__(self, service: ServiceProcess) -> None:
         self.service = service
         self.said: list[bytes] = []
         self.printed: list[bytes] = []
@@ -59,17 +45,11 @@ class Observer:
             if line.startswith(b"{"):
                 self.sealed.add(base64.b64decode(json.loads(line)["body"]))
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    def run(self, *arguments: str) -> Done:
         """A command; what it prints is kept, unless it is there to give an access token."""
-        config = str(self.service.config)
-        done = subprocess.run(
-            [COMMAND, "--config", config, *arguments],
-            capture_output=True,
-            env=plain_environment(),
-            timeout=DEADLINE_SECONDS,
-            check=False,
-        )
-        self.printed.append(done.stderr if "show" in arguments and done.returncode == 0 else done.stdout + done.stderr)
+        done = self.service.run(*arguments)
+        gives_a_token = "show" in arguments and done.returncode == 0
+        self.printed.append((done.stderr if gives_a_token else done.stdout + done.stderr).encode())
         return done
 
     def places(self) -> dict[str, bytes]:
@@ -98,8 +78,8 @@ def _is_kept(path: Path) -> bool:
 @pytest.mark.parametrize(("engine", "kind"), [("sqlite", "microsoft"), ("postgresql", "oidc")])
 def test_no_secret_is_seen_anywhere(
     make_service: MakeService,
-    practice: PracticeProvider,
-    mail: PracticeMailServer,
+    practice: FaultyProvider,
+    mail: FaultyMailServer,
     store_url: str | None,
     kind: str,
     tmp_path: Path,
@@ -133,7 +113,7 @@ def test_no_secret_is_seen_anywhere(
     assert len(places["the database" if store_url else "mailtoken.db"]) > 10_000
 
 
-def everything_that_happens(seen: Observer, practice: PracticeProvider) -> None:
+def everything_that_happens(seen: Observer, practice: FaultyProvider) -> None:
     """Get, deny, wrong person, renew, failures of all kinds, delete, late replies, a crash and its recovery."""
     service = seen.service
     service.add_printer()
@@ -146,9 +126,9 @@ def everything_that_happens(seen: Observer, practice: PracticeProvider) -> None:
     service.get_token()
     service.get_token(POP)
     shown = seen.run("token", "show", SMTP)
-    assert shown.stdout.strip().decode() == service.access_token().body["access_token"]
-    assert shown.stdout.strip().decode() in practice.issued_secrets
-    assert service.done("POST", f"/api/v1/profiles/{SMTP}/test", {"to": FAX})["ok"]
+    assert shown.stdout.strip() == service.access_token().body["access_token"]
+    assert shown.stdout.strip() in practice.issued_secrets
+    assert service.ask("POST", f"/api/v1/profiles/{SMTP}/test", {"to": FAX})["ok"]
     seen.note_what_is_sealed()
     practice.rules.refresh = "grace"
     assert service.renew().status == 200
@@ -164,10 +144,10 @@ def everything_that_happens(seen: Observer, practice: PracticeProvider) -> None:
         ("error", {"error": "never heard of " + spent, "description": f"what is {spent}?"}),
         ("invalid_client", {"description": f"not with {spent}"}),
     ):
-        with practice.misbehave(mode, grant_type="refresh_token", **details):
+        with practice.inject_fault(mode, grant_type="refresh_token", **details):
             assert service.renew().status == 503, mode
         seen.note_what_is_sealed()
-    practice.misbehave("invalid_grant", grant_type="refresh_token", description=f"AADSTS700082: {spent}")
+    practice.inject_fault("invalid_grant", grant_type="refresh_token", description=f"AADSTS700082: {spent}")
     assert service.renew().status == 500
     service.wait_for(INVALID)
     assert service.renew().status == 200
@@ -198,25 +178,25 @@ def everything_a_relay_does(seen: Observer) -> list[str]:
     service, passwords = seen.service, [token_urlsafe(20) for _ in range(5)]
     first, second, short, wrong, unknown = passwords
     users, user = "/api/v1/relay/users", {"name": "printers", "profiles": [SMTP, POP]}
-    service.done("POST", users, {**user, "password": first})
-    service.done("PUT", f"{users}/printers/password", {"password": second})
+    service.ask("POST", users, {**user, "password": first})
+    service.ask("PUT", f"{users}/printers/password", {"password": second})
     assert service.call("POST", users, {**user, "password": f"{short}\n"}).status == 422
     sign_in = {"protocol": "smtp", "address": "192.0.2.7", "user": "printers", "password": second}
-    admitted = service.done("POST", "/api/v1/relay/admissions", sign_in)
+    admitted = service.ask("POST", "/api/v1/relay/admissions", sign_in)
     for sent in ({"password": first}, {"password": wrong}, {"user": unknown}, {"password": [wrong]}, {"more": wrong}):
         assert service.call("POST", "/api/v1/relay/admissions", {**sign_in, **sent}).status in (403, 422)
     rejection = {name: admitted[name] for name in ("user", "protocol", "profile", "generation")}
-    service.done("POST", "/api/v1/relay/renewals", rejection)
+    service.ask("POST", "/api/v1/relay/renewals", rejection)
     seen.note_what_is_sealed()
     seen.run("relay", "user", "list", "--json")
     return passwords
 
 
-def damage(seen: Observer, practice: PracticeProvider) -> None:
+def damage(seen: Observer, practice: FaultyProvider) -> None:
     """A vault row that does not open, one that opens and makes no sense, and what the service says to it."""
     service = seen.service
     [(token_id, generation)] = service.rows(
-        "SELECT token_id, generation FROM vault JOIN profile USING (token_id) "
+        "SELECT subject_id, generation FROM vault JOIN profile ON profile.token_id = subject_id "
         f"WHERE kind = 'credential' AND profile.name = '{POP}'"
     )
     place = Place(service.store_id, token_id, "credential", generation)
@@ -254,11 +234,11 @@ def everything_that_can_be_asked(seen: Observer) -> None:
         seen.run(*arguments)
 
 
-def _overwrite(service: RunningService, token_id: str, wrapped: bytes, body: bytes) -> None:
+def _overwrite(service: ServiceProcess, token_id: str, wrapped: bytes, body: bytes) -> None:
     mark = "%s" if service.url else "?"
     with service._connected() as connection:
         connection.execute(
-            f"UPDATE vault SET wrapped = {mark}, body = {mark} WHERE kind = 'credential' AND token_id = {mark}",
+            f"UPDATE vault SET wrapped = {mark}, body = {mark} WHERE kind = 'credential' AND subject_id = {mark}",
             (wrapped, body, token_id),
         )
         connection.commit()
@@ -275,7 +255,7 @@ def engine() -> str:
 @pytest.mark.parametrize("reader", [False, True], ids=["", "with-a-reader-in-the-way"])
 @pytest.mark.parametrize("killed", [False, True], ids=["", "and-killed-right-after"])
 def test_after_delete_not_even_what_was_sealed_is_in_any_file(
-    make_service: MakeService, practice: PracticeProvider, reader: bool, killed: bool
+    make_service: MakeService, practice: FaultyProvider, reader: bool, killed: bool
 ) -> None:
     practice.rules.refresh = "grace"
     service = make_service()
@@ -287,7 +267,7 @@ def test_after_delete_not_even_what_was_sealed_is_in_any_file(
     service.wait_for(RETRIEVED)
     for mode in ("garbage", "truncated"):
         seen.note_what_is_sealed()
-        practice.misbehave(mode, grant_type="refresh_token")
+        practice.inject_fault(mode, grant_type="refresh_token")
         assert service.renew().status == 503
         seen.note_what_is_sealed()
         assert service.renew().status == 200

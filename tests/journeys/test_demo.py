@@ -1,19 +1,16 @@
 """`mailtoken demo`, run as a person runs it: in a log, at a terminal, and when something goes wrong."""
 
 import os
-import pty
 import re
-import select
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-COMMAND = (str(Path(sys.executable).with_name("mailtoken")), "demo")
-PATIENCE_SECONDS = 90
+import command_line
+import pytest
+from pseudo_terminal import CTRL_C, PseudoTerminal
+from waiting import DEADLINE_SECONDS
 
 # In this order; what stands between them does not matter here.
 STORY = (
@@ -62,10 +59,6 @@ STORY = (
 )
 
 
-def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "TMPDIR": str(folder), "TERM": "xterm-256color"}
-
-
 def processes_of(folder: Path) -> list[int]:
     """The processes that were started with a path in `folder`."""
     found = []
@@ -85,15 +78,7 @@ def assert_nothing_is_left(folder: Path) -> None:
 
 
 def test_without_a_terminal_the_demo_tells_its_story_to_the_end(tmp_path: Path) -> None:
-    told = subprocess.run(
-        COMMAND,
-        env=environment(tmp_path),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-    )
+    told = command_line.run("demo", cwd=tmp_path, forked=False, TMPDIR=str(tmp_path))
     assert (told.returncode, told.stderr) == (0, "")
     at = 0
     for line in STORY:
@@ -104,94 +89,48 @@ def test_without_a_terminal_the_demo_tells_its_story_to_the_end(tmp_path: Path) 
     assert_nothing_is_left(tmp_path)
 
 
-class Terminal:
-    """The demo at a terminal of its own."""
-
-    def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
-        self.process = process
-        self._master = master
-        self._shown = b""
-
-    def wait_for(self, text: str) -> None:
-        """Read until `text` is shown; what was shown before it is not looked at again."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while text.encode() not in self._shown:
-            assert time.monotonic() < deadline, self._shown.decode(errors="replace")
-            if select.select([self._master], [], [], 0.1)[0]:
-                self._shown += os.read(self._master, 65536)
-        self._shown = self._shown.partition(text.encode())[2]
-
-    def press_enter(self) -> None:
-        os.write(self._master, b"\n")
-
-    def press_ctrl_c(self) -> int:
-        """As the terminal does; gives the exit code."""
-        self.process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while self.process.poll() is None:
-            assert time.monotonic() < deadline
-            if select.select([self._master], [], [], 0.1)[0]:
-                os.read(self._master, 65536)
-        return self.process.returncode
-
-
 @contextmanager
-def terminal(folder: Path) -> Iterator[Terminal]:
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        COMMAND, env=environment(folder), stdin=slave, stdout=slave, stderr=slave, start_new_session=True
-    )
-    try:
-        yield Terminal(process, master)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(PATIENCE_SECONDS)
-        os.close(slave)
-        os.close(master)
+def demo_at_terminal(folder: Path) -> Iterator[PseudoTerminal]:
+    with PseudoTerminal(folder, ["demo"], forked=False, TMPDIR=str(folder)) as terminal:
+        yield terminal
+    assert_nothing_is_left(folder)
 
 
+@pytest.mark.thorough
 def test_at_a_terminal_a_person_sets_the_pace_and_ctrl_c_removes_everything(tmp_path: Path) -> None:
-    with terminal(tmp_path) as demo:
+    with demo_at_terminal(tmp_path) as terminal:
+        at = 0
         for stage in range(1, 12):
-            demo.wait_for(f"{stage}. ")
+            at = terminal.wait_for(f"{stage}. ", at)
             if stage in (4, 7):
-                demo.wait_for("Waiting for authorisation")
-                demo.press_enter()
-                demo.wait_for("has signed in")
-            demo.wait_for("Enter goes on")
-            demo.press_enter()
-        demo.wait_for("events verified")
-        demo.wait_for("until you press Ctrl-C")
-        demo.wait_for("POP3 localhost")
+                at = terminal.wait_for("Waiting for authorisation", at)
+                terminal.press("\n")
+                at = terminal.wait_for("has signed in", at)
+            at = terminal.wait_for("Enter goes on", at)
+            terminal.press("\n")
+        for text in ("events verified", "until you press Ctrl-C", "POP3 localhost"):
+            at = terminal.wait_for(text, at)
         assert processes_of(tmp_path) != []
-        assert demo.press_ctrl_c() == 0
-    assert_nothing_is_left(tmp_path)
+        terminal.press(CTRL_C)
+        assert terminal.end() == 0
 
 
 def test_ctrl_c_in_the_middle_of_the_story_removes_everything(tmp_path: Path) -> None:
-    with terminal(tmp_path) as demo:
-        demo.wait_for("Enter goes on")
-        assert demo.press_ctrl_c() == 130
-    assert_nothing_is_left(tmp_path)
+    with demo_at_terminal(tmp_path) as terminal:
+        terminal.wait_for("Enter goes on")
+        terminal.press(CTRL_C)
+        assert terminal.end() == 130
 
 
 def test_a_service_that_dies_is_said_with_its_stage_and_its_log(tmp_path: Path) -> None:
-    demo = subprocess.Popen(
-        COMMAND,
-        env=environment(tmp_path),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    demo = command_line.begin("demo", cwd=tmp_path, forked=False, TMPDIR=str(tmp_path))
     assert demo.stdout
     for line in demo.stdout:
         if line.startswith("1. "):
             break
     [service] = processes_of(tmp_path)
     os.kill(service, signal.SIGKILL)
-    _, errors = demo.communicate(timeout=PATIENCE_SECONDS)
+    _, errors = demo.communicate(timeout=DEADLINE_SECONDS)
     assert demo.returncode == 1
     assert '"serving"' in errors
     last = errors.splitlines()[-1]

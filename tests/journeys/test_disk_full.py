@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,10 +21,10 @@ from eventsourcing.sqlite import SQLiteConnection
 from fakes import SCANNER, Answer, FakeClock, FakeProvider, Services
 
 from domain.errors import StorageFull
-from infrastructure.opening import create_store
-from infrastructure.sealing import Sealer
-from infrastructure.sqlite import SqliteStore
-from infrastructure.store import Store
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.store.open import create_store
+from infrastructure.store.sqlite import SqliteStore
+from infrastructure.store.store import Store
 
 ADMIN = "administrator"
 SERVICE, ALERT = "office-mfp/smtp-service", "office-mfp/smtp-alert"
@@ -87,7 +88,7 @@ def small_escrow(tmp_path: Path) -> Iterator[Callable[[], None]]:
     folder = tmp_path / "escrow"
     folder.mkdir(mode=0o700, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={ROOM_FOR_ONE},mode=0700", "tmpfs", str(folder)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode == 0:
+    if shutil.which("mount") and subprocess.run(mount, check=False, capture_output=True).returncode == 0:
         try:
             yield from _by_ballast(folder / "something-else")
         finally:
@@ -136,18 +137,20 @@ def disk(store: SqliteStore) -> Disk:
 
 
 @pytest.fixture
-def office(store: SqliteStore, sealer: Sealer, tmp_path: Path, clock: FakeClock, provider: FakeProvider) -> Services:
+def installation(
+    store: SqliteStore, sealer: Sealer, tmp_path: Path, clock: FakeClock, provider: FakeProvider
+) -> Services:
     """A token that is due for its renewal."""
     with store.reading() as query:
         store_id = query.rows("SELECT value FROM meta WHERE name = 'store_id'")[0]["value"]
-    office = Services(store, sealer, store_id, tmp_path, clock, {provider.name: provider})
-    office.add_machine()
-    office.get_token(SERVICE)
+    installation = Services(store, sealer, store_id, tmp_path, clock, {provider.name: provider})
+    installation.add_machine()
+    installation.get_token(SERVICE)
     # What the database grew by is in its file by now, so that a limit on files leaves it alone.
-    office.tokens.forget()
+    installation.tokens.forget()
     provider.requests.clear()
     clock.step(minutes=55)
-    return office
+    return installation
 
 
 def everything(store: Store) -> dict[str, list[tuple[object, ...]]]:
@@ -167,70 +170,70 @@ def a_long_grant(provider: FakeProvider) -> Answer:
     return provider.grant(SCANNER, access_token="a" * 12_000)
 
 
-def in_escrow(office: Services) -> list[str]:
-    return sorted(path.suffix for path in (office.directory / "escrow").glob("*.*"))
+def in_escrow(installation: Services) -> list[str]:
+    return sorted(path.suffix for path in (installation.directory / "escrow").glob("*.*"))
 
 
-def whole(office: Services) -> None:
-    assert in_escrow(office) == []
-    assert claims(office.store) == 0
-    assert office.audit.verify().findings == ()
+def whole(installation: Services) -> None:
+    assert in_escrow(installation) == []
+    assert claims(installation.store) == 0
+    assert installation.audit.verify().findings == ()
 
 
 def test_before_a_renewal_nothing_is_asked(
-    office: Services, provider: FakeProvider, clock: FakeClock, small_escrow: Callable[[], None]
+    installation: Services, provider: FakeProvider, clock: FakeClock, small_escrow: Callable[[], None]
 ) -> None:
-    before = everything(office.store)
+    before = everything(installation.store)
     small_escrow()
-    with pytest.raises(StorageFull, match="no space to store a new token") as refused:
-        office.tokens.renew(SERVICE, ADMIN)
-    assert str(office.directory / "escrow") in str(refused.value)
+    with pytest.raises(StorageFull, match="no_space") as refused:
+        installation.tokens.renew(SERVICE, ADMIN)
+    assert str(installation.directory / "escrow") in str(refused.value)
     # The token in hand is served, and nobody is told anything else of it.
-    assert office.access_token(ALERT).credential.issued_at < clock.now()
-    assert everything(office.store) == before
-    assert (provider.requests, in_escrow(office)) == ([], [])
+    assert installation.access_token(ALERT).credential.issued_at < clock.now()
+    assert everything(installation.store) == before
+    assert (provider.requests, in_escrow(installation)) == ([], [])
     small_escrow()
-    office.tokens.renew(SERVICE, ADMIN)
+    installation.tokens.renew(SERVICE, ADMIN)
     assert provider.requests == ["refresh"]
-    assert office.access_token(ALERT).credential.issued_at == clock.now()
-    whole(office)
+    assert installation.access_token(ALERT).credential.issued_at == clock.now()
+    whole(installation)
 
 
 def test_with_the_whole_disk_full_the_token_in_hand_is_served(
-    office: Services, provider: FakeProvider, clock: FakeClock, disk: Disk, small_escrow: Callable[[], None]
+    installation: Services, provider: FakeProvider, clock: FakeClock, disk: Disk, small_escrow: Callable[[], None]
 ) -> None:
     disk.fill()
     small_escrow()
-    with pytest.raises((StorageFull, PersistenceError), match=r"full|no space"):
-        office.tokens.renew(SERVICE, ADMIN)
-    assert office.access_token(ALERT).credential.issued_at < clock.now()
-    assert (provider.requests, office.label(SERVICE)) == ([], "Retrieved")
+    with pytest.raises((StorageFull, PersistenceError), match=r"full|no_space"):
+        installation.tokens.renew(SERVICE, ADMIN)
+    assert installation.access_token(ALERT).credential.issued_at < clock.now()
+    assert (provider.requests, installation.label(SERVICE)) == ([], "Retrieved")
     disk.make_room()
     small_escrow()
-    assert office.access_token(ALERT).credential.issued_at == clock.now()
-    whole(office)
+    assert installation.access_token(ALERT).credential.issued_at == clock.now()
+    whole(installation)
 
 
 def test_before_a_poll_nothing_is_asked_and_the_attempt_goes_on(
-    office: Services, provider: FakeProvider, clock: FakeClock, small_escrow: Callable[[], None]
+    installation: Services, provider: FakeProvider, clock: FakeClock, small_escrow: Callable[[], None]
 ) -> None:
     fax = "office-mfp/pop-internet-fax"
-    office.tokens.request(fax, None, ADMIN)
-    office.tokens.forget()
+    installation.tokens.request(fax, None, ADMIN)
+    installation.tokens.forget()
     provider.approve()
-    token_id = office.tokens.status(fax).profile.token_id
+    token_id = installation.tokens.status(fax).profile.token_id
     small_escrow()
-    assert office.tokens.poll(token_id)
+    assert installation.tokens.poll(token_id)
     assert provider.requests == ["device_code"]
-    assert office.label(fax) == "Waiting for authorisation"
+    assert installation.label(fax) == "Waiting for authorisation"
     small_escrow()
-    assert office.tokens.poll(token_id) is None
-    assert office.label(fax) == "Retrieved"
-    whole(office)
+    assert installation.tokens.poll(token_id) is None
+    assert installation.label(fax) == "Retrieved"
+    whole(installation)
 
 
 def test_after_the_reply_it_stays_in_the_escrow_and_is_stored_when_there_is_room(
-    office: Services,
+    installation: Services,
     provider: FakeProvider,
     clock: FakeClock,
     disk: Disk,
@@ -241,57 +244,57 @@ def test_after_the_reply_it_stays_in_the_escrow_and_is_stored_when_there_is_room
     provider.answers(a_long_grant(provider))
     provider.meanwhile(lambda: (disk.fill(), small_escrow()))
     with pytest.raises(PersistenceError, match=r"full|disk I/O"):
-        office.tokens.renew(SERVICE, ADMIN)
+        installation.tokens.renew(SERVICE, ADMIN)
     # The transaction was rolled back as a whole, and the reply is where it was.
     assert everything(store) == before
-    assert in_escrow(office) == [".reply"]
-    assert office.label(SERVICE) == "Retrieved"
+    assert in_escrow(installation) == [".reply"]
+    assert installation.label(SERVICE) == "Retrieved"
     # As long as there is no room it stays there, and the provider is not asked again.
-    assert office.tokens.recover() == 1
+    assert installation.tokens.recover() == 1
     with pytest.raises(PersistenceError, match=r"full|disk I/O"):
-        office.tokens.renew(ALERT, ADMIN)
+        installation.tokens.renew(ALERT, ADMIN)
     # The one in hand is served, as it has some life left.
-    assert office.access_token(ALERT).credential.issued_at < clock.now()
-    assert in_escrow(office) == [".reply"]
+    assert installation.access_token(ALERT).credential.issued_at < clock.now()
+    assert in_escrow(installation) == [".reply"]
     assert provider.requests == ["refresh"]
     disk.make_room()
     small_escrow()
-    assert office.tokens.recover() == 1
-    assert office.access_token(SERVICE).credential.issued_at == clock.now()
+    assert installation.tokens.recover() == 1
+    assert installation.access_token(SERVICE).credential.issued_at == clock.now()
     assert provider.requests == ["refresh"]
-    whole(office)
+    whole(installation)
 
 
 def test_a_sign_in_that_finds_the_disk_full_is_finished_when_there_is_room(
-    office: Services, provider: FakeProvider, disk: Disk, store: SqliteStore
+    installation: Services, provider: FakeProvider, disk: Disk, store: SqliteStore
 ) -> None:
     fax = "office-mfp/pop-internet-fax"
-    office.tokens.request(fax, None, ADMIN)
-    token_id = office.tokens.status(fax).profile.token_id
+    installation.tokens.request(fax, None, ADMIN)
+    token_id = installation.tokens.status(fax).profile.token_id
     provider.answers(a_long_grant(provider))
     provider.meanwhile(disk.fill)
     with pytest.raises(PersistenceError, match="full"):
-        office.tokens.poll(token_id)
-    assert (office.label(fax), in_escrow(office)) == ("Waiting for authorisation", [".reply"])
+        installation.tokens.poll(token_id)
+    assert (installation.label(fax), in_escrow(installation)) == ("Waiting for authorisation", [".reply"])
     disk.make_room()
-    assert office.tokens.poll(token_id) is None
-    assert office.label(fax) == "Retrieved"
+    assert installation.tokens.poll(token_id) is None
+    assert installation.label(fax) == "Retrieved"
     assert provider.requests == ["device_code", "poll"]
-    whole(office)
+    whole(installation)
 
 
 def test_what_a_full_disk_leaves_can_be_read_by_the_next_run(
-    office: Services, provider: FakeProvider, clock: FakeClock, disk: Disk, store: SqliteStore
+    installation: Services, provider: FakeProvider, clock: FakeClock, disk: Disk, store: SqliteStore
 ) -> None:
     provider.answers(a_long_grant(provider))
     provider.meanwhile(disk.fill)
     with pytest.raises(PersistenceError, match="full"):
-        office.tokens.renew(SERVICE, ADMIN)
+        installation.tokens.renew(SERVICE, ADMIN)
     with sqlite3.connect(store.path) as another:
         assert another.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     another.close()
     disk.make_room()
-    again = office.restart()
+    again = installation.restart()
     assert again.tokens.recover() == 1
     assert again.access_token(SERVICE).credential.issued_at == clock.now()
     assert provider.requests == ["refresh"]

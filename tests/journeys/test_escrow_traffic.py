@@ -7,8 +7,9 @@ from threading import Event
 from uuid import uuid4
 
 from domain.ports import Reply
-from infrastructure.escrow import Escrow, Work
-from infrastructure.sealing import Sealer
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.store.claim_rows import ClaimKey
+from infrastructure.tokens.escrow import Escrow
 
 REPLY = Reply(200, (), b"{}", datetime(2026, 3, 2, 8, tzinfo=UTC))
 
@@ -21,9 +22,9 @@ def test_whoever_looks_for_what_was_left_over_takes_nothing_from_a_request_under
 
     def ask_again_and_again() -> None:
         for _ in range(150):
-            slot = escrow.reserve(Work("renewal", uuid4(), uuid4().hex, 1))
-            slot.keep(REPLY)
-            escrow.clear(slot)
+            entry = escrow.reserve(ClaimKey("renewal", uuid4(), uuid4().hex, 1))
+            entry.keep(REPLY)
+            escrow.clear(entry)
 
     def look_for_what_was_left_over() -> int:
         looks = 0
@@ -46,10 +47,10 @@ def test_whoever_looks_for_what_was_left_over_takes_nothing_from_a_request_under
 
 def test_a_second_request_of_an_attempt_leaves_the_reply_to_the_first_alone(tmp_path: Path, sealer: Sealer) -> None:
     escrow = Escrow(tmp_path / "escrow", sealer, "store")
-    work = Work("acquisition", uuid4(), uuid4().hex, 1)
-    first = escrow.reserve(work)
+    claim_key = ClaimKey("acquisition", uuid4(), uuid4().hex, 1)
+    first = escrow.reserve(claim_key)
     first.keep(REPLY)
     escrow.leave(first)
-    escrow.clear(escrow.reserve(work))
+    escrow.clear(escrow.reserve(claim_key))
     [left] = escrow.left_over()
     assert left.reply == REPLY

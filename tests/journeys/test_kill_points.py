@@ -7,32 +7,21 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from running import (
-    INVALID,
-    NOT_RETRIEVED,
-    POP,
-    RETRIEVED,
-    SCAN,
-    SMTP,
-    WAITING,
-    RunningService,
-    granted,
-    in_background,
-    wait_until,
-)
-from wholeness import assert_agree, assert_whole
+from invariants import assert_agree, assert_whole
+from practice_faults.fault_injection import InjectedFault
+from practice_faults.provider import DEVICE_CODE_GRANT, FaultyProvider
+from service_process import INVALID, NOT_RETRIEVED, POP, RETRIEVED, SCAN, SMTP, WAITING, ServiceProcess, granted
+from waiting import in_background, wait_until
 
-from adapters.practice.misbehaviour import Misbehaviour
-from adapters.practice.provider import DEVICE_CODE_GRANT, PracticeProvider
 from infrastructure.clock import instant_text, read_instant
 
-MakeService = Callable[..., RunningService]
+MakeService = Callable[..., ServiceProcess]
 
 both_stores = pytest.mark.parametrize(("engine", "kind"), [("sqlite", "microsoft"), ("postgresql", "oidc")])
 
 
 @pytest.fixture
-def service(make_service: MakeService, store_url: str | None, kind: str) -> RunningService:
+def service(make_service: MakeService, store_url: str | None, kind: str) -> ServiceProcess:
     service = make_service(url=store_url, kind=kind)
     service.add_printer()
     return service
@@ -48,33 +37,33 @@ def kind() -> str:
     return "oidc"
 
 
-def acquisition_with_its_reply_in_the_escrow(service: RunningService) -> tuple[str, str, Misbehaviour]:
+def acquisition_with_its_reply_in_the_escrow(service: ServiceProcess) -> tuple[str, str, InjectedFault]:
     """The service has the reply and waits for the keys that sign ID tokens: its attempt, access token, and the wait."""
     keys = service.provider.hold(endpoint="jwks")
     started, poll = service.approved_but_unpolled()
     poll.release()
     keys.wait_until_held(60)
-    [(work, reply)] = service.kept_replies()
-    assert work.attempt_id == started["attempt_id"]
-    return work.attempt_id, granted(reply) or "", keys
+    [(claim_key, reply)] = service.kept_replies()
+    assert claim_key.attempt_id == started["attempt_id"]
+    return claim_key.attempt_id, granted(reply) or "", keys
 
 
-def renewal_with_its_reply_in_the_escrow(service: RunningService) -> tuple[str, str, Misbehaviour]:
+def renewal_with_its_reply_in_the_escrow(service: ServiceProcess) -> tuple[str, str, InjectedFault]:
     """The same for a renewal; the token was there and the service has just started."""
     keys = service.provider.hold(endpoint="jwks")
     in_background(service.renew)
     keys.wait_until_held(60)
-    [(work, reply)] = service.kept_replies()
-    return work.attempt_id, granted(reply) or "", keys
+    [(claim_key, reply)] = service.kept_replies()
+    return claim_key.attempt_id, granted(reply) or "", keys
 
 
-def with_a_token_and_no_keys_in_memory(service: RunningService) -> None:
+def with_a_token_and_no_keys_in_memory(service: ServiceProcess) -> None:
     service.get_token()
     service.kill()
     service.start()
 
 
-def assert_retrieved(service: RunningService, attempt_id: str, access_token: str) -> None:
+def assert_retrieved(service: ServiceProcess, attempt_id: str, access_token: str) -> None:
     shown = assert_agree(service.statuses())
     assert (shown["token"], shown["account"]) == (RETRIEVED, SCAN)
     assert service.brought_by() == attempt_id
@@ -87,7 +76,7 @@ def assert_retrieved(service: RunningService, attempt_id: str, access_token: str
 
 
 @both_stores
-def test_an_acquisition_whose_reply_had_arrived_is_there_after_a_kill(service: RunningService) -> None:
+def test_an_acquisition_whose_reply_had_arrived_is_there_after_a_kill(service: ServiceProcess) -> None:
     attempt_id, access_token, keys = acquisition_with_its_reply_in_the_escrow(service)
     service.kill()
     keys.release()
@@ -99,7 +88,7 @@ def test_an_acquisition_whose_reply_had_arrived_is_there_after_a_kill(service: R
 
 
 @both_stores
-def test_a_renewal_whose_reply_had_arrived_is_there_after_a_kill(service: RunningService) -> None:
+def test_a_renewal_whose_reply_had_arrived_is_there_after_a_kill(service: ServiceProcess) -> None:
     with_a_token_and_no_keys_in_memory(service)
     attempt_id, access_token, keys = renewal_with_its_reply_in_the_escrow(service)
     service.kill()
@@ -111,19 +100,19 @@ def test_a_renewal_whose_reply_had_arrived_is_there_after_a_kill(service: Runnin
 
 
 def test_a_reply_that_came_in_time_counts_even_if_the_service_was_down_through_the_deadline(
-    service: RunningService, practice: PracticeProvider
+    service: ServiceProcess,
 ) -> None:
-    practice.rules.device_code_seconds = 3
     attempt_id, access_token, keys = acquisition_with_its_reply_in_the_escrow(service)
     service.kill()
     keys.release()
-    wait_until(lambda: assert_agree(service.read_offline())["token"] == NOT_RETRIEVED, "the deadline passes")
+    service.clock.step(minutes=16)
+    assert assert_agree(service.read_offline())["token"] == NOT_RETRIEVED, "the deadline has passed"
     service.start()
     assert_retrieved(service, attempt_id, access_token)
 
 
 def test_a_renewal_is_read_from_the_escrow_even_if_the_provider_is_down_by_then(
-    service: RunningService, practice: PracticeProvider
+    service: ServiceProcess, practice: FaultyProvider
 ) -> None:
     with_a_token_and_no_keys_in_memory(service)
     attempt_id, access_token, _ = renewal_with_its_reply_in_the_escrow(service)
@@ -134,14 +123,14 @@ def test_a_renewal_is_read_from_the_escrow_even_if_the_provider_is_down_by_then(
 
 
 def test_an_acquisition_waits_in_the_escrow_until_the_provider_is_up_again(
-    service: RunningService, practice: PracticeProvider
+    service: ServiceProcess, practice: FaultyProvider
 ) -> None:
     attempt_id, access_token, _ = acquisition_with_its_reply_in_the_escrow(service)
     service.kill()
     practice.close()
     service.start()
     assert assert_agree(service.statuses())["token"] == WAITING
-    assert [work.attempt_id for work, _ in service.kept_replies()] == [attempt_id]
+    assert [claim_key.attempt_id for claim_key, _ in service.kept_replies()] == [attempt_id]
     practice.start()
     service.wait_for(RETRIEVED)
     wait_until(lambda: not service.kept_replies(), "the escrow is cleared")
@@ -150,13 +139,13 @@ def test_an_acquisition_waits_in_the_escrow_until_the_provider_is_up_again(
     assert practice.grant_counts[DEVICE_CODE_GRANT] == 1
 
 
-def test_killed_again_while_it_recovers_it_recovers_the_next_time(service: RunningService) -> None:
+def test_killed_again_while_it_recovers_it_recovers_the_next_time(service: ServiceProcess) -> None:
     attempt_id, access_token, keys = acquisition_with_its_reply_in_the_escrow(service)
     for _ in range(2):
         service.kill()
         keys.release()
         keys = service.provider.hold(endpoint="jwks")
-        service.begin()
+        service.launch()
         keys.wait_until_held(60)
     service.kill()
     keys.release()
@@ -166,7 +155,7 @@ def test_killed_again_while_it_recovers_it_recovers_the_next_time(service: Runni
 
 
 @both_stores
-def test_a_reply_that_was_stored_and_not_yet_wiped_is_stored_once(service: RunningService) -> None:
+def test_a_reply_that_was_stored_and_not_yet_wiped_is_stored_once(service: ServiceProcess) -> None:
     attempt_id, access_token, keys = acquisition_with_its_reply_in_the_escrow(service)
     [file] = service.escrow.glob("*.reply")
     copy = service.directory / "copy"
@@ -198,7 +187,7 @@ def test_a_reply_that_was_stored_and_not_yet_wiped_is_stored_once(service: Runni
 
 
 @both_stores
-def test_killed_while_it_waits_to_store_the_reply(service: RunningService) -> None:
+def test_killed_while_it_waits_to_store_the_reply(service: ServiceProcess) -> None:
     attempt_id, access_token, keys = acquisition_with_its_reply_in_the_escrow(service)
     with service.nobody_writes():
         keys.release()
@@ -211,14 +200,14 @@ def test_killed_while_it_waits_to_store_the_reply(service: RunningService) -> No
 
 
 @pytest.mark.parametrize("engine", ["postgresql"])
-def test_killed_in_the_middle_of_the_transaction(service: RunningService, store_url: str) -> None:
+def test_killed_in_the_middle_of_the_transaction(service: ServiceProcess, store_url: str) -> None:
     import psycopg
 
     attempt_id, access_token, keys = acquisition_with_its_reply_in_the_escrow(service)
     [(token_id, ordinal)] = service.rows("SELECT id, ordinal FROM token WHERE attempt_id IS NOT NULL")
     with closing(psycopg.connect(store_url)) as other:
         # The service's transaction has stored its events by the time it stands before this row.
-        other.execute("SELECT 1 FROM vault WHERE token_id = %s AND generation = %s FOR UPDATE", (token_id, ordinal))
+        other.execute("SELECT 1 FROM vault WHERE subject_id = %s AND generation = %s FOR UPDATE", (token_id, ordinal))
         keys.release()
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%vault%'"
         wait_until(lambda: service.rows(waiting) == [(1,)], "it stands before the row")
@@ -232,8 +221,8 @@ def test_killed_in_the_middle_of_the_transaction(service: RunningService, store_
 
 
 @both_stores
-def test_killed_before_the_provider_gave_the_token_it_asks_again(service: RunningService) -> None:
-    poll = service.provider.misbehave("hang", grant_type=DEVICE_CODE_GRANT)
+def test_killed_before_the_provider_gave_the_token_it_asks_again(service: ServiceProcess) -> None:
+    poll = service.provider.inject_fault("hang", grant_type=DEVICE_CODE_GRANT)
     started = service.request()
     poll.wait_until_met(60)
     service.sign_in(started)
@@ -245,7 +234,7 @@ def test_killed_before_the_provider_gave_the_token_it_asks_again(service: Runnin
     assert_whole(service)
 
 
-def test_an_acquisition_whose_reply_is_lost_on_its_way_ends_and_says_why(service: RunningService) -> None:
+def test_an_acquisition_whose_reply_is_lost_on_its_way_ends_and_says_why(service: ServiceProcess) -> None:
     reply = service.provider.hold(grant_type=DEVICE_CODE_GRANT)
     started = service.request()
     service.sign_in(started)
@@ -259,7 +248,7 @@ def test_an_acquisition_whose_reply_is_lost_on_its_way_ends_and_says_why(service
     assert service.get_token()["token"] == RETRIEVED
 
 
-def test_a_request_that_never_came_to_an_end_changes_nothing(service: RunningService) -> None:
+def test_a_request_that_never_came_to_an_end_changes_nothing(service: ServiceProcess) -> None:
     before = service.rows("SELECT count(*) FROM stored_events")
     code = service.provider.hold(endpoint="device_authorization")
     in_background(service.request)
@@ -282,7 +271,7 @@ def test_a_request_that_never_came_to_an_end_changes_nothing(service: RunningSer
 
 @pytest.mark.parametrize(("refresh", "label"), [("grace", RETRIEVED), ("static", RETRIEVED), ("rotate", INVALID)])
 def test_a_renewal_whose_reply_is_lost_on_its_way_is_tried_once_more(
-    service: RunningService, refresh: Any, label: str
+    service: ServiceProcess, refresh: Any, label: str
 ) -> None:
     service.provider.rules.refresh = refresh
     service.get_token()
@@ -302,10 +291,10 @@ def test_a_renewal_whose_reply_is_lost_on_its_way_is_tried_once_more(
 
 
 def test_a_renewal_that_the_provider_never_saw_is_done_again_with_the_same_refresh_token(
-    service: RunningService,
+    service: ServiceProcess,
 ) -> None:
     before = service.get_token()
-    request = service.provider.misbehave("hang", grant_type="refresh_token")
+    request = service.provider.inject_fault("hang", grant_type="refresh_token")
     in_background(service.renew)
     request.wait_until_met(60)
     service.kill()
@@ -322,7 +311,7 @@ def test_a_renewal_that_the_provider_never_saw_is_done_again_with_the_same_refre
 
 
 @both_stores
-def test_a_delete_that_was_not_stored_deletes_nothing(service: RunningService) -> None:
+def test_a_delete_that_was_not_stored_deletes_nothing(service: ServiceProcess) -> None:
     before = service.get_token()
     access_token = service.access_token().body["access_token"]
     with service.nobody_writes():
@@ -336,7 +325,7 @@ def test_a_delete_that_was_not_stored_deletes_nothing(service: RunningService) -
 
 
 @both_stores
-def test_a_delete_that_was_stored_holds_even_if_the_provider_was_never_told(service: RunningService) -> None:
+def test_a_delete_that_was_stored_holds_even_if_the_provider_was_never_told(service: ServiceProcess) -> None:
     service.get_token()
     revocation = service.provider.hold(endpoint="revocation", before_work=True)
     in_background(service.delete)
@@ -354,7 +343,7 @@ def test_a_delete_that_was_stored_holds_even_if_the_provider_was_never_told(serv
 @both_stores
 @pytest.mark.parametrize("killed", [False, True], ids=["", "and-it-is-killed"])
 def test_a_reply_to_a_token_that_was_deleted_meanwhile_is_wiped_and_recorded(
-    service: RunningService, killed: bool
+    service: ServiceProcess, killed: bool
 ) -> None:
     *_, keys = acquisition_with_its_reply_in_the_escrow(service)
     assert service.delete().status == 200
@@ -372,7 +361,7 @@ def test_a_reply_to_a_token_that_was_deleted_meanwhile_is_wiped_and_recorded(
     assert_whole(service)
 
 
-def test_a_renewal_of_a_token_that_was_deleted_meanwhile_is_wiped_and_revoked(service: RunningService) -> None:
+def test_a_renewal_of_a_token_that_was_deleted_meanwhile_is_wiped_and_revoked(service: ServiceProcess) -> None:
     service.get_token()
     reply = service.provider.hold(grant_type="refresh_token")
     renewal = in_background(service.renew)
@@ -392,7 +381,7 @@ def test_a_renewal_of_a_token_that_was_deleted_meanwhile_is_wiped_and_revoked(se
 @both_stores
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 def test_a_service_that_ends_while_waiting_goes_on_polling_after_the_restart(
-    service: RunningService, ending: str
+    service: ServiceProcess, ending: str
 ) -> None:
     started = service.request()
     attempt_id = assert_agree(service.statuses())["attempt_id"]
@@ -408,7 +397,7 @@ def test_a_service_that_ends_while_waiting_goes_on_polling_after_the_restart(
     assert_whole(service)
 
 
-def test_told_to_stop_with_a_reply_on_its_way_it_stores_it_first(service: RunningService) -> None:
+def test_told_to_stop_with_a_reply_on_its_way_it_stores_it_first(service: ServiceProcess) -> None:
     reply = service.provider.hold(grant_type=DEVICE_CODE_GRANT)
     service.sign_in(started := service.request())
     reply.wait_until_held(60)
@@ -422,12 +411,12 @@ def test_told_to_stop_with_a_reply_on_its_way_it_stores_it_first(service: Runnin
 
 
 @both_stores
-def test_an_attempt_runs_out_at_its_deadline_even_if_nobody_polls(service: RunningService) -> None:
-    service.provider.rules.device_code_seconds = 3
+def test_an_attempt_runs_out_at_its_deadline_even_if_nobody_polls(service: ServiceProcess) -> None:
     started = service.request()
     service.request(POP)
     service.kill()
-    wait_until(lambda: assert_agree(service.read_offline())["token"] == NOT_RETRIEVED, "the deadline passes")
+    service.clock.step(minutes=16)
+    assert assert_agree(service.read_offline())["token"] == NOT_RETRIEVED, "the deadline has passed"
     service.start()
     wait_until(lambda: service.events()[-1] == "AuthorizationEnded", "the worker records it")
     over = [event for event in service.history(SMTP) if event["event"] == "AuthorizationEnded"]
@@ -445,6 +434,6 @@ def test_an_attempt_runs_out_at_its_deadline_even_if_nobody_polls(service: Runni
     assert_whole(service)
 
 
-def _not_waiting(service: RunningService) -> dict[str, Any] | None:
+def _not_waiting(service: ServiceProcess) -> dict[str, Any] | None:
     shown = assert_agree(service.statuses())
     return shown if shown["token"] != WAITING else None

@@ -18,25 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from invariants import assert_agree, assert_whole
 from postgres import PostgresServer
-from running import (
-    INVALID,
-    NOT_RETRIEVED,
-    RETRIEVED,
-    SMTP,
-    WAITING,
-    Answer,
-    Json,
-    RunningService,
-    granted,
-    in_background,
-    wait_until,
-)
-from wholeness import assert_agree, assert_whole
+from practice_faults.provider import DEVICE_CODE_GRANT, FaultyProvider
+from service_process import INVALID, NOT_RETRIEVED, RETRIEVED, SMTP, WAITING, Answer, Json, ServiceProcess, granted
+from waiting import in_background, wait_until
 
 from adapters.practice.ca import PracticeCA
-from adapters.practice.provider import DEVICE_CODE_GRANT, PracticeProvider
-from infrastructure.claims import Holder, _process
+from infrastructure.tokens.claims import ClaimOwner, _process
 
 _POSSIBLE = {
     NOT_RETRIEVED: ["request", "acquire"],
@@ -49,7 +38,7 @@ _POSSIBLE = {
 class Killer:
     """One service, killed again and again. `figures` say what the kills met."""
 
-    def __init__(self, service: RunningService, seed: int) -> None:
+    def __init__(self, service: ServiceProcess, seed: int) -> None:
         self.figures: Counter[str] = Counter()
         self._service = service
         self._random = random.Random(seed)
@@ -73,7 +62,9 @@ class Killer:
         self._wait(operation, begun_at)
         service.kill()
         answer = self._acknowledgement()
-        replies = {work.attempt_id: token for work, reply in service.kept_replies() if (token := granted(reply))}
+        replies = {
+            claim_key.attempt_id: token for claim_key, reply in service.kept_replies() if (token := granted(reply))
+        }
         stored = service.brought_by()
         if self._random.random() < 0.5:
             assert_whole(service)
@@ -108,7 +99,7 @@ class Killer:
         service = self._service
         with service.provider.hold(grant_type=DEVICE_CODE_GRANT, before_work=True) as poll:
             if before["token"] == WAITING:
-                started = service.done("GET", f"/api/v1/profiles/{SMTP}/token/attempt")
+                started = service.ask("GET", f"/api/v1/profiles/{SMTP}/token/attempt")
             else:
                 started = service.request()
             poll.wait_until_held(60)
@@ -146,7 +137,7 @@ class Killer:
         threading.Event().wait(max(0, instant - time.monotonic()))
 
     def _kill_as_it_starts(self) -> None:
-        self._service.begin()
+        self._service.launch()
         threading.Event().wait(self._random.uniform(0, 0.2))
         self._service.kill()
         self.figures["again as it started"] += 1
@@ -185,8 +176,8 @@ def _key(status: Json) -> tuple[str, str | None]:
 @contextmanager
 def killer(directory: Path, ca: PracticeCA, seed: int, url: str | None) -> Iterator[Killer]:
     with (
-        PracticeProvider(ca, interval=1) as practice,
-        RunningService(directory, practice, url=url, kind="oidc" if seed % 2 else "microsoft") as service,
+        FaultyProvider(ca, interval=1) as practice,
+        ServiceProcess(directory, practice, url=url, kind="oidc" if seed % 2 else "microsoft") as service,
     ):
         service.add_printer()
         yield Killer(service, seed)
@@ -202,7 +193,7 @@ def test_killed_five_times_at_random(tmp_path: Path, ca: PracticeCA, store_url: 
 
 def test_a_process_that_was_killed_is_dead_even_if_its_parent_has_not_noticed() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        held = replace(Holder.this_process(), process=_process(process.pid))
+        held = replace(ClaimOwner.this_process(), process=_process(process.pid))
         assert not held.is_dead()
         process.kill()
         wait_until(held.is_dead, "the kernel has ended it")

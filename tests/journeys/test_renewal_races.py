@@ -1,6 +1,7 @@
 """Many processes, one store, and every token due at the same moment: one request for each generation leaves.
 
-The provider ends a grant whose refresh token comes twice, so a second request would be seen at once.
+The provider ends a grant whose refresh token comes twice, so a second request would be seen at once. The store is in
+PostgreSQL, as only one service may use a SQLite file.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from pathlib import Path
 import point_driver
 import pytest
 import race_driver
+from practice_faults.provider import FaultyProvider
 from race_driver import AheadClock, Handed, Wave
-from running import SCAN, RunningService, wait_until
+from service_process import SCAN, ServiceProcess
+from waiting import wait_until
 
 from adapters import bootstrap
 from adapters.practice.ca import PracticeCA
-from adapters.practice.provider import PracticeProvider
 from adapters.practice.registry import Decision
 from infrastructure.clock import SystemClock, read_instant
-from infrastructure.config import load_config
+from infrastructure.config.load import load_config
 
 _LIFE = timedelta(seconds=3600)
 # Expired, so that nobody has anything to hand out; then due, and good for some minutes yet.
@@ -36,7 +38,7 @@ _SETTINGS = ("smtp", "pop", "imap")
 _ASKING_AT_ONCE = 4
 
 
-def with_tokens(service: RunningService, count: int) -> list[str]:
+def with_tokens(service: ServiceProcess, count: int) -> list[str]:
     """Settings with a token each, of a sign-in each; nothing runs on the store before or after."""
     machines = [f"m{number}" for number in range(-(-count // len(_SETTINGS)))]
     names = [f"{machine}/{setting}" for machine in machines for setting in _SETTINGS][:count]
@@ -63,7 +65,7 @@ def with_tokens(service: RunningService, count: int) -> list[str]:
 
 
 @contextmanager
-def crowd(service: RunningService, processes: int) -> Iterator[list[point_driver.Process]]:
+def crowd(service: ServiceProcess, processes: int) -> Iterator[list[point_driver.Process]]:
     """Processes with a service each, on the store of this one; each has an escrow of its own, as it must."""
     with ExitStack() as running:
         started = []
@@ -77,7 +79,7 @@ def crowd(service: RunningService, processes: int) -> Iterator[list[point_driver
         yield started
 
 
-def other_folder(service: RunningService, name: str) -> Path:
+def other_folder(service: ServiceProcess, name: str) -> Path:
     """A folder with the key and a configuration of the same store; the configuration."""
     directory = service.directory.parent / name
     directory.mkdir()
@@ -87,7 +89,7 @@ def other_folder(service: RunningService, name: str) -> Path:
     return config
 
 
-def assert_one_request_for_each_generation(service: RunningService, tokens: int) -> None:
+def assert_one_request_for_each_generation(service: ServiceProcess, tokens: int) -> None:
     """The provider saw as many as there are generations beyond the first, and refused none."""
     refreshed = [one.outcome for one in service.provider.requests if one.grant_type == "refresh_token"]
     assert set(refreshed) == {"200"}
@@ -98,7 +100,7 @@ def assert_one_request_for_each_generation(service: RunningService, tokens: int)
     assert len(service.provider.live_refresh_tokens(SCAN)) == tokens
 
 
-def assert_clean(service: RunningService, logs: Sequence[Path]) -> None:
+def assert_clean(service: ServiceProcess, logs: Sequence[Path]) -> None:
     assert service.findings() == ()
     assert service.rows("SELECT * FROM claim") == []
     assert not [path for log in logs for path in log.parent.glob("escrow/*.reply")]
@@ -107,7 +109,7 @@ def assert_clean(service: RunningService, logs: Sequence[Path]) -> None:
     assert "Traceback" not in said
 
 
-def play(service: RunningService, clock: AheadClock, processes: int, tokens: int) -> None:
+def play(service: ServiceProcess, clock: AheadClock, processes: int, tokens: int) -> None:
     """Everybody asks for everything, twice, and each time everything is due."""
     profiles = with_tokens(service, tokens)
     with crowd(service, processes) as started:
@@ -132,22 +134,20 @@ def play(service: RunningService, clock: AheadClock, processes: int, tokens: int
     assert_clean(service, [one.log for one in started])
 
 
-def test_four_processes_renew_forty_tokens_at_once(tmp_path: Path, ca: PracticeCA, store_url: str | None) -> None:
+def test_four_processes_renew_forty_tokens_at_once(tmp_path: Path, ca: PracticeCA, postgres_url: str) -> None:
     clock = AheadClock()
-    with PracticeProvider(ca, interval=1, now=clock.now) as practice:
-        play(RunningService(tmp_path / "service", practice, kind="oidc", url=store_url), clock, 4, 40)
+    with FaultyProvider(ca, interval=1, now=clock.now) as practice:
+        play(ServiceProcess(tmp_path / "service", practice, kind="oidc", url=postgres_url), clock, 4, 40)
 
 
 @pytest.mark.torture
-def test_sixteen_processes_renew_two_hundred_tokens_at_once(
-    tmp_path: Path, ca: PracticeCA, store_url: str | None
-) -> None:
+def test_sixteen_processes_renew_two_hundred_tokens_at_once(tmp_path: Path, ca: PracticeCA, postgres_url: str) -> None:
     clock = AheadClock()
-    with PracticeProvider(ca, interval=1, now=clock.now) as practice:
-        play(RunningService(tmp_path / "service", practice, kind="oidc", url=store_url), clock, 16, 200)
+    with FaultyProvider(ca, interval=1, now=clock.now) as practice:
+        play(ServiceProcess(tmp_path / "service", practice, kind="oidc", url=postgres_url), clock, 16, 200)
 
 
-def two_nodes(service: RunningService) -> tuple[RunningService, RunningService]:
+def two_nodes(service: ServiceProcess) -> tuple[ServiceProcess, ServiceProcess]:
     """The service and another one on the same store."""
     other = copy.copy(service)
     other.config = other_folder(service, "other")
@@ -156,7 +156,7 @@ def two_nodes(service: RunningService) -> tuple[RunningService, RunningService]:
     return service, other
 
 
-def renew_on_two_nodes(service: RunningService, tokens: int) -> None:
+def renew_on_two_nodes(service: ServiceProcess, tokens: int) -> None:
     """Both nodes are asked for every token when all have expired, and told to renew every token."""
     practice = service.provider
     practice.rules.access_token_seconds = 2
@@ -168,7 +168,7 @@ def renew_on_two_nodes(service: RunningService, tokens: int) -> None:
         practice.rules.access_token_seconds = 3600
         asked = list(itertools.product(profiles, nodes))
 
-        def ask(profile: str, node: RunningService) -> tuple[str, str]:
+        def ask(profile: str, node: ServiceProcess) -> tuple[str, str]:
             answer = node.access_token(profile)
             assert answer.status == 200, answer.body
             assert read_instant(answer.body["expires_at"]) > SystemClock().now()
@@ -185,12 +185,12 @@ def renew_on_two_nodes(service: RunningService, tokens: int) -> None:
     assert_clean(service, [node.log for node in nodes])
 
 
-def test_two_nodes_renew_twenty_tokens_at_once(tmp_path: Path, practice: PracticeProvider, postgres_url: str) -> None:
-    renew_on_two_nodes(RunningService(tmp_path / "service", practice, kind="oidc", url=postgres_url), 20)
+def test_two_nodes_renew_twenty_tokens_at_once(tmp_path: Path, practice: FaultyProvider, postgres_url: str) -> None:
+    renew_on_two_nodes(ServiceProcess(tmp_path / "service", practice, kind="oidc", url=postgres_url), 20)
 
 
 @pytest.mark.torture
 def test_two_nodes_renew_two_hundred_tokens_at_once(
-    tmp_path: Path, practice: PracticeProvider, postgres_url: str
+    tmp_path: Path, practice: FaultyProvider, postgres_url: str
 ) -> None:
-    renew_on_two_nodes(RunningService(tmp_path / "service", practice, kind="oidc", url=postgres_url), 200)
+    renew_on_two_nodes(ServiceProcess(tmp_path / "service", practice, kind="oidc", url=postgres_url), 200)

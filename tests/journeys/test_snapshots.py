@@ -4,50 +4,35 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
-from running import (
-    DEADLINE_SECONDS,
-    FAX,
-    INVALID,
-    NOT_RETRIEVED,
-    RETRIEVED,
-    SCAN,
-    WAITING,
-    Json,
-    RunningService,
-    in_background,
-    plain_environment,
-)
-from wholeness import assert_agree, assert_whole
+from invariants import assert_agree, assert_whole
+from practice_faults.provider import FaultyProvider
+from service_process import FAX, INVALID, NOT_RETRIEVED, RETRIEVED, SCAN, WAITING, Json, ServiceProcess
+from waiting import DEADLINE_SECONDS, in_background
 
-from adapters.practice.provider import PracticeProvider
-
-MakeService = Callable[..., RunningService]
+MakeService = Callable[..., ServiceProcess]
 
 SNAPSHOTS = 1000
 BY_COMMAND = 12
 ROUNDS = 5
 
 
-def fleet(service: RunningService) -> list[str]:
+def fleet(service: ServiceProcess) -> list[str]:
     """Fifty SMTP settings of twelve printers and two servers, linked into one group; one printer has POP as well."""
     linked = []
     for number in range(14):
         catalogue = "sharp-bp" if number < 12 else "generic"
-        made = service.done("POST", "/api/v1/machines", {"name": f"m{number:02}", "catalogue": catalogue})
+        made = service.ask("POST", "/api/v1/machines", {"name": f"m{number:02}", "catalogue": catalogue})
         for name in made["profiles"]:
             if name.split("/")[1].startswith("smtp"):
                 linked.append(name)
             elif number:
-                service.done("DELETE", f"/api/v1/profiles/{name}")
-    service.done("POST", "/api/v1/groups/fleet/profiles", {"profiles": linked})
+                service.ask("DELETE", f"/api/v1/profiles/{name}")
+    service.ask("POST", "/api/v1/groups/fleet/profiles", {"profiles": linked})
     service.fill_in(linked[0])
     assert len(linked) == 50
     return linked
@@ -56,7 +41,7 @@ def fleet(service: RunningService) -> list[str]:
 class Administrator:
     """Gets, loses, renews and deletes the fleet's token, through whichever setting comes first to hand."""
 
-    def __init__(self, service: RunningService, linked: list[str]) -> None:
+    def __init__(self, service: ServiceProcess, linked: list[str]) -> None:
         self.rounds = 0
         self._service = service
         self._linked = linked
@@ -101,21 +86,13 @@ class Administrator:
         self._service.wait_for(NOT_RETRIEVED, self._any())
 
 
-def by_command(service: RunningService) -> list[Json]:
-    command = Path(sys.executable).with_name("mailtoken")
-    done = subprocess.run(
-        [command, "--config", service.config, "status", "--json"],
-        capture_output=True,
-        env=plain_environment(),
-        timeout=DEADLINE_SECONDS,
-        check=True,
-    )
-    statuses: list[Json] = json.loads(done.stdout)
+def by_command(service: ServiceProcess) -> list[Json]:
+    statuses: list[Json] = json.loads(service.done("status", "--json"))
     return statuses
 
 
 def test_linked_settings_never_disagree(
-    make_service: Callable[..., RunningService], practice: PracticeProvider, store_url: str | None
+    make_service: Callable[..., ServiceProcess], practice: FaultyProvider, store_url: str | None
 ) -> None:
     service = make_service(url=store_url)
     linked = fleet(service)

@@ -9,7 +9,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from running import (
+from invariants import assert_agree, assert_whole
+from practice_faults.mail_server import FaultyMailServer
+from practice_faults.provider import DEVICE_CODE_GRANT, FaultyProvider
+from service_process import (
     FAX,
     INVALID,
     LINKED,
@@ -21,16 +24,13 @@ from running import (
     SMTP,
     WAITING,
     Json,
-    RunningService,
-    wait_until,
+    ServiceProcess,
 )
-from wholeness import assert_agree, assert_whole
+from waiting import wait_until
 
-from adapters.practice.mail_server import PracticeMailServer
-from adapters.practice.provider import DEVICE_CODE_GRANT, PracticeProvider
-from infrastructure.clock import SystemClock, read_instant
+from infrastructure.clock import read_instant
 
-MakeService = Callable[..., RunningService]
+MakeService = Callable[..., ServiceProcess]
 QUICK, ALERT = f"{PRINTER}/smtp-quick", f"{PRINTER}/smtp-alert"
 MESSAGE = b"From: scan@contoso.com\r\nTo: admin@contoso.com\r\nSubject: scan\r\n\r\nOne page.\r\n"
 
@@ -48,14 +48,14 @@ def kind() -> str:
 
 
 @pytest.fixture
-def service(make_service: MakeService, store_url: str | None, kind: str) -> RunningService:
+def service(make_service: MakeService, store_url: str | None, kind: str) -> ServiceProcess:
     """A service with a printer; it gives up on the provider after two seconds."""
     service = make_service(url=store_url, kind=kind, timeout_seconds=2)
     service.add_printer()
     return service
 
 
-def unchanged(service: RunningService) -> Callable[[], bool]:
+def unchanged(service: ServiceProcess) -> Callable[[], bool]:
     """Whether log, vault and token states are still as they are now."""
     tables = ("stored_events", "vault", "token", "profile")
     before = [sorted(map(repr, service.rows(f"SELECT * FROM {table}"))) for table in tables]
@@ -65,7 +65,7 @@ def unchanged(service: RunningService) -> Callable[[], bool]:
 @pytest.mark.parametrize("kind", ["microsoft", "oidc"])
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_get_token_for_one_setting_send_with_another_and_delete(
-    make_service: MakeService, practice: PracticeProvider, mail: PracticeMailServer, store_url: str | None, kind: str
+    make_service: MakeService, practice: FaultyProvider, mail: FaultyMailServer, store_url: str | None, kind: str
 ) -> None:
     service = make_service(url=store_url, kind=kind, mail=mail)
     service.add_printer()
@@ -104,11 +104,11 @@ def test_get_token_for_one_setting_send_with_another_and_delete(
     # Mail goes out through a linked setting, and can be read with a token of its own.
     service.fill_in(ALERT)
     envelope = urlencode([("profile", ALERT), ("sender", SCAN), ("recipient", FAX)])
-    assert service.done("POST", f"/api/v1/send?{envelope}", MESSAGE.decode())["ok"]
+    assert service.ask("POST", f"/api/v1/send?{envelope}", MESSAGE.decode())["ok"]
     assert b"One page." in mail.wait_for_messages(FAX, timeout_seconds=60)[0]
     assert service.access_token(POP).status == 409
     service.get_token(POP)
-    assert service.done("POST", f"/api/v1/profiles/{POP}/test", {})["ok"]
+    assert service.ask("POST", f"/api/v1/profiles/{POP}/test", {})["ok"]
     assert service.status(POP)["retrieved_by"] != started["attempt_id"]
 
     # Deleted through another linked setting. The provider is not told: the POP setting's credential would die with it.
@@ -130,7 +130,7 @@ def test_get_token_for_one_setting_send_with_another_and_delete(
 
 
 @both_kinds
-def test_a_sign_in_that_is_declined_ends_the_attempt_and_says_so(service: RunningService) -> None:
+def test_a_sign_in_that_is_declined_ends_the_attempt_and_says_so(service: ServiceProcess) -> None:
     service.decline(service.request())
     ended = service.wait_for(NOT_RETRIEVED)
     assert (ended["reason"], ended["attention"]) == ("access_denied", None)
@@ -142,7 +142,7 @@ def test_a_sign_in_that_is_declined_ends_the_attempt_and_says_so(service: Runnin
 
 @both_kinds
 def test_the_wrong_person_is_refused_with_both_names_and_nothing_of_theirs_is_kept(
-    service: RunningService, practice: PracticeProvider
+    service: ServiceProcess, practice: FaultyProvider
 ) -> None:
     _, poll = service.approved_but_unpolled(account=FAX)
     poll.release()
@@ -156,7 +156,7 @@ def test_the_wrong_person_is_refused_with_both_names_and_nothing_of_theirs_is_ke
 
 @pytest.mark.parametrize("ending", ["declined", "wrong person", "cancelled"])
 def test_a_re_authorization_that_fails_takes_nothing_away(
-    service: RunningService, practice: PracticeProvider, ending: str
+    service: ServiceProcess, practice: FaultyProvider, ending: str
 ) -> None:
     before = service.get_token()
     access_token = service.access_token().body["access_token"]
@@ -196,9 +196,9 @@ def test_a_re_authorization_that_fails_takes_nothing_away(
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_what_the_provider_says_for_good_ends_the_attempt(
-    service: RunningService, practice: PracticeProvider, mode: str, details: dict[str, Any], reason: str
+    service: ServiceProcess, practice: FaultyProvider, mode: str, details: dict[str, Any], reason: str
 ) -> None:
-    practice.misbehave(mode, grant_type=DEVICE_CODE_GRANT, **details)
+    practice.inject_fault(mode, grant_type=DEVICE_CODE_GRANT, **details)
     _, poll = service.approved_but_unpolled()
     poll.release()
     ended = service.wait_for(NOT_RETRIEVED)
@@ -209,7 +209,7 @@ def test_what_the_provider_says_for_good_ends_the_attempt(
 
 @both_kinds
 def test_what_the_provider_does_not_say_for_good_leaves_the_attempt_waiting(
-    service: RunningService, practice: PracticeProvider
+    service: ServiceProcess, practice: FaultyProvider
 ) -> None:
     modes: list[tuple[str, dict[str, Any]]] = [
         ("server_error", {}),
@@ -219,7 +219,7 @@ def test_what_the_provider_does_not_say_for_good_leaves_the_attempt_waiting(
         ("hang", {}),
         ("redirect", {"location": f"{practice.issuer}/oauth2/elsewhere"}),
     ]
-    armed = [practice.misbehave(mode, grant_type=DEVICE_CODE_GRANT, **details) for mode, details in modes]
+    armed = [practice.inject_fault(mode, grant_type=DEVICE_CODE_GRANT, **details) for mode, details in modes]
     started = service.request()
     for one in armed:
         one.wait_until_met(60)
@@ -237,10 +237,10 @@ def test_what_the_provider_does_not_say_for_good_leaves_the_attempt_waiting(
     [("server_error", 503), ("garbage", 503), ("hang", 503), ("rate_limited", 503), ("invalid_client", 500)],
 )
 def test_a_provider_that_gives_no_code_changes_nothing(
-    service: RunningService, practice: PracticeProvider, mode: str, status: int
+    service: ServiceProcess, practice: FaultyProvider, mode: str, status: int
 ) -> None:
     is_unchanged = unchanged(service)
-    with practice.misbehave(mode, endpoint="device_authorization", times=None):
+    with practice.inject_fault(mode, endpoint="device_authorization", times=None):
         assert service.call("POST", f"/api/v1/profiles/{SMTP}/token", {}).status == status
     assert is_unchanged()
     assert service.get_token()["token"] == RETRIEVED
@@ -249,21 +249,18 @@ def test_a_provider_that_gives_no_code_changes_nothing(
 # Renewal
 
 
-def due(service: RunningService, practice: PracticeProvider, life_seconds: int = 6) -> str:
-    """Get a token of which too little is left to be handed out; the access token."""
-    practice.rules.access_token_seconds = life_seconds
-    status = service.get_token()
-    practice.rules.access_token_seconds = 3600
+def due(service: ServiceProcess, practice: FaultyProvider) -> str:
+    """Get a token and let so much time pass that too little is left of it to be handed out; the access token."""
+    service.get_token()
     access_token: str = service.access_token().body["access_token"]
     assert practice.grant_counts["refresh_token"] == 0
-    due_at = read_instant(status["expires_at"]) - timedelta(seconds=life_seconds / 2)
-    wait_until(lambda: SystemClock().now() > due_at, "it is due")
+    service.clock.step(minutes=55)
     return access_token
 
 
 @both_kinds
 def test_sixteen_readers_of_a_token_that_is_due_send_one_renewal(
-    service: RunningService, practice: PracticeProvider
+    service: ServiceProcess, practice: FaultyProvider
 ) -> None:
     first = due(service, practice)
     renewal = practice.hold(grant_type="refresh_token")
@@ -285,10 +282,10 @@ def test_sixteen_readers_of_a_token_that_is_due_send_one_renewal(
 
 @both_kinds
 def test_while_the_provider_asks_for_patience_the_token_in_hand_is_served(
-    service: RunningService, practice: PracticeProvider
+    service: ServiceProcess, practice: FaultyProvider
 ) -> None:
-    access_token = due(service, practice, 14)
-    with practice.misbehave("rate_limited", grant_type="refresh_token", times=None, retry_after=60):
+    access_token = due(service, practice)
+    with practice.inject_fault("rate_limited", grant_type="refresh_token", times=None, retry_after=60):
         for _ in range(5):
             served = service.access_token()
             assert (served.status, served.body["access_token"]) == (200, access_token)
@@ -320,13 +317,13 @@ def test_while_the_provider_asks_for_patience_the_token_in_hand_is_served(
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_what_the_provider_does_not_say_for_good_leaves_the_token_as_it_is(
-    service: RunningService, practice: PracticeProvider, mode: str, details: dict[str, Any], attention: str | None
+    service: ServiceProcess, practice: FaultyProvider, mode: str, details: dict[str, Any], attention: str | None
 ) -> None:
     practice.rules.refresh = "grace"
     service.get_token()
     access_token = service.access_token().body["access_token"]
     is_unchanged = unchanged(service)
-    with practice.misbehave(mode, grant_type="refresh_token", **details) as fault:
+    with practice.inject_fault(mode, grant_type="refresh_token", **details) as fault:
         answer = service.renew()
         assert fault.met == 1
     assert answer.status == 503, answer.body
@@ -359,10 +356,10 @@ def test_what_the_provider_does_not_say_for_good_leaves_the_token_as_it_is(
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
 )
 def test_what_the_provider_says_for_good_makes_the_token_invalid_with_its_reason(
-    service: RunningService, practice: PracticeProvider, details: dict[str, Any], reason: str
+    service: ServiceProcess, practice: FaultyProvider, details: dict[str, Any], reason: str
 ) -> None:
     service.get_token()
-    practice.misbehave("error", grant_type="refresh_token", **details)
+    practice.inject_fault("error", grant_type="refresh_token", **details)
     answer = service.renew(QUICK)
     assert (answer.status, "Token update failed" in answer.body["detail"]) == (500, True)
     shown = assert_agree(service.statuses())
@@ -377,14 +374,14 @@ def test_what_the_provider_says_for_good_makes_the_token_invalid_with_its_reason
 
 
 def test_a_strict_provider_refuses_the_refresh_token_whose_reply_was_lost(
-    service: RunningService, practice: PracticeProvider
+    service: ServiceProcess, practice: FaultyProvider
 ) -> None:
     service.get_token()
-    practice.misbehave("answer_lost", grant_type="refresh_token")
+    practice.inject_fault("answer_lost", grant_type="refresh_token")
     assert service.renew().status == 503
     assert assert_agree(service.statuses())["token"] == RETRIEVED
     assert service.renew().status == 500
-    assert assert_agree(service.statuses())["reason"] == "invalid_grant"
+    assert assert_agree(service.statuses())["reason"] == "reply_lost"
     # Invalid, deleted, obtained again: as the manual tells people to do.
     assert service.delete().status == 200
     assert service.get_token()["token"] == RETRIEVED
@@ -400,17 +397,17 @@ def test_a_strict_provider_refuses_the_refresh_token_whose_reply_was_lost(
         ("no_expires_in", {}, 3600),
         ("expires_in", {"value": -5}, 3600),
         ("expires_in", {"value": "1800"}, 1800),
-        ("expires_in", {"value": 10**12}, 7 * 24 * 3600),
+        ("expires_in", {"value": 10**12}, 3600),
         ("trickle", {"seconds_a_byte": 0.0001}, 3600),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_renewal_with_an_odd_reply_that_says_enough_is_taken(
-    service: RunningService, practice: PracticeProvider, mode: str, details: dict[str, Any], lifetime_seconds: int
+    service: ServiceProcess, practice: FaultyProvider, mode: str, details: dict[str, Any], lifetime_seconds: int
 ) -> None:
     practice.rules.refresh = "static" if mode == "no_refresh_token" else "rotate"
     service.get_token()
-    practice.misbehave(mode, grant_type="refresh_token", **details)
+    practice.inject_fault(mode, grant_type="refresh_token", **details)
     assert service.renew().status == 200
     [*_, renewed] = [one["facts"] for one in service.history() if one["event"] == "Renewed"]
     life = read_instant(renewed["expires_at"]) - read_instant(renewed["issued_at"])
@@ -424,26 +421,26 @@ def test_a_renewal_with_an_odd_reply_that_says_enough_is_taken(
 
 
 def test_a_token_the_mail_server_rejects_is_renewed_once(
-    make_service: MakeService, practice: PracticeProvider, mail: PracticeMailServer
+    make_service: MakeService, practice: FaultyProvider, mail: FaultyMailServer
 ) -> None:
     service = make_service(mail=mail)
     service.add_printer()
     service.get_token()
     practice.expire_access_tokens(SCAN)
-    assert service.done("POST", f"/api/v1/profiles/{SMTP}/test", {})["ok"]
+    assert service.ask("POST", f"/api/v1/profiles/{SMTP}/test", {})["ok"]
     assert practice.grant_counts["refresh_token"] == 1
     # It is not the token's fault if the next one is rejected too.
-    with mail.misbehave("answer", times=None, reply="535 5.7.3 Authentication unsuccessful"):
-        report = service.done("POST", f"/api/v1/profiles/{SMTP}/test", {})
+    with mail.inject_fault("answer", times=None, reply="535 5.7.3 Authentication unsuccessful"):
+        report = service.ask("POST", f"/api/v1/profiles/{SMTP}/test", {})
     assert (report["ok"], report["fault"]) == (False, "permission")
     assert practice.grant_counts["refresh_token"] == 2
     assert assert_agree(service.statuses())["token"] == RETRIEVED
 
 
-def _ended(service: RunningService) -> Json | None:
+def _ended(service: ServiceProcess) -> Json | None:
     shown = assert_agree(service.statuses())
     return None if shown["attempt_id"] else shown
 
 
-def _files(service: RunningService) -> list[str]:
+def _files(service: ServiceProcess) -> list[str]:
     return [path.name for path in service.escrow.iterdir() if path.name != "lock"]

@@ -14,19 +14,19 @@ import pytest
 from fakes import FAX, SCANNER, FakeProvider, Services
 from freezegun import configure, freeze_time
 from freezegun.api import FrozenDateTimeFactory
+from practice_faults.provider import FaultyProvider
 
-from adapters.practice import person
+from adapters.practice import browser_user
 from adapters.practice.ca import PracticeCA
-from adapters.practice.provider import PracticeProvider
 from adapters.providers import ProviderSettings, build_provider
 from domain.errors import Refused, Unreachable
 from domain.lifecycle import TokenStatus
 from domain.ports import Provider
 from infrastructure.clock import SystemClock, read_instant
-from infrastructure.escrow import Work
-from infrastructure.sealing import Sealer
-from infrastructure.status import SettingStatus
-from infrastructure.store import Store
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.queries.setting_status import SettingStatus
+from infrastructure.store.claim_rows import ClaimKey
+from infrastructure.store.store import Store
 
 # It measures how long tests take.
 configure(extend_ignore_list=["_pytest.timing"])
@@ -81,7 +81,7 @@ def test_a_token_that_can_be_renewed_is_served_to_its_last_second_and_stays_retr
     for instant in (first, first + SECOND, first + YEAR):
         now.move_to(instant)
         assert shown(service) == (RETRIEVED, START, None)
-        with pytest.raises(Unreachable, match="has expired and could not be renewed: try again"):
+        with pytest.raises(Unreachable, match="access_token_expired"):
             service.access_token(ALERT)
     provider.reachable = True
     # A provider that has just failed is left alone for seconds.
@@ -103,9 +103,9 @@ def test_a_token_that_cant_be_renewed_is_invalid_from_the_second_it_expires(
     for instant in (expiry, expiry + SECOND, expiry + YEAR):
         now.move_to(instant)
         assert shown(service, ALERT) == (INVALID, expiry, "expired")
-        with pytest.raises(Refused, match="the token is Invalid"):
+        with pytest.raises(Refused, match="token_invalid"):
             service.access_token(ALERT)
-        with pytest.raises(Refused, match="no refresh token is held"):
+        with pytest.raises(Refused, match="no_refresh_token"):
             service.tokens.renew(SMTP, "administrator")
     # Nobody has recorded it yet; a command judges by what a reader sees, and records it.
     assert events(service) == ["Created", "AuthorizationRequested", "Retrieved"]
@@ -277,7 +277,7 @@ def test_a_clock_that_jumps_lets_nobody_take_over_what_somebody_is_at(
 
     def meanwhile() -> None:
         now.tick(step)
-        other = Work("renewal", token_id(service), "another-attempt", parent)
+        other = ClaimKey("renewal", token_id(service), "another-attempt", parent)
         taken.append(service.restart().claims.take(other))
         service.restart().claims.clear_dead()
         taken.append(service.restart().claims.take(other))
@@ -421,7 +421,7 @@ def test_as_of_says_what_was_read_live_then(
 def test_a_year_with_a_real_provider(
     store: Store, store_id: str, sealer: Sealer, tmp_path: Path, ca: PracticeCA, kind: Any
 ) -> None:
-    with freeze_time(START) as now, PracticeProvider(ca, interval=5, now=SystemClock().now) as practice:
+    with freeze_time(START) as now, FaultyProvider(ca, interval=5, now=SystemClock().now) as practice:
         settings = ProviderSettings(
             name="contoso", kind=kind, client_id=practice.client_id, issuer=practice.issuer, ca_file=practice.ca_file
         )
@@ -432,7 +432,7 @@ def test_a_year_with_a_real_provider(
         assert started.expires_at == START + timedelta(minutes=15)
         assert service.tokens.poll(token_id(service)) == 5
         now.move_to(started.expires_at - SECOND)
-        person.approve(started.verification_uri or "", started.user_code or "", SCANNER, ca.ca_file)
+        browser_user.approve(started.verification_uri or "", started.user_code or "", SCANNER, ca.ca_file)
         assert service.tokens.poll(token_id(service)) is None
         assert shown(service) == (RETRIEVED, started.expires_at - SECOND, None)
         first = service.access_token(ALERT).credential

@@ -34,20 +34,23 @@ from domain.lifecycle import TokenStatus
 from domain.outcomes import AcquisitionOutcome, Credential, DeviceAuthorization
 from domain.ports import Exchange, Reply
 from domain.token import Token
-from infrastructure import claims as claims_module
-from infrastructure import escrow as escrow_module
-from infrastructure import sqlite, token_service
-from infrastructure.audit import Audit
-from infrastructure.claims import STALE_AFTER_SECONDS, Claims, Holder
-from infrastructure.escrow import Escrow, Slot, Work
-from infrastructure.exchanges import Exchanges
-from infrastructure.log import EventLog
-from infrastructure.opening import create_store
-from infrastructure.sealing import Sealer
-from infrastructure.settings_service import SettingsService
-from infrastructure.sqlite import SqliteStore
-from infrastructure.store import Alongside, Query
-from infrastructure.token_service import TokenService
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.fleet.settings import SettingsService
+from infrastructure.queries.audit import Audit
+from infrastructure.store import eventsourcing_internals
+from infrastructure.store.claim_rows import ClaimKey
+from infrastructure.store.event_log import EventLog
+from infrastructure.store.open import create_store
+from infrastructure.store.query import Query
+from infrastructure.store.sqlite import SqliteStore
+from infrastructure.store.store import UnitOfWork
+from infrastructure.tokens import claims as claims_module
+from infrastructure.tokens import escrow as escrow_module
+from infrastructure.tokens import renewal
+from infrastructure.tokens.claims import STALE_AFTER_SECONDS, ClaimOwner, Claims
+from infrastructure.tokens.escrow import Escrow, EscrowEntry
+from infrastructure.tokens.exchange import TokenExchange
+from infrastructure.tokens.token_service import TokenService
 
 ADMIN = "administrator"
 SERVICE, QUICK, FAXES = "office-mfp/smtp-service", "office-mfp/smtp-quick", "office-mfp/pop-internet-fax"
@@ -120,28 +123,30 @@ class World:
         finally:
             self.here = before
 
-    def leaves(self, work: Work) -> None:
+    def leaves(self, claim_key: ClaimKey) -> None:
         """A request leaves for the provider: one at a time, and none for what was brought already."""
-        key = (work.kind, work.token_id, work.generation)
+        key = (claim_key.kind, claim_key.subject_id, claim_key.generation)
         process = self.node(self.here).process
         other = self.under_way.get(key)
         if other and not other.is_dead:
-            self.wrong.append(f"two requests at once for {work.kind} {work.generation}")
+            self.wrong.append(f"two requests at once for {claim_key.kind} {claim_key.generation}")
         if key in self.brought:
             host, at = self.brought[key]
             if self.running[host] or self.seconds - at <= STALE_AFTER_SECONDS:
-                self.wrong.append(f"{work.kind} {work.generation} was asked for again: its reply was kept on {host}")
+                self.wrong.append(
+                    f"{claim_key.kind} {claim_key.generation} was asked for again: its reply was kept on {host}"
+                )
             # The node that has the reply has been away for longer than anybody waits.
             self.helpless.add(key)
         self.under_way[key] = process
 
-    def came_back(self, work: Work) -> None:
+    def came_back(self, claim_key: ClaimKey) -> None:
         """The request is over for whoever sent it."""
-        self.under_way.pop((work.kind, work.token_id, work.generation), None)
+        self.under_way.pop((claim_key.kind, claim_key.subject_id, claim_key.generation), None)
 
-    def keep(self, work: Work, reply: Reply, host: str) -> None:
+    def keep(self, claim_key: ClaimKey, reply: Reply, host: str) -> None:
         """A reply is in the escrow of `host`."""
-        key = (work.kind, work.token_id, work.generation)
+        key = (claim_key.kind, claim_key.subject_id, claim_key.generation)
         document = _document(reply)
         if "access_token" in document:
             self.brought[key] = (host, self.seconds)
@@ -195,7 +200,7 @@ class Process:
         raise Crash
 
 
-class MortalSlot(Slot):
+class MortalEntry(EscrowEntry):
     """A slot whose owner may end before or after the reply is kept."""
 
     process: Process
@@ -203,7 +208,7 @@ class MortalSlot(Slot):
     def keep(self, reply: Reply) -> None:
         self.process.passes(Seam.ANSWERED)
         super().keep(reply)
-        self.process.world.keep(self.work, reply, self.process.host)
+        self.process.world.keep(self.claim_key, reply, self.process.host)
         self.process.passes(Seam.KEPT)
 
 
@@ -212,25 +217,25 @@ class MortalEscrow(Escrow):
 
     process: Process
 
-    def reserve(self, work: Work) -> Slot:
+    def reserve(self, claim_key: ClaimKey) -> EscrowEntry:
         self.process.goes_on()
-        slot = super().reserve(work)
-        mortal = MortalSlot(slot.path, work, self._sealer, self._store_id)
+        entry = super().reserve(claim_key)
+        mortal = MortalEntry(entry.path, claim_key, self._sealer, self._store_id)
         mortal.process = self.process
         self.process.passes(Seam.RESERVED)
         return mortal
 
-    def clear(self, slot: Slot) -> None:
+    def clear(self, entry: EscrowEntry) -> None:
         self.process.goes_on()
-        super().clear(slot)
+        super().clear(entry)
 
-    def leave(self, slot: Slot) -> None:
+    def leave(self, entry: EscrowEntry) -> None:
         self.process.goes_on()
-        super().leave(slot)
+        super().leave(entry)
 
-    def set_aside(self, slot: Slot) -> None:
+    def set_aside(self, entry: EscrowEntry) -> None:
         self.process.goes_on()
-        super().set_aside(slot)
+        super().set_aside(entry)
 
 
 class MortalClaims(Claims):
@@ -238,38 +243,38 @@ class MortalClaims(Claims):
 
     process: Process
 
-    def take(self, work: Work) -> bool:
+    def take(self, claim_key: ClaimKey) -> bool:
         self.process.goes_on()
-        taken = super().take(work)
+        taken = super().take(claim_key)
         if taken:
             self.process.passes(Seam.CLAIMED)
         return taken
 
-    def release(self, work: Work) -> None:
+    def release(self, claim_key: ClaimKey) -> None:
         self.process.goes_on()
-        super().release(work)
+        super().release(claim_key)
 
 
-class Interruptible(Sequence[Work]):
+class Interruptible(Sequence[ClaimKey]):
     """What a transaction looks at last: an interruption there finds everything else written and nothing committed."""
 
-    def __init__(self, works: Sequence[Work], process: Process) -> None:
-        self._works = works
+    def __init__(self, claim_keys: Sequence[ClaimKey], process: Process) -> None:
+        self._claim_keys = claim_keys
         self._process = process
 
     @overload
-    def __getitem__(self, index: int) -> Work: ...
+    def __getitem__(self, index: int) -> ClaimKey: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Work]: ...
-    def __getitem__(self, index: int | slice) -> Work | Sequence[Work]:
-        return self._works[index]
+    def __getitem__(self, index: slice) -> Sequence[ClaimKey]: ...
+    def __getitem__(self, index: int | slice) -> ClaimKey | Sequence[ClaimKey]:
+        return self._claim_keys[index]
 
     def __len__(self) -> int:
-        return len(self._works)
+        return len(self._claim_keys)
 
-    def __iter__(self) -> Iterator[Work]:
+    def __iter__(self) -> Iterator[ClaimKey]:
         self._process.passes(Seam.STORING)
-        return iter(self._works)
+        return iter(self._claim_keys)
 
 
 class MortalLog(EventLog):
@@ -277,14 +282,16 @@ class MortalLog(EventLog):
 
     process: Process
 
-    def save(self, *aggregates: Any, beside: Alongside | None = None) -> None:
+    def save(self, *aggregates: Any, unit_of_work: UnitOfWork | None = None) -> None:
         self.process.goes_on()
-        beside = beside or Alongside()
-        super().save(*aggregates, beside=replace(beside, release=Interruptible(beside.release, self.process)))
+        unit_of_work = unit_of_work or UnitOfWork()
+        super().save(
+            *aggregates, unit_of_work=replace(unit_of_work, release=Interruptible(unit_of_work.release, self.process))
+        )
         self.process.passes(Seam.STORED)
 
 
-class HastyPool(sqlite._Pool):
+class HastyPool(eventsourcing_internals._Pool):
     """Connections that don't wait for the disk: processes end here, and no machine loses its power."""
 
     def _create_connection(self) -> SQLiteConnection:
@@ -328,10 +335,10 @@ class Node(Services):
             MortalEscrow(self.directory / "escrow", self.sealer, self.store_id),
             MortalClaims(self.store),
         )
-        claims._holder = Holder(self.host, claims._holder.boot, f"{self.process.number}:1")
+        claims._owner = ClaimOwner(self.host, claims._owner.boot, f"{self.process.number}:1")
         events.process = escrow.process = claims.process = self.process
         self.events, self.escrow, self.claims = events, escrow, claims
-        self.tokens = TokenService(Exchanges(events, self.vault, escrow, claims, self.providers, self.clock))
+        self.tokens = TokenService(TokenExchange(events, self.vault, escrow, claims, self.providers, self.clock))
         self.settings = SettingsService(events, self.clock, list(self.providers))
         self.audit = Audit(events)
 
@@ -360,8 +367,8 @@ class ModelProvider(FakeProvider):
         self.in_use: Callable[[str], list[str]] = lambda account: []
         self._world = world
         self._grants: dict[str, Grant] = {}
-        self._asked: tuple[DeviceAuthorization, Work] | None = None
-        self._asking: Work | None = None
+        self._asked: tuple[DeviceAuthorization, ClaimKey] | None = None
+        self._asking: ClaimKey | None = None
 
     def decide(self, code: str, decision: str) -> None:
         """What the person at the sign-in page does: an account signs in, or "denied"."""
@@ -405,13 +412,13 @@ class ModelProvider(FakeProvider):
     def _exchange(self, request: str, exchange: Exchange, now: Any, answer: Any) -> Reply | None:
         if exchange.reply:
             return exchange.reply
-        assert isinstance(exchange, Slot)
-        self._world.leaves(exchange.work)
-        self._asking = exchange.work
+        assert isinstance(exchange, EscrowEntry)
+        self._world.leaves(exchange.claim_key)
+        self._asking = exchange.claim_key
         try:
             return super()._exchange(request, exchange, now, answer)
         finally:
-            self._world.came_back(exchange.work)
+            self._world.came_back(exchange.claim_key)
 
     def _sign_in(self, otherwise: str = "authorization_pending") -> Any:
         code = self._signed_in or ""
@@ -448,11 +455,15 @@ class ModelProvider(FakeProvider):
 
     def _second_use(self, presented: str, grant: Grant) -> None:
         """A spent token is presented: excusable if nobody could know what followed it."""
-        work = self._asking
-        assert work
+        claim_key = self._asking
+        assert claim_key
         lost = not self._world.kept & set(grant.followed_by[presented])
-        if not (grant.is_over or lost or (work.kind, work.token_id, work.generation) in self._world.helpless):
-            self._world.wrong.append(f"a spent refresh token of generation {work.generation} was presented")
+        if not (
+            grant.is_over
+            or lost
+            or (claim_key.kind, claim_key.subject_id, claim_key.generation) in self._world.helpless
+        ):
+            self._world.wrong.append(f"a spent refresh token of generation {claim_key.generation} was presented")
         grant.live.clear()
         grant.is_over = True
 
@@ -503,9 +514,9 @@ class TokenModel(RuleBasedStateMachine):
         # Which processes live, as each host sees it; and nobody waits for somebody who can't go on.
         self.patch.setattr(claims_module, "socket", SimpleNamespace(gethostname=lambda: self.world.here))
         self.patch.setattr(claims_module, "_process", self._process)
-        self.patch.setattr(token_service, "_WAIT_FOR_OTHER_SECONDS", 0.0)
-        self.patch.setattr(token_service, "_LOOK_AGAIN_SECONDS", 0.0)
-        self.patch.setattr(sqlite, "_Pool", HastyPool)
+        self.patch.setattr(renewal, "_WAIT_FOR_OTHER_SECONDS", 0.0)
+        self.patch.setattr(renewal, "_LOOK_AGAIN_SECONDS", 0.0)
+        self.patch.setattr(eventsourcing_internals, "_Pool", HastyPool)
         self.patch.setattr(escrow_module, "os", HastySystem())
         self.deleting: set[UUID] = set()
         self.held: dict[UUID, int] = {}
@@ -751,13 +762,15 @@ class TokenModel(RuleBasedStateMachine):
         for token in self._all_tokens():
             if token.state.credential:
                 in_vault = self._in_vault(token)
-                mine = {in_vault} | {refresh_token for work, refresh_token in in_escrow if work.token_id == token.id}
+                mine = {in_vault} | {
+                    refresh_token for claim_key, refresh_token in in_escrow if claim_key.subject_id == token.id
+                }
                 if working := self.provider.working_siblings(in_vault):
                     assert mine & working, "the provider would accept a refresh token that nobody has any more"
             attempts.add(token.id)
             attempt = token.state.attempt
             if attempt and ("acquisition", token.id, attempt.ordinal) in self.world.brought:
-                assert attempt.id in {work.attempt_id for work, _ in in_escrow}, "a sign-in is in no escrow"
+                assert attempt.id in {claim_key.attempt_id for claim_key, _ in in_escrow}, "a sign-in is in no escrow"
 
     # The end of every story
 
@@ -771,7 +784,7 @@ class TokenModel(RuleBasedStateMachine):
         self.world.seconds += STALE_AFTER_SECONDS + 1
         for host in HOSTS:
             self._recover(host, SERVICE)
-        assert [work for work, _ in self._in_escrow(".reply")] == []
+        assert [claim_key for claim_key, _ in self._in_escrow(".reply")] == []
         with self.watcher.store.reading() as query:
             assert query.rows("SELECT * FROM claim") == []
         for name in SETTINGS:
@@ -809,16 +822,16 @@ class TokenModel(RuleBasedStateMachine):
         assert credential.refresh_token
         return credential.refresh_token.reveal()
 
-    def _in_escrow(self, suffix: str = "") -> list[tuple[Work, str]]:
+    def _in_escrow(self, suffix: str = "") -> list[tuple[ClaimKey, str]]:
         """Every grant that is in an escrow, and its refresh token if it has one."""
         found = []
         for host in HOSTS:
             folder = self.folder / host / "escrow"
             if any(folder.glob(f"*{suffix}")):
-                for slot in Escrow(folder, KEY, self.store_id).left_over():
-                    document = _document(slot.reply) if slot.reply else {}
+                for entry in Escrow(folder, KEY, self.store_id).left_over():
+                    document = _document(entry.reply) if entry.reply else {}
                     if "access_token" in document:
-                        found.append((slot.work, document.get("refresh_token", "")))
+                        found.append((entry.claim_key, document.get("refresh_token", "")))
         return found
 
     def _accounts_in_use(self, account: str) -> list[str]:

@@ -22,12 +22,12 @@ from urllib.parse import quote
 
 from mail_exchanger import MailExchanger
 from ports import answers, free_ports
+from practice_faults.provider import FaultyProvider
 
-from adapters.mail.sasl import Mechanism
+from adapters.mail.sasl_client import Mechanism
 from adapters.practice.ca import PracticeCA
-from adapters.practice.provider import PracticeProvider
 
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = 60
 PORTS = ("submission", "submissions", "pop3", "pop3s", "imap", "imaps", "lmtp")
 """Where it listens: the plain ones want STARTTLS or STLS, those with an s are for implicit TLS."""
 _ATTEMPTS = 5
@@ -150,7 +150,7 @@ class Dovecot:
     """The server, from `start` to `close`, with these SASL mechanisms; `exchanger` takes the mail that is submitted."""
 
     def __init__(
-        self, ca: PracticeCA, provider: PracticeProvider, exchanger: MailExchanger, *mechanisms: Mechanism
+        self, ca: PracticeCA, provider: FaultyProvider, exchanger: MailExchanger, *mechanisms: Mechanism
     ) -> None:
         self.ports = free_ports(*PORTS)
         self.exchanger = exchanger
@@ -175,10 +175,7 @@ class Dovecot:
         """
         program = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:{_PLACES}")
         if program is None:
-            raise NoDovecot(
-                "no Dovecot here: apt-get install dovecot-core dovecot-imapd dovecot-pop3d dovecot-submissiond"
-                " dovecot-lmtpd, or leave these tests out with -m 'not peers'"
-            )
+            raise NoDovecot("no Dovecot here: .ci/run says which packages have it")
         try:
             for _ in range(_ATTEMPTS):
                 self._configure()
@@ -198,6 +195,12 @@ class Dovecot:
             self._process.wait(DEADLINE_SECONDS)
             self._process = None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        """The process above those of its sessions."""
+        assert self._process
+        return self._process.pid
 
     @property
     def log(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Self
@@ -17,11 +19,14 @@ class MailExchanger:
     """Takes in what anybody on this machine sends, from `start` to `close`.
 
     `deliver` gets each recipient and message; a message is accepted once it is delivered to all of them.
+    `most_per_second` is how many messages it takes in a second, before it answers as Exchange does.
     """
 
     def __init__(self) -> None:
         self.port = 0
         self.envelopes: list[Envelope] = []
+        self.most_per_second: int | None = None
+        self._began_at: deque[float] = deque()
         self.deliver: Callable[[str, bytes], None] = lambda address, message: None
         self._thread: threading.Thread
         self._loop: asyncio.AbstractEventLoop
@@ -45,6 +50,20 @@ class MailExchanger:
             await asyncio.to_thread(self.deliver, address, envelope.content)
         self.envelopes.append(envelope)
         return "250 2.0.0 Delivered"
+
+    async def handle_MAIL(  # noqa: N802 - its name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Refuse what comes too fast."""
+        now = time.monotonic()
+        while self._began_at and self._began_at[0] <= now - 1:
+            self._began_at.popleft()
+        if self.most_per_second is not None and len(self._began_at) >= self.most_per_second:
+            return "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded"
+        self._began_at.append(now)
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 2.1.0 OK"
 
     async def handle_RCPT(  # noqa: N802 - its name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]

@@ -8,8 +8,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from office import DEADLINE_SECONDS, MAILTOKEN, Office, environment
+from command_line import MAILTOKEN, environment
+from peer_service import OfficeService
 from recipe_pages import Block, Section
+from waiting import DEADLINE_SECONDS
 
 TRACE = ["strace", "-f", "--seccomp-bpf", "-e", "execve", "-s", "65536", "-A", "-o", "arguments"]
 SERVICE_CONFIGURATION = "mailtoken.toml"
@@ -22,15 +24,15 @@ class Desk:
     A recipe for Postfix finds its configuration in the home directory too.
     """
 
-    def __init__(self, office: Office, home: Path, places: Mapping[str, str]) -> None:
+    def __init__(self, service_process: OfficeService, home: Path, places: Mapping[str, str]) -> None:
         self.home = home
         self.places = {"~": str(home), **places}
         self.variables = {
             "HOME": str(home),
             "PATH": f"{MAILTOKEN.parent}:{os.environ['PATH']}:/usr/sbin",
-            "MAILTOKEN_CONFIG": str(office.config),
+            "MAILTOKEN_CONFIG": str(service_process.config),
             "MAIL_CONFIG": f"{home}/postfix",
-            "CURL_CA_BUNDLE": str(office.provider.ca_file),
+            "CURL_CA_BUNDLE": str(service_process.provider.ca_file),
             "TERM": "xterm",
         }
 

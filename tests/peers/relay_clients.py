@@ -1,4 +1,4 @@
-"""Programs that know only passwords, as Python's own mail libraries make them, at the relay's door."""
+"""Programs that know only passwords, as Python's own mail libraries make them, as clients of the relay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from collections.abc import Callable
 
 import pytest
 from dovecot import Dovecot
-from office import LENGTHS, SCAN, Office, Own, Renew, Settings
+from peer_service import LENGTHS, OfficeService, Own, Renew, Settings
+from practice_faults.provider import FaultyProvider
 from relay_clients import Clients
+from service_process import SCAN
 
-from adapters.mail.sasl import Mechanism
-from adapters.practice.provider import PracticeProvider
+from adapters.mail.sasl_client import Mechanism
 
 PASSWORD = "correct horse"
 _numbers = itertools.count(1)
@@ -25,12 +26,12 @@ User = Callable[..., str]
 
 
 @pytest.fixture
-def user(office: Office, clients: Clients) -> User:
+def user(service_process: OfficeService, clients: Clients) -> User:
     """Make a relay user of a test alone, for these settings."""
 
     def make(*profiles: str) -> str:
         name = f"user-{next(_numbers)}"
-        done = office.run("relay", "user", "add", name, *profiles, message=f"{PASSWORD}\n")
+        done = service_process.run("relay", "user", "add", name, *profiles, message=f"{PASSWORD}\n")
         assert done.returncode == 0, done.stderr
         return name
 
@@ -161,7 +162,7 @@ def test_a_client_that_pipelines_everything_gets_everything(
 
 @pytest.mark.parametrize("protocol", ["smtp", "pop", "imap"])
 def test_a_token_that_the_mail_server_rejects_is_renewed_once(
-    provider: PracticeProvider, own: Own, user: User, clients: Clients, protocol: str
+    provider: FaultyProvider, own: Own, user: User, clients: Clients, protocol: str
 ) -> None:
     account = f"relayed-{protocol}@contoso.com"
     name = user(own(account, protocol))
@@ -176,7 +177,13 @@ def test_a_token_that_the_mail_server_rejects_is_renewed_once(
     [("smtp", rb"[45]\d\d"), ("pop", rb"-ERR \[SYS/PERM\]"), ("imap", rb"\[CONTACTADMIN\]")],
 )
 def test_a_grant_that_is_dead_is_told_to_the_program(
-    office: Office, provider: PracticeProvider, own: Own, user: User, clients: Clients, protocol: str, answer: bytes
+    service_process: OfficeService,
+    provider: FaultyProvider,
+    own: Own,
+    user: User,
+    clients: Clients,
+    protocol: str,
+    answer: bytes,
 ) -> None:
     account = f"gone-{protocol}@contoso.com"
     profile = own(account, protocol)
@@ -185,7 +192,7 @@ def test_a_grant_that_is_dead_is_told_to_the_program(
     with pytest.raises((smtplib.SMTPAuthenticationError, poplib.error_proto, imaplib.IMAP4.error)) as failed:
         sign_in(clients, protocol, name, PASSWORD)
     assert failed.match(answer.decode()), failed.value
-    assert office.status(profile)["token"] == "Invalid"
+    assert service_process.status(profile)["token"] == "Invalid"
 
 
 @pytest.mark.parametrize(
@@ -193,13 +200,13 @@ def test_a_grant_that_is_dead_is_told_to_the_program(
     [("smtp", "535"), ("pop", r"-ERR \[AUTH\]"), ("imap", r"\[AUTHENTICATIONFAILED\]")],
 )
 def test_a_wrong_password_is_said_to_be_wrong_and_changes_nothing(
-    office: Office, settings: Settings, user: User, clients: Clients, protocol: str, answer: str
+    service_process: OfficeService, settings: Settings, user: User, clients: Clients, protocol: str, answer: str
 ) -> None:
     profile = settings[Mechanism.XOAUTH2, protocol, "starttls"]
-    name, before = user(profile), office.status(profile)
+    name, before = user(profile), service_process.status(profile)
     with pytest.raises((smtplib.SMTPAuthenticationError, poplib.error_proto, imaplib.IMAP4.error), match=answer):
         sign_in(clients, protocol, name, "wrong")
-    assert office.status(profile) == before
+    assert service_process.status(profile) == before
 
 
 def sign_in(clients: Clients, protocol: str, name: str, password: str) -> None:
@@ -221,13 +228,13 @@ def sign_in(clients: Clients, protocol: str, name: str, password: str) -> None:
 
 
 def test_the_log_of_the_relay_names_who_came_and_no_secret(
-    office: Office, provider: PracticeProvider, settings: Settings, user: User, clients: Clients
+    service_process: OfficeService, provider: FaultyProvider, settings: Settings, user: User, clients: Clients
 ) -> None:
     name = user(settings[Mechanism.XOAUTH2, "imap", "starttls"])
     sign_in(clients, "imap", name, PASSWORD)
     with pytest.raises(imaplib.IMAP4.error):
         sign_in(clients, "imap", name, "wrong-secret-word")
-    log = (office.directory / "relay.log").read_text()
+    log = (service_process.directory / "relay.log").read_text()
     assert f'"user": "{name}"' in log
     secrets = [PASSWORD, "wrong-secret-word", *provider.issued_secrets]
     encoded = [b64encode(secret.encode()).decode().rstrip("=")[:-1] for secret in secrets]

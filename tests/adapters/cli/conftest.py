@@ -3,45 +3,43 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mailtoken_house import House
+from practice_faults.provider import FaultyProvider
+from service_process import ServiceProcess
 
 from adapters.practice.ca import PracticeCA
 from adapters.practice.mail_server import PracticeMailServer
-from adapters.practice.provider import PracticeProvider
 
 _numbers = itertools.count(1)
 
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], House]]:
-    """A provider and a mail server, and houses beside them."""
-    ca = PracticeCA.create(tmp_path_factory.mktemp("ca"))
-    houses: list[House] = []
-    with PracticeProvider(ca, interval=1) as provider, PracticeMailServer(ca, provider) as mail:
-
-        def build(directory: Path) -> House:
-            houses.append(House(directory, ca, provider, mail))
-            return houses[-1]
-
-        yield build
-        for house in houses:
-            house.stop()
+World = Callable[[Path], ServiceProcess]
 
 
 @pytest.fixture(scope="session")
-def house(world: Callable[[Path], House], tmp_path_factory: pytest.TempPathFactory) -> House:
-    """A house whose service runs; the tests share it, each with a machine of its own."""
-    house = world(tmp_path_factory.mktemp("house"))
-    house.start()
-    return house
+def ca(tmp_path_factory: pytest.TempPathFactory) -> PracticeCA:
+    """The authority that both the provider and the mail server have their certificates of."""
+    return PracticeCA.create(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def world(ca: PracticeCA) -> Iterator[World]:
+    """A provider and a mail server, and services beside them, each in its folder."""
+    with FaultyProvider(ca, interval=1) as provider, PracticeMailServer(ca, provider) as mail:
+        yield lambda directory: ServiceProcess(directory, provider, kind="oidc", mail=mail)
+
+
+@pytest.fixture(scope="session")
+def service(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A service that runs; the tests share it, each with a machine of its own."""
+    with world(tmp_path_factory.mktemp("house")) as service:
+        yield service
 
 
 @pytest.fixture
-def own_house(world: Callable[[Path], House], tmp_path: Path) -> Iterator[House]:
-    """A house for one test; its service is not running yet."""
-    house = world(tmp_path / "house")
-    yield house
-    house.stop()
+def own_service(world: World, tmp_path: Path) -> Iterator[ServiceProcess]:
+    """A service for one test; it is not running yet."""
+    service = world(tmp_path / "house")
+    yield service
+    service.end()
 
 
 @pytest.fixture
@@ -51,9 +49,9 @@ def machine() -> str:
 
 
 @pytest.fixture
-def smtp(house: House, machine: str) -> str:
+def smtp(service: ServiceProcess, machine: str) -> str:
     """An SMTP setting that is filled in and Not Retrieved, linked with three others of its machine."""
-    return house.add_printer(machine)
+    return service.add_printer(machine)
 
 
 @pytest.fixture

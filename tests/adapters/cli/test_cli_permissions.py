@@ -5,18 +5,16 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mailtoken_house import SCAN, House, wait_until
+from service_process import SCAN, ServiceProcess
+from waiting import wait_until
 
-from adapters.http.callers import ROLES, Caller, caller_of
-from adapters.practice.ca import PracticeCA
-from adapters.practice.mail_server import PracticeMailServer
-from adapters.practice.provider import PracticeProvider
+from adapters.http.principal import ROLES, Principal, principal_of_uid
 from domain.errors import NotPermitted
-from infrastructure.config import Grant, SocketTable
+from infrastructure.config.tables import Grant, SocketTable
 
 CLIENT, AUDITOR, NOBODY, RELAY = 54321, 54322, 54323, 54324
 GRANTED = "office-mfp/smtp-service"
@@ -57,60 +55,54 @@ _BODIES: dict[str, dict[str, object]] = {
 
 def test_root_and_the_services_own_uid_hold_every_role_for_every_profile() -> None:
     for uid in (0, os.geteuid()):
-        caller = caller_of(uid, TABLE)
-        assert caller.roles == set(ROLES)
-        assert caller.reading_token_of("any/profile").startswith("client:")
+        principal = principal_of_uid(uid, TABLE)
+        assert principal.roles == set(ROLES)
+        assert principal.require_token("any/profile").startswith("client:")
 
 
 def test_another_uid_holds_what_it_was_granted_and_nothing_else() -> None:
-    client = caller_of(CLIENT, TABLE)
+    client = principal_of_uid(CLIENT, TABLE)
     assert client.roles == {"client"}
-    assert client.reading_token_of(GRANTED) == f"client:uid {CLIENT}"
+    assert client.require_token(GRANTED) == f"client:uid {CLIENT}"
     with pytest.raises(NotPermitted):
-        client.acting_as("operator", "administrator")
-    auditor = caller_of(AUDITOR, TABLE)
-    assert auditor.acting_as("auditor") == f"auditor:uid {AUDITOR}"
+        client.require_role("operator", "administrator")
+    auditor = principal_of_uid(AUDITOR, TABLE)
+    assert auditor.require_role("auditor") == f"auditor:uid {AUDITOR}"
     with pytest.raises(NotPermitted):
-        auditor.reading_token_of(GRANTED)
+        auditor.require_token(GRANTED)
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_uid_that_was_granted_nothing_may_do_nothing(role: str) -> None:
-    nobody = caller_of(NOBODY, TABLE)
+    nobody = principal_of_uid(NOBODY, TABLE)
     assert nobody.roles == set()
-    with pytest.raises(NotPermitted, match=f"uid {NOBODY} is not {role}"):
-        nobody.acting_as(role)
+    with pytest.raises(NotPermitted, match=f"unix_user_without_role name='uid {NOBODY}' role='{role}'"):
+        nobody.require_role(role)
 
 
 def test_who_acts_is_named_by_the_first_role_that_allows_it() -> None:
-    caller = Caller("anna", frozenset({"operator", "auditor"}))
-    assert caller.acting_as("auditor", "operator") == "auditor:anna"
-    assert caller.acting_as("administrator", "operator") == "operator:anna"
+    principal = Principal("anna", frozenset({"operator", "auditor"}))
+    assert principal.require_role("auditor", "operator") == "auditor:anna"
+    assert principal.require_role("administrator", "operator") == "operator:anna"
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A house whose socket other uids can reach, with a token in it."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can call as another uid")
-    ca = PracticeCA.create(tmp_path_factory.mktemp("ca"))
+def shared(world: Callable[[Path], ServiceProcess]) -> Iterator[ServiceProcess]:
+    """A service whose socket other uids can reach, with a token in it."""
     # Not below pytest's own folder, which other uids can't enter.
     folder = Path(tempfile.mkdtemp(prefix="mailtoken-"))
     folder.chmod(0o755)
-    with PracticeProvider(ca, interval=1) as provider, PracticeMailServer(ca, provider) as mail:
-        house = House(folder / "house", ca, provider, mail)
-        (folder / "house").chmod(0o755)
-        with (house.directory / "mailtoken.toml").open("a") as config:
-            config.write(_GRANTS)
-        house.start()
-        try:
-            house.get_token(house.add_printer())
-            house.run("relay", "user", "add", "printers", GRANTED, message="a-relay-password\n")
-            house.socket.chmod(0o666)
-            yield house
-        finally:
-            house.stop()
-            shutil.rmtree(folder)
+    service = world(folder / "house")
+    service.directory.chmod(0o755)
+    service.configure(_GRANTS)
+    try:
+        with service:
+            service.get_token(service.add_printer())
+            service.run("relay", "user", "add", "printers", GRANTED, message="a-relay-password\n")
+            service.socket.chmod(0o666)
+            yield service
+    finally:
+        shutil.rmtree(folder)
 
 
 def answer(path: Path, uid: int, request: str, body: str = "") -> tuple[int, bytes]:
@@ -139,6 +131,7 @@ def answer(path: Path, uid: int, request: str, body: str = "") -> tuple[int, byt
     return int(reply.split(b" ", 2)[1]), reply.partition(b"\r\n\r\n")[2]
 
 
+@pytest.mark.needs("root")
 @pytest.mark.parametrize(
     ("request_line", "allowed"),
     [
@@ -172,7 +165,7 @@ def answer(path: Path, uid: int, request: str, body: str = "") -> tuple[int, byt
         ("PUT /relay/users/printers/networks", set()),
     ],
 )
-def test_each_route_is_open_to_whom_it_is_granted(shared: House, request_line: str, allowed: set[int]) -> None:
+def test_each_route_is_open_to_whom_it_is_granted(shared: ServiceProcess, request_line: str, allowed: set[int]) -> None:
     body = json.dumps(next((fields for route, fields in _BODIES.items() if route in request_line), {}))
     for uid in (CLIENT, AUDITOR, NOBODY, RELAY):
         status, text = answer(shared.socket, uid, request_line, "" if request_line.startswith("GET") else body)
@@ -180,16 +173,18 @@ def test_each_route_is_open_to_whom_it_is_granted(shared: House, request_line: s
         if uid not in allowed:
             assert status == 403
             assert json.loads(text)["status"] == 403
-    assert shared.statuses()[GRANTED]["token"] == "Retrieved"
+    assert shared.status(GRANTED)["token"] == "Retrieved"
 
 
-def test_an_unknown_profile_is_refused_as_one_that_was_not_granted(shared: House) -> None:
+@pytest.mark.needs("root")
+def test_an_unknown_profile_is_refused_as_one_that_was_not_granted(shared: ServiceProcess) -> None:
     known = answer(shared.socket, CLIENT, "GET /profiles/office-mfp/smtp-quick/access-token")
     unknown = answer(shared.socket, CLIENT, "GET /profiles/no-such/profile/access-token")
     assert known[1].replace(b"office-mfp/smtp-quick", b"X") == unknown[1].replace(b"no-such/profile", b"X")
 
 
-def test_who_read_a_token_is_told_from_who_renewed_it_in_the_record(shared: House) -> None:
+@pytest.mark.needs("root")
+def test_who_read_a_token_is_told_from_who_renewed_it_in_the_record(shared: ServiceProcess) -> None:
     def renewed() -> list[str]:
         assert answer(shared.socket, CLIENT, f"GET /profiles/{GRANTED}/access-token?min_ttl=3595")[0] == 200
         events = json.loads(shared.done("audit", "log", "--json"))
@@ -197,4 +192,4 @@ def test_who_read_a_token_is_told_from_who_renewed_it_in_the_record(shared: Hous
 
     wait_until(renewed, "less than 3,595 seconds of its life are left, so it is renewed")
     assert set(renewed()) == {f"client:uid {CLIENT}"}
-    assert shared.statuses()[GRANTED]["account"] == SCAN
+    assert shared.status(GRANTED)["account"] == SCAN

@@ -3,74 +3,75 @@
 import re
 
 import pytest
-from mailtoken_house import SCAN, House, wait_until
 from pseudo_terminal import CTRL_C, CTRL_D, PseudoTerminal
+from service_process import SCAN, ServiceProcess
+from waiting import wait_until
 
 
-def test_getting_a_token_is_confirmed_shown_and_watched(house: House, smtp: str) -> None:
-    with PseudoTerminal(house.directory, ["token", "get", smtp]) as terminal:
+def test_getting_a_token_is_confirmed_shown_and_watched(service: ServiceProcess, smtp: str) -> None:
+    with PseudoTerminal(service.directory, ["token", "get", smtp]) as terminal:
         terminal.wait_for("Get the token? [y/N]")
         assert f"{smtp} will use the account {SCAN} at contoso." in terminal.text
         for linked in ("smtp-alert", "smtp-quick", "smtp-initial"):
             assert f"  {smtp.replace('smtp-service', linked)}\n" in terminal.text
         terminal.press("y\n")
         terminal.wait_for("Waiting for authorisation")
-        code = house.provider.issued_user_codes[-1]
+        code = service.provider.issued_user_codes[-1]
         assert code in terminal.text
         assert "/device" in terminal.text
         assert "▀▀▀▀▀▀▀" in terminal.text
         wait_until(lambda: len(set(re.findall(r"\d+:\d\d left", terminal.text))) > 1, "the time runs down")
-        house.sign_in()
+        service.sign_in()
         terminal.wait_for("● Retrieved")
         assert terminal.end() == 0
         assert terminal.text.count("in concert") == 4
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", CTRL_D, CTRL_C])
-def test_anything_but_yes_changes_nothing(house: House, smtp: str, answer: str) -> None:
-    asked = len(house.provider.issued_user_codes)
-    with PseudoTerminal(house.directory, ["token", "get", smtp]) as terminal:
+def test_anything_but_yes_changes_nothing(service: ServiceProcess, smtp: str, answer: str) -> None:
+    asked = len(service.provider.issued_user_codes)
+    with PseudoTerminal(service.directory, ["token", "get", smtp]) as terminal:
         terminal.wait_for("[y/N]")
         terminal.press(answer)
         assert terminal.end() == 1
         assert "mailtoken: not confirmed: nothing was changed" in terminal.text
-    assert len(house.provider.issued_user_codes) == asked
+    assert len(service.provider.issued_user_codes) == asked
 
 
-def test_deleting_is_confirmed_and_names_what_changes_in_concert(house: House, smtp: str) -> None:
-    house.get_token(smtp)
-    with PseudoTerminal(house.directory, ["token", "delete", smtp]) as terminal:
+def test_deleting_is_confirmed_and_names_what_changes_in_concert(service: ServiceProcess, smtp: str) -> None:
+    service.get_token(smtp)
+    with PseudoTerminal(service.directory, ["token", "delete", smtp]) as terminal:
         terminal.wait_for("Delete the token? [y/N]")
         assert smtp.replace("smtp-service", "smtp-initial") in terminal.text
         terminal.press("y\n")
         assert terminal.end() == 0
-    assert house.statuses()[smtp]["token"] == "Not Retrieved"
+    assert service.status(smtp)["token"] == "Not Retrieved"
 
 
-def test_ctrl_c_stops_watching_and_not_the_sign_in(house: House, smtp: str) -> None:
-    with PseudoTerminal(house.directory, ["token", "get", smtp, "--yes"]) as terminal:
+def test_ctrl_c_stops_watching_and_not_the_sign_in(service: ServiceProcess, smtp: str) -> None:
+    with PseudoTerminal(service.directory, ["token", "get", smtp, "--yes"], forked=False) as terminal:
         terminal.wait_for("Waiting for authorisation")
         terminal.press(CTRL_C)
         assert terminal.end() == 130
         assert "the sign-in goes on without this command" in " ".join(terminal.text.split())
         assert "Traceback" not in terminal.text
-    assert house.statuses()[smtp]["token"] == "Waiting for authorisation"
-    house.done("token", "cancel", smtp)
+    assert service.status(smtp)["token"] == "Waiting for authorisation"
+    service.done("token", "cancel", smtp)
 
 
-def test_a_small_terminal_shows_the_code_without_the_picture(house: House, smtp: str) -> None:
-    with PseudoTerminal(house.directory, ["token", "get", smtp, "--yes"], columns=40, lines=20) as terminal:
+def test_a_small_terminal_shows_the_code_without_the_picture(service: ServiceProcess, smtp: str) -> None:
+    with PseudoTerminal(service.directory, ["token", "get", smtp, "--yes"], columns=40, lines=20) as terminal:
         terminal.wait_for("Waiting for authorisation")
-        assert house.provider.issued_user_codes[-1] in terminal.text
+        assert service.provider.issued_user_codes[-1] in terminal.text
         assert "▀▀▀▀▀▀▀" not in terminal.text
-        house.done("token", "cancel", smtp)
+        service.done("token", "cancel", smtp)
         assert terminal.end() == 1
 
 
 @pytest.mark.parametrize("columns", [40, 80, 140])
-def test_status_fits_the_terminal(house: House, smtp: str, columns: int) -> None:
-    house.get_token(smtp)
-    with PseudoTerminal(house.directory, ["status"], columns=columns) as terminal:
+def test_status_fits_the_terminal(service: ServiceProcess, smtp: str, columns: int) -> None:
+    service.get_token(smtp)
+    with PseudoTerminal(service.directory, ["status"], columns=columns) as terminal:
         assert terminal.end() == 0
         assert max(map(len, terminal.text.splitlines())) <= columns
         assert "● Retrieved" in terminal.text
@@ -78,18 +79,18 @@ def test_status_fits_the_terminal(house: House, smtp: str, columns: int) -> None
         assert "\x1b[32m" in terminal.raw
 
 
-def test_watching_shows_what_changes_until_ctrl_c(own_house: House) -> None:
-    own_house.start()
-    smtp = own_house.add_printer()
-    with PseudoTerminal(own_house.directory, ["status", "--watch"], columns=130) as terminal:
+def test_watching_shows_what_changes_until_ctrl_c(own_service: ServiceProcess) -> None:
+    own_service.start()
+    smtp = own_service.add_printer()
+    with PseudoTerminal(own_service.directory, ["status", "--watch"], columns=130) as terminal:
         seen = terminal.wait_for("7 Not Retrieved")
-        own_house.done("token", "get", smtp, "--yes", "--no-wait")
+        own_service.done("token", "get", smtp, "--yes", "--no-wait")
         seen = terminal.wait_for("4 Waiting for authorisation", seen)
-        own_house.sign_in()
+        own_service.sign_in()
         seen = terminal.wait_for("4 Retrieved", seen)
-        own_house.stop()
+        own_service.stop()
         seen = terminal.wait_for("the service is not running", seen)
-        own_house.start()
+        own_service.start()
         terminal.wait_for("4 Retrieved", seen)
         terminal.press(CTRL_C)
         assert terminal.end() == 0

@@ -2,12 +2,16 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
+import command_line
 import pytest
-from mailtoken_house import House, mailtoken
+from broken_service import answering
+from service_process import ServiceProcess
 
-from adapters.cli.app import hoist
+from adapters.cli.app import global_options_anywhere
 
 
 @pytest.mark.parametrize(
@@ -21,7 +25,7 @@ from adapters.cli.app import hoist
         ("token show a/b --sasl xoauth2 --json", "don't go together"),
         ("status --as-of yesterday", "'yesterday' is not an ISO 8601 instant"),
         ("status --as-of 0001-01-01T00:00:00+14:00", "is not an ISO 8601 instant"),
-        ("status --watch --json", "--watch goes with none of"),
+        ("status --watch --json", "--watch can't be combined with"),
         ("profile set a/b port", "'port' is not field=value"),
         ("profile set a/b =587", "'=587' is not field=value"),
         ("profile set a/b port=1 port=2", "port is given twice"),
@@ -31,8 +35,8 @@ from adapters.cli.app import hoist
         ("status --config nowhere.toml", "no configuration at nowhere.toml"),
     ],
 )
-def test_a_usage_error_is_one_line_and_exit_code_2(own_house: House, line: str, said: str) -> None:
-    done = own_house.run(*line.split())
+def test_a_usage_error_is_one_line_and_exit_code_2(own_service: ServiceProcess, line: str, said: str) -> None:
+    done = own_service.run(*line.split())
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("mailtoken: ")
     assert said in done.stderr
@@ -41,43 +45,63 @@ def test_a_usage_error_is_one_line_and_exit_code_2(own_house: House, line: str, 
 
 def test_without_a_command_the_help_is_shown(tmp_path: Path) -> None:
     for line in ((), ("token",), ("--help",), ("token", "get", "--help")):
-        done = mailtoken(*line, cwd=tmp_path)
+        done = command_line.run(*line, cwd=tmp_path)
         assert "Usage: mailtoken" in done.stdout
         assert done.stderr == ""
 
 
+def test_a_command_that_asks_the_service_loads_neither_store_nor_cryptography() -> None:
+    program = (
+        "import sys, adapters.cli.app; print(sorted({'cryptography', 'eventsourcing', 'sqlite3'} & set(sys.modules)))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "[]\n"
+
+
 def test_the_version_is_shown(tmp_path: Path) -> None:
-    done = mailtoken("--version", cwd=tmp_path)
+    done = command_line.run("--version", cwd=tmp_path, forked=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("mailtoken 0.")
 
 
 def test_general_options_may_stand_anywhere_but_behind_two_hyphens() -> None:
     arguments = ["send", "--config", "x", "a@b", "--debug", "--", "--debug"]
-    assert hoist(arguments) == (["--config", "x", "--debug"], ["send", "a@b", "--", "--debug"])
-    assert hoist(["status", "--config=x"]) == (["--config=x"], ["status"])
-    assert hoist(["status", "--config"]) == (["--config"], ["status"])
+    assert global_options_anywhere(arguments) == (["--config", "x", "--debug"], ["send", "a@b", "--", "--debug"])
+    assert global_options_anywhere(["status", "--config=x"]) == (["--config=x"], ["status"])
+    assert global_options_anywhere(["status", "--config"]) == (["--config"], ["status"])
 
 
-def test_a_traceback_is_shown_only_when_asked_for(own_house: House) -> None:
-    plain, debug = own_house.run("machine", "list"), own_house.run("machine", "list", "--debug")
+def test_a_traceback_is_shown_only_when_asked_for(own_service: ServiceProcess) -> None:
+    plain, debug = own_service.run("machine", "list"), own_service.run("machine", "list", "--debug")
     assert "Traceback" not in plain.stderr
     assert "Traceback" in debug.stderr
     assert debug.stderr.endswith(plain.stderr)
     assert plain.returncode == debug.returncode == 6
 
 
-def test_an_error_that_nobody_foresaw_is_one_line_too(own_house: House) -> None:
-    listener = own_house.listen(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
-    done = own_house.run("profile", "show", "office-mfp/smtp")
-    listener.join()
+def test_an_error_that_nobody_foresaw_is_one_line_too(own_service: ServiceProcess) -> None:
+    with answering(own_service.socket, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"):
+        done = own_service.run("profile", "show", "office-mfp/smtp")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("mailtoken: unexpected AttributeError")
     assert done.stderr.endswith("--debug shows more\n")
     assert done.stderr.count("\n") == 1
 
 
-# The guard
+def test_a_configuration_that_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
+    named = command_line.run("status", "--config", "nowhere.toml", cwd=tmp_path)
+    assert named.stderr == (
+        "mailtoken: there is no configuration at nowhere.toml: run mailtoken init, or correct the path\n"
+    )
+    searched = command_line.run("status", cwd=tmp_path, XDG_CONFIG_HOME=str(tmp_path / "home"))
+    assert searched.stderr == (
+        f"mailtoken: there is no mailtoken.toml in {tmp_path}, {tmp_path}/home/mailtoken, /etc/mailtoken:"
+        " run mailtoken init, or name it with --config\n"
+    )
+    assert (named.returncode, searched.returncode) == (2, 2)
+
+
+# Packages in the place of ours
 
 
 @pytest.mark.parametrize("room", ["domain", "infrastructure"])
@@ -86,7 +110,7 @@ def test_a_package_in_the_place_of_ours_is_named(tmp_path: Path, room: str, comm
     shadow = tmp_path / "elsewhere" / room
     shadow.mkdir(parents=True)
     (shadow / "__init__.py").write_text("")
-    done = mailtoken(*command, cwd=tmp_path, PYTHONPATH=str(shadow.parent))
+    done = command_line.run(*command, cwd=tmp_path, forked=False, PYTHONPATH=str(shadow.parent))
     if (room, command[0]) == ("domain", "token"):
         assert "no mailtoken.toml" in done.stderr
         return
@@ -98,7 +122,7 @@ def test_a_package_in_the_place_of_ours_is_named(tmp_path: Path, room: str, comm
 
 def test_a_module_in_the_place_of_a_package_is_named_too(tmp_path: Path) -> None:
     (tmp_path / "infrastructure.py").write_text("")
-    done = mailtoken("token", "show", "a/b", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    done = command_line.run("token", "show", "a/b", cwd=tmp_path, forked=False, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.startswith(f"mailtoken: {tmp_path / 'infrastructure.py'} is in the place of ")
 
@@ -107,12 +131,12 @@ def test_a_module_in_the_place_of_a_package_is_named_too(tmp_path: Path) -> None
 
 
 def test_init_makes_everything_once_and_overwrites_nothing(tmp_path: Path) -> None:
-    made = mailtoken("init", cwd=tmp_path)
+    made = command_line.run("init", cwd=tmp_path, forked=False)
     assert made.returncode == 0
     names = ("mailtoken.toml", "mailtoken.key", "mailtoken.db")
     assert all(str(tmp_path / name) in made.stdout for name in names)
     before = [(tmp_path / name).read_bytes() for name in names]
-    again = mailtoken("init", cwd=tmp_path)
+    again = command_line.run("init", cwd=tmp_path)
     assert (again.returncode, again.stdout) == (5, "")
     assert again.stderr == f"mailtoken: {tmp_path} is initialised already: nothing was changed\n"
     assert [(tmp_path / name).read_bytes() for name in names] == before
@@ -123,68 +147,68 @@ def test_init_goes_where_it_is_told(tmp_path: Path, how: str) -> None:
     there = tmp_path / "there"
     file = str(there / "mailtoken.toml")
     line = {"option": ("init", "--config", file), "environment": ("init",), "argument": ("init", str(there))}[how]
-    done = mailtoken(*line, cwd=tmp_path, **({"MAILTOKEN_CONFIG": file} if how == "environment" else {}))
+    done = command_line.run(*line, cwd=tmp_path, **({"MAILTOKEN_CONFIG": file} if how == "environment" else {}))
     assert (done.returncode, done.stderr) == (0, "")
     assert (there / "mailtoken.toml").is_file()
 
 
 def test_init_makes_no_configuration_of_another_name(tmp_path: Path) -> None:
-    done = mailtoken("init", "--config", "other.toml", cwd=tmp_path)
+    done = command_line.run("init", "--config", "other.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert not list(tmp_path.iterdir())
 
 
 def test_init_says_what_stands_in_its_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = mailtoken("init", "file", cwd=tmp_path)
+    done = command_line.run("init", "file", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "mailtoken: file: File exists\n"
 
 
-def test_status_names_offline_when_the_service_is_away(own_house: House) -> None:
-    done = own_house.run("status")
+def test_status_names_offline_when_the_service_is_away(own_service: ServiceProcess) -> None:
+    done = own_service.run("status")
     assert (done.returncode, done.stdout) == (6, "")
     assert "--offline" in done.stderr
-    assert str(own_house.socket) in done.stderr
+    assert str(own_service.socket) in done.stderr
 
 
-def test_offline_status_says_so_and_reads_the_store(own_house: House) -> None:
-    own_house.start()
-    smtp = own_house.add_printer()
-    online = own_house.statuses()
-    own_house.stop()
-    done = own_house.run("status", "--offline", "--json")
+def test_offline_status_says_so_and_reads_the_store(own_service: ServiceProcess) -> None:
+    own_service.start()
+    smtp = own_service.add_printer()
+    online = json.loads(own_service.done("status", "--json"))
+    own_service.stop()
+    done = own_service.run("status", "--offline", "--json")
     assert (done.returncode, done.stderr) == (0, "mailtoken: read from the store, without the service\n")
-    assert {one["profile"]: one for one in json.loads(done.stdout)} == online
-    assert own_house.run("status", smtp, "--offline").stdout.count("Not Retrieved") == 1
-    assert own_house.run("status", "nobody/smtp", "--offline").returncode == 4
-    long_ago = own_house.run("status", "--offline", "--json", "--as-of", "2020-01-01")
+    assert json.loads(done.stdout) == online
+    assert own_service.run("status", smtp, "--offline").stdout.count("Not Retrieved") == 1
+    assert own_service.run("status", "nobody/smtp", "--offline").returncode == 4
+    long_ago = own_service.run("status", "--offline", "--json", "--as-of", "2020-01-01")
     assert json.loads(long_ago.stdout) == []
 
 
-def test_a_changed_row_is_found_and_made_again(own_house: House) -> None:
-    own_house.start()
-    smtp = own_house.add_printer()
-    own_house.stop()
-    assert own_house.run("audit", "verify").returncode == 0
-    with sqlite3.connect(own_house.directory / "mailtoken.db") as store:
+def test_a_changed_row_is_found_and_made_again(own_service: ServiceProcess) -> None:
+    own_service.start()
+    smtp = own_service.add_printer()
+    own_service.stop()
+    assert own_service.run("audit", "verify", forked=False).returncode == 0
+    with sqlite3.connect(own_service.directory / "mailtoken.db") as store:
         store.execute("UPDATE profile SET machine = 'stolen' WHERE name = ?", (smtp,))
     store.close()
-    found = own_house.run("audit", "verify")
+    found = own_service.run("audit", "verify")
     assert found.returncode == 1
     assert "differs from the log in machine" in found.stdout
     assert found.stderr.startswith("mailtoken: 1 finding in ")
-    report = own_house.run("audit", "verify", "--json")
+    report = own_service.run("audit", "verify", "--json")
     assert report.returncode == 1
     assert len(json.loads(report.stdout)["findings"]) == 1
-    assert own_house.run("audit", "rebuild").returncode == 0
-    assert own_house.run("audit", "verify").returncode == 0
+    assert own_service.run("audit", "rebuild").returncode == 0
+    assert own_service.run("audit", "verify").returncode == 0
 
 
 def test_a_configuration_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "mailtoken.toml").write_text("[server\n")
     for command in (("token", "show", "a/b"), ("status",), ("serve",)):
-        done = mailtoken(*command, cwd=tmp_path)
+        done = command_line.run(*command, cwd=tmp_path)
         assert done.returncode == 2
         assert f"{tmp_path / 'mailtoken.toml'}: not TOML" in done.stderr
         assert done.stderr.count("\n") == 1

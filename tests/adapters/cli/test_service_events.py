@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mailtoken_house import House
+from service_process import ServiceProcess
 
 
 @contextmanager
@@ -33,15 +33,17 @@ def next_of(answer: http.client.HTTPResponse, kind: str) -> dict[str, object]:
     return data
 
 
-def test_a_change_by_another_process_is_told_and_the_end_of_the_service_ends_the_answer(own_house: House) -> None:
-    own_house.start()
-    with events_of(own_house.socket) as answer:
+def test_a_change_by_another_process_is_told_and_the_end_of_the_service_ends_the_answer(
+    own_service: ServiceProcess,
+) -> None:
+    own_service.start()
+    with events_of(own_service.socket) as answer:
         next_of(answer, "ready")
-        own_house.done("machine", "add", "press")
+        own_service.done("machine", "add", "press")
         added = next_of(answer, "status")
         assert added["event"] == "Profile.Created"
         assert [one["profile"] for one in added["statuses"]] == ["press/smtp"]  # type: ignore[attr-defined]
-        own_house.stop()
+        own_service.stop()
         rest = answer.read().decode()
         assert rest.count("event: status") >= 2
         assert rest.endswith("\n\n"), "it is whole: an answer that is cut off raises"

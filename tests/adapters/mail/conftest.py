@@ -1,7 +1,7 @@
 import pytest
 from scripted_mail_server import ScriptedServer
 
-from adapters.mail.server import MailServerClient
+from adapters.mail.mail_server import MailServerClient
 from adapters.practice.ca import PracticeCA
 
 

@@ -1,17 +1,21 @@
+import asyncio
 import ssl
-from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
 from scripted_mail_server import Peer, imap_to_auth, pop_to_auth, profile, smtp_to_starttls
 
-from adapters.mail.connection import Connection, Limits
-from adapters.mail.server import MailServerClient
+from adapters.mail.dialer import Dialer
+from adapters.mail.line_connection import LineConnection
+from adapters.mail.mail_server import MailServerClient
+from adapters.mail.server_address import MailServerAddress
 from adapters.mail.tls import client_context
 from adapters.practice import ca as practice_ca
+from adapters.texts.verdicts import verdict_text
+from adapters.texts.wording import Surface
 from domain.catalogue import Protocol
 from domain.errors import InvalidValue
-from domain.outcomes import Fault
+from domain.mail_report import Fault
 from domain.secret import Secret
 
 TOKEN = Secret("EwBgA8l6BAAU-practice-access-token.0123456789")
@@ -53,7 +57,7 @@ def test_a_certificate_for_another_name_gets_no_token(client, serve, ca):
     server = serve(starttls, ca.issue("somewhere-else.example").ssl_context())
     report = check(client, server)
     assert (report.fault, tls_step(report).ok) == (Fault.CERTIFICATE, False)
-    assert "another name" in report.verdict
+    assert report.verdict.code == "certificate_for_another_name"
     assert (server.heard_in_clear.startswith(IN_CLEAR), server.heard) == (True, b"")
 
 
@@ -61,7 +65,7 @@ def test_a_certificate_for_another_address_gets_no_token(client, serve, ca):
     server = serve(starttls, ca.issue("localhost").ssl_context())
     report = check(client, server, server="127.0.0.1")
     assert report.fault is Fault.CERTIFICATE
-    assert "IP address" in report.verdict
+    assert report.verdict.code == "certificate_for_another_address"
     assert server.heard == b""
 
 
@@ -69,7 +73,8 @@ def test_a_certificate_of_an_unknown_authority_gets_no_token_and_ca_file_is_name
     server = serve(starttls)
     report = check(MailServerClient(None), server)
     assert report.fault is Fault.CERTIFICATE
-    assert "ca_file" in report.verdict
+    assert report.verdict.code.startswith("certificate_")
+    assert "ca_file" in verdict_text(report.verdict, Surface.PAGE)
     assert server.heard == b""
 
 
@@ -79,7 +84,7 @@ def test_a_certificate_that_has_expired_gets_no_token(tmp_path, serve, monkeypat
     server = serve(starttls, ca.issue().ssl_context())
     report = check(MailServerClient(ca.ca_file), server)
     assert report.fault is Fault.CERTIFICATE
-    assert "expired" in report.verdict
+    assert report.verdict.code == "certificate_expired"
     assert server.heard == b""
 
 
@@ -99,7 +104,7 @@ def test_a_server_with_nothing_newer_than_tls_1_1_is_a_report(client, serve, ca)
         old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
     report = check(client, serve(starttls, old))
     assert (report.fault, tls_step(report).ok) == (Fault.SERVER, False)
-    assert "TLS 1.2" in report.verdict
+    assert report.verdict.code == "tls_not_agreed"
 
 
 def test_tls_1_2_will_do(client, serve, ca):
@@ -132,7 +137,7 @@ def test_a_server_that_goes_on_in_clear_instead_of_tls_gets_no_token(client, ser
 def test_implicit_tls_towards_a_port_that_begins_in_clear_says_what_to_set(client, serve):
     report = check(client, serve(lambda peer: (peer.say("220 ready"), peer.hear_out())), tls="implicit")
     assert (report.fault, report.steps[-1].name) == (Fault.CONFIGURATION, "tls")
-    assert "starttls" in report.verdict
+    assert report.verdict.code == "tls_not_begun"
 
 
 def implicit(script):
@@ -168,10 +173,16 @@ def test_the_certificate_is_verified_for_every_protocol(serve, protocol, script)
 def test_a_name_with_a_dot_at_its_end_is_the_name_of_its_certificate(serve, ca):
     """On the connection itself: not every resolver knows `localhost.`, so the name is not looked up here."""
     server = serve(Peer.begin_tls)
-    connection = Connection.open(["127.0.0.1"], server.port, Limits(5, 5))
-    with closing(connection):
-        assert "certificate of localhost" in connection.secure(client_context(ca.ca_file), "localhost.")
+
+    async def secured():
+        dialer = Dialer(ca.ca_file)
+        _, connection = await asyncio.get_running_loop().create_connection(LineConnection, "127.0.0.1", server.port)
+        address = MailServerAddress("localhost.", server.port, "implicit", Protocol.SMTP)
+        assert "certificate of localhost" in await dialer.secure(connection, address, 5)
         assert connection.is_private
+        connection.close()
+
+    asyncio.run(secured())
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])

@@ -3,9 +3,9 @@ from base64 import b64decode, b64encode
 import pytest
 from scripted_mail_server import USER, imap_to_auth, pop_to_auth, profile
 
-from adapters.mail.sasl import Mechanism, client_response
+from adapters.mail.sasl_client import Mechanism, client_response
 from domain.catalogue import Protocol
-from domain.outcomes import Fault
+from domain.mail_report import Fault
 from domain.secret import Secret
 
 TOKEN = Secret("EwBgA8l6BAAU-practice-access-token.0123456789")
@@ -257,7 +257,7 @@ def test_a_token_that_imap_accepts_for_no_mailbox_is_found_by_the_next_command(c
     def script(peer):
         imap_to_auth(peer)
         tag = peer.hear_tagged("AUTHENTICATE")
-        peer.say(f"{tag} OK done")
+        peer.say(f"{tag} OK [CAPABILITY IMAP4rev1] done")
         tag = peer.hear_tagged("EXAMINE")
         peer.say(f"{tag} {reply}")
 

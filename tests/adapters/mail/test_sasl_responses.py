@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.mail.sasl import (
+from adapters.mail.sasl_client import (
     ClientExchange,
     ErrorChallenge,
     Mechanism,

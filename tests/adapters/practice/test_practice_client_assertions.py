@@ -18,17 +18,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jwt
 from joserfc.jwk import RSAKey
+from practice_faults.provider import DEVICE_CODE_GRANT, FaultyProvider
 
-from adapters.practice import person
+from adapters.practice import browser_user
 from adapters.practice.client_assertions import ALGORITHMS, ASSERTION_TYPE, thumbprint
-from adapters.practice.provider import DEVICE_CODE_GRANT, PracticeProvider
 
 SCAN = "scan@contoso.com"
 NO_CERTIFICATE = "The assertion names no certificate that is registered and valid."
 
 
 @pytest.fixture
-def pem(provider: PracticeProvider) -> str:
+def pem(provider: FaultyProvider) -> str:
     """A certificate that is registered at the provider."""
     pem = certificate_pem(rsa_key())
     provider.register_certificate(pem)
@@ -38,7 +38,7 @@ def pem(provider: PracticeProvider) -> str:
 class Asserting:
     """A client with the key of one certificate; a change to None leaves a header or claim out."""
 
-    def __init__(self, provider: PracticeProvider, http: requests.Session, pem: str) -> None:
+    def __init__(self, provider: FaultyProvider, http: requests.Session, pem: str) -> None:
         self.provider = provider
         self.http = http
         self.pem = pem
@@ -58,14 +58,14 @@ class Asserting:
 
     def post(self, assertion: str | None, endpoint: str = "token", **form: Any) -> requests.Response:
         authentication = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion} if assertion else {}
-        return self.http.post(f"{self.provider.issuer}/oauth2/{endpoint}", data={**authentication, **form}, timeout=5)
+        return self.http.post(f"{self.provider.issuer}/oauth2/{endpoint}", data={**authentication, **form}, timeout=60)
 
     def get_token(self, assertion: str | None, **form: str) -> requests.Response:
         return self.post(assertion, grant_type="client_credentials", **form)
 
 
 @pytest.fixture
-def client(provider: PracticeProvider, http: requests.Session, pem: str) -> Asserting:
+def client(provider: FaultyProvider, http: requests.Session, pem: str) -> Asserting:
     return Asserting(provider, http, pem)
 
 
@@ -148,7 +148,7 @@ def test_an_assertion_that_names_no_registered_certificate_is_refused(client: As
 
 @pytest.mark.parametrize("begins_in", [timedelta(days=-10), timedelta(days=1)])
 def test_a_certificate_is_good_for_as_long_as_it_is_valid(
-    provider: PracticeProvider, http: requests.Session, begins_in: timedelta
+    provider: FaultyProvider, http: requests.Session, begins_in: timedelta
 ) -> None:
     begins_at = datetime.now(UTC) + begins_in
     pem = certificate_pem(rsa_key(), timedelta(days=9), begins_at)
@@ -193,7 +193,7 @@ def test_a_request_that_is_refused_spends_no_refresh_token(
     client: Asserting, ask_device: Callable[..., dict[str, Any]]
 ) -> None:
     device = client.post(client.assertion(), "devicecode", scope="openid offline_access").json()
-    person.approve(device["verification_uri"], device["user_code"], SCAN, client.provider.ca_file)
+    browser_user.approve(device["verification_uri"], device["user_code"], SCAN, client.provider.ca_file)
     form = {"grant_type": DEVICE_CODE_GRANT, "device_code": device["device_code"]}
     assert "bad_signature" in refusal(client.post(client.assertion(RSAKey.import_key(rsa_key("other"))), **form))
     tokens = client.post(client.assertion(), **form).json()
@@ -209,7 +209,7 @@ def test_a_request_that_is_refused_spends_no_refresh_token(
 def test_a_device_code_is_given_for_the_id_alone_and_redeemed_by_the_certificate(client: Asserting) -> None:
     named = {"client_id": client.provider.confidential_client_id}
     device = client.post(None, "devicecode", **named).json()
-    person.approve(device["verification_uri"], device["user_code"], SCAN, client.provider.ca_file)
+    browser_user.approve(device["verification_uri"], device["user_code"], SCAN, client.provider.ca_file)
     form = {"grant_type": DEVICE_CODE_GRANT, "device_code": device["device_code"]}
     assert client.post(None, **form, **named).json()["error"] == "invalid_client"
     assert "access_token" in client.post(client.assertion(), **form, **named).json()
@@ -219,8 +219,8 @@ def test_a_device_code_is_given_for_the_id_alone_and_redeemed_by_the_certificate
 
 
 def test_without_a_certificate_a_confidential_client_gets_no_device_code_for_its_id_alone(
-    provider: PracticeProvider, http: requests.Session
+    provider: FaultyProvider, http: requests.Session
 ) -> None:
     data = {"client_id": provider.confidential_client_id}
-    answer = http.post(f"{provider.issuer}/oauth2/devicecode", data=data, timeout=5)
+    answer = http.post(f"{provider.issuer}/oauth2/devicecode", data=data, timeout=60)
     assert answer.json()["error"] == "invalid_client"

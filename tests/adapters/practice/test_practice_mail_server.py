@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import requests
+from practice_faults.mail_server import FaultyMailServer
+from practice_faults.provider import FaultyProvider
 
 from adapters.practice.ca import PracticeCA
-from adapters.practice.mail_house import Admitted, Malformed, Refused, Unavailable
-from adapters.practice.mail_server import PracticeMailServer
-from adapters.practice.provider import PracticeProvider
+from adapters.practice.mailboxes import Admitted, Malformed, Refused, Unavailable
 
 SCAN = "scan@contoso.com"
 FAX = "fax@contoso.com"
@@ -40,12 +40,12 @@ RESPONSES = {"XOAUTH2": (xoauth2, ""), "OAUTHBEARER": (oauthbearer, "\x01")}
 class Smtp:
     """smtplib over either kind of TLS, with the mechanisms that it lacks."""
 
-    def __init__(self, mail: PracticeMailServer, *, implicit_tls: bool = False) -> None:
+    def __init__(self, mail: FaultyMailServer, *, implicit_tls: bool = False) -> None:
         context = ssl.create_default_context(cafile=mail.ca_file)
         if implicit_tls:
-            self.client: smtplib.SMTP = smtplib.SMTP_SSL("localhost", mail.smtps_port, context=context, timeout=5)
+            self.client: smtplib.SMTP = smtplib.SMTP_SSL("localhost", mail.smtps_port, context=context, timeout=60)
         else:
-            self.client = smtplib.SMTP("localhost", mail.smtp_port, timeout=5)
+            self.client = smtplib.SMTP("localhost", mail.smtp_port, timeout=60)
             self.client.starttls(context=context)
         self.client.ehlo()
 
@@ -84,29 +84,29 @@ class PopSsl(Pop, poplib.POP3_SSL):
     pass
 
 
-def pop_client(mail: PracticeMailServer, *, implicit_tls: bool = False) -> Pop:
+def pop_client(mail: FaultyMailServer, *, implicit_tls: bool = False) -> Pop:
     context = ssl.create_default_context(cafile=mail.ca_file)
     if implicit_tls:
-        return PopSsl("localhost", mail.pops_port, context=context, timeout=5)
-    client = Pop("localhost", mail.pop_port, timeout=5)
+        return PopSsl("localhost", mail.pops_port, context=context, timeout=60)
+    client = Pop("localhost", mail.pop_port, timeout=60)
     client.stls(context)
     return client
 
 
 @pytest.fixture
-def smtp(mail: PracticeMailServer) -> Iterator[Smtp]:
+def smtp(mail: FaultyMailServer) -> Iterator[Smtp]:
     with closing(Smtp(mail)) as client:
         yield client
 
 
 @pytest.fixture
-def pop(mail: PracticeMailServer) -> Iterator[Pop]:
+def pop(mail: FaultyMailServer) -> Iterator[Pop]:
     with closing(pop_client(mail)) as client:
         yield client
 
 
 @pytest.fixture
-def token(provider: PracticeProvider, sign_in: SignIn) -> str:
+def token(provider: FaultyProvider, sign_in: SignIn) -> str:
     access_token: str = sign_in(provider, SCAN)["access_token"]
     return access_token
 
@@ -119,8 +119,8 @@ def token(provider: PracticeProvider, sign_in: SignIn) -> str:
 @pytest.mark.parametrize("implicit_tls", [False, True])
 @pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
 def test_a_token_of_any_length_opens_its_account_s_mailbox(
-    mail: PracticeMailServer,
-    provider: PracticeProvider,
+    mail: FaultyMailServer,
+    provider: FaultyProvider,
     sign_in: SignIn,
     mechanism: str,
     implicit_tls: bool,
@@ -143,7 +143,7 @@ def test_a_token_of_any_length_opens_its_account_s_mailbox(
 
 @pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
 def test_a_bad_token_is_challenged_and_refused_after_the_closing_response(
-    mail: PracticeMailServer, smtp: Smtp, pop: Pop, mechanism: str
+    mail: FaultyMailServer, smtp: Smtp, pop: Pop, mechanism: str
 ) -> None:
     with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
         smtp.authenticate(mechanism, SCAN, "stale")
@@ -157,7 +157,7 @@ def test_a_bad_token_is_challenged_and_refused_after_the_closing_response(
 
 
 def test_a_token_that_was_revoked_or_has_expired_is_refused(
-    provider: PracticeProvider, sign_in: SignIn, mail: PracticeMailServer
+    provider: FaultyProvider, sign_in: SignIn, mail: FaultyMailServer
 ) -> None:
     for end in (provider.revoke_account, provider.expire_access_tokens, provider.disable_account):
         token = sign_in(provider)["access_token"]
@@ -167,7 +167,7 @@ def test_a_token_that_was_revoked_or_has_expired_is_refused(
 
 
 def test_a_shared_mailbox_opens_to_those_who_were_given_access(
-    mail: PracticeMailServer, provider: PracticeProvider, sign_in: SignIn, token: str
+    mail: FaultyMailServer, provider: FaultyProvider, sign_in: SignIn, token: str
 ) -> None:
     with closing(Smtp(mail)) as smtp:
         assert smtp.authenticate("XOAUTH2", "Scanner@Contoso.com", token)[0] == 235
@@ -179,23 +179,23 @@ def test_a_shared_mailbox_opens_to_those_who_were_given_access(
 
 
 def test_an_app_only_token_opens_a_mailbox_given_to_its_client(
-    ca: PracticeCA, provider: PracticeProvider, http: requests.Session
+    ca: PracticeCA, provider: FaultyProvider, http: requests.Session
 ) -> None:
     token = http.post(
         f"{provider.issuer}/oauth2/token",
         data={"grant_type": "client_credentials"},
         auth=(provider.confidential_client_id, provider.client_secret),
-        timeout=5,
+        timeout=60,
     ).json()["access_token"]
     with (
-        PracticeMailServer(ca, provider, shared={SCAN: {provider.confidential_client_id}}) as mail,
+        FaultyMailServer(ca, provider, shared={SCAN: {provider.confidential_client_id}}) as mail,
         closing(pop_client(mail)) as pop,
     ):
         assert pop.authenticate("XOAUTH2", SCAN, token).startswith(b"+OK")
 
 
 def test_oauthbearer_without_a_user_means_the_token_s_own_account(
-    mail: PracticeMailServer, smtp: Smtp, token: str
+    mail: FaultyMailServer, smtp: Smtp, token: str
 ) -> None:
     smtp.client.auth("OAUTHBEARER", lambda _=None: f"n,,\x01auth=Bearer {token}\x01\x01")
     assert mail.authentications[-1].verdict == Admitted(SCAN)
@@ -211,7 +211,7 @@ def test_oauthbearer_without_a_user_means_the_token_s_own_account(
         "",
     ],
 )
-def test_a_malformed_response_is_a_syntax_error(mail: PracticeMailServer, smtp: Smtp, pop: Pop, response: str) -> None:
+def test_a_malformed_response_is_a_syntax_error(mail: FaultyMailServer, smtp: Smtp, pop: Pop, response: str) -> None:
     encoded = base64.b64encode(response.encode()).decode() or "="
     assert smtp.client.docmd("AUTH", "XOAUTH2")[0] == 334
     assert smtp.client.docmd(encoded if response else "")[0] == 501
@@ -240,13 +240,13 @@ def test_passwords_are_refused_as_exchange_refuses_them(smtp: Smtp, pop: Pop) ->
         pop.pass_("secret")
 
 
-def test_auth_is_neither_offered_nor_accepted_before_tls(mail: PracticeMailServer) -> None:
-    with closing(smtplib.SMTP("localhost", mail.smtp_port, timeout=5)) as smtp:
+def test_auth_is_neither_offered_nor_accepted_before_tls(mail: FaultyMailServer) -> None:
+    with closing(smtplib.SMTP("localhost", mail.smtp_port, timeout=60)) as smtp:
         smtp.ehlo()
         assert "auth" not in smtp.esmtp_features
         assert smtp.docmd("AUTH", "XOAUTH2")[0] == 530
         assert smtp.docmd("MAIL", "FROM:<scan@contoso.com>")[0] == 530
-    with closing(poplib.POP3("localhost", mail.pop_port, timeout=5)) as pop:
+    with closing(poplib.POP3("localhost", mail.pop_port, timeout=60)) as pop:
         assert "SASL" not in pop.capa()
         for command in ("AUTH XOAUTH2", "USER scan", "PASS x", "STAT"):
             with pytest.raises(poplib.error_proto, match="not valid in this state"):
@@ -264,9 +264,9 @@ def test_mail_needs_authentication(smtp: Smtp, pop: Pop) -> None:
 
 
 def test_a_provider_that_cannot_be_asked_is_a_temporary_failure(
-    mail: PracticeMailServer, provider: PracticeProvider, smtp: Smtp, pop: Pop, token: str
+    mail: FaultyMailServer, provider: FaultyProvider, smtp: Smtp, pop: Pop, token: str
 ) -> None:
-    provider.misbehave("server_error", endpoint="introspection")
+    provider.inject_fault("server_error", endpoint="introspection")
     with pytest.raises(smtplib.SMTPAuthenticationError, match=r"4\.7\.0"):
         smtp.authenticate("XOAUTH2", SCAN, token)
     provider.close()
@@ -275,7 +275,7 @@ def test_a_provider_that_cannot_be_asked_is_a_temporary_failure(
     assert [attempt.verdict for attempt in mail.authentications] == [Unavailable()] * 2
 
 
-def test_a_line_that_is_too_long_is_refused(mail: PracticeMailServer, smtp: Smtp, pop: Pop) -> None:
+def test_a_line_that_is_too_long_is_refused(mail: FaultyMailServer, smtp: Smtp, pop: Pop) -> None:
     assert smtp.client.docmd("AUTH", "XOAUTH2 " + "x" * 13_000)[0] == 500
     assert smtp.client.docmd("AUTH", "XOAUTH2")[0] == 334
     assert smtp.client.docmd("x" * 13_000)[0] == 500
@@ -284,9 +284,9 @@ def test_a_line_that_is_too_long_is_refused(mail: PracticeMailServer, smtp: Smtp
 
 
 @pytest.mark.parametrize(("port", "command"), [("smtp_port", b"STARTTLS"), ("pop_port", b"STLS")])
-def test_what_is_pipelined_behind_starttls_is_never_obeyed(mail: PracticeMailServer, port: str, command: bytes) -> None:
+def test_what_is_pipelined_behind_starttls_is_never_obeyed(mail: FaultyMailServer, port: str, command: bytes) -> None:
     context = ssl.create_default_context(cafile=mail.ca_file)
-    with socket.create_connection(("localhost", getattr(mail, port)), timeout=5) as raw, ExitStack() as stack:
+    with socket.create_connection(("localhost", getattr(mail, port)), timeout=60) as raw, ExitStack() as stack:
         raw.recv(1000)
         raw.sendall(command + b"\r\nNOOP injected\r\n")
         try:
@@ -302,7 +302,7 @@ def test_what_is_pipelined_behind_starttls_is_never_obeyed(mail: PracticeMailSer
 
 
 def test_a_message_sent_by_smtp_is_read_by_pop_octet_by_octet(
-    mail: PracticeMailServer, smtp: Smtp, pop: Pop, token: str
+    mail: FaultyMailServer, smtp: Smtp, pop: Pop, token: str
 ) -> None:
     smtp.authenticate("XOAUTH2", SCAN, token)
     smtp.client.sendmail(SCAN, ["SCAN@contoso.com", FAX], MESSAGE)
@@ -319,7 +319,7 @@ def test_a_sender_other_than_the_mailbox_is_refused(smtp: Smtp, token: str) -> N
     assert (refused.value.smtp_code, refused.value.smtp_error[:6]) == (550, b"5.7.60")
 
 
-def test_pop_lists_shows_and_deletes_messages(mail: PracticeMailServer, pop: Pop, token: str) -> None:
+def test_pop_lists_shows_and_deletes_messages(mail: FaultyMailServer, pop: Pop, token: str) -> None:
     for number in (b"1", b"2", b"3"):
         mail.deliver(SCAN, MESSAGE.replace(b"three", number))
     pop.authenticate("XOAUTH2", SCAN, token)
@@ -349,7 +349,7 @@ def test_pop_lists_shows_and_deletes_messages(mail: PracticeMailServer, pop: Pop
         assert [line.split()[1] for line in again.uidl()[1]] == [ids[0], ids[2]]
 
 
-def test_a_session_that_breaks_off_deletes_nothing(mail: PracticeMailServer, pop: Pop, token: str) -> None:
+def test_a_session_that_breaks_off_deletes_nothing(mail: FaultyMailServer, pop: Pop, token: str) -> None:
     mail.deliver(SCAN, MESSAGE)
     pop.authenticate("XOAUTH2", SCAN, token)
     pop.dele(1)
@@ -358,17 +358,17 @@ def test_a_session_that_breaks_off_deletes_nothing(mail: PracticeMailServer, pop
     assert mail.mailboxes[SCAN] == [MESSAGE]
 
 
-def test_waiting_for_a_message_that_does_not_come_ends_in_time(mail: PracticeMailServer) -> None:
+def test_waiting_for_a_message_that_does_not_come_ends_in_time(mail: FaultyMailServer) -> None:
     with pytest.raises(TimeoutError):
         mail.wait_for_messages(FAX, timeout_seconds=0.01)
 
 
-def test_a_restarted_server_keeps_its_ports_and_its_mailboxes(mail: PracticeMailServer) -> None:
+def test_a_restarted_server_keeps_its_ports_and_its_mailboxes(mail: FaultyMailServer) -> None:
     ports = (mail.smtp_port, mail.smtps_port, mail.pop_port, mail.pops_port)
     mail.deliver(SCAN, MESSAGE)
     mail.close()
     with pytest.raises(ConnectionRefusedError):
-        smtplib.SMTP("localhost", mail.smtp_port, timeout=5)
+        smtplib.SMTP("localhost", mail.smtp_port, timeout=60)
     mail.start()
     assert (mail.smtp_port, mail.smtps_port, mail.pop_port, mail.pops_port) == ports
     assert mail.mailboxes[SCAN] == [MESSAGE]
@@ -387,65 +387,65 @@ def test_a_restarted_server_keeps_its_ports_and_its_mailboxes(mail: PracticeMail
         "432 4.3.2 Concurrent connections limit exceeded.",
     ],
 )
-def test_auth_may_be_answered_with_any_reply(smtp: Smtp, mail: PracticeMailServer, token: str, reply: str) -> None:
-    mail.misbehave("answer", reply=reply)
+def test_auth_may_be_answered_with_any_reply(smtp: Smtp, mail: FaultyMailServer, token: str, reply: str) -> None:
+    mail.inject_fault("answer", reply=reply)
     with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
         smtp.authenticate("XOAUTH2", SCAN, token)
     assert f"{refused.value.smtp_code} {refused.value.smtp_error.decode()}" == reply
     assert smtp.authenticate("XOAUTH2", SCAN, token)[0] == 235
 
 
-def test_pop_auth_may_be_answered_with_any_reply(pop: Pop, mail: PracticeMailServer, token: str) -> None:
-    mail.misbehave("answer", protocol="pop", reply="-ERR [SYS/TEMP] Server unavailable.")
+def test_pop_auth_may_be_answered_with_any_reply(pop: Pop, mail: FaultyMailServer, token: str) -> None:
+    mail.inject_fault("answer", protocol="pop", reply="-ERR [SYS/TEMP] Server unavailable.")
     with pytest.raises(poplib.error_proto, match="Server unavailable"):
         pop.authenticate("XOAUTH2", SCAN, token, initial_response=True)
     assert pop.authenticate("XOAUTH2", SCAN, token).startswith(b"+OK")
 
 
-def send_by_smtp(mail: PracticeMailServer, token: str) -> None:
+def send_by_smtp(mail: FaultyMailServer, token: str) -> None:
     with closing(Smtp(mail, implicit_tls=True)) as smtp:
         smtp.authenticate("XOAUTH2", SCAN, token)
         smtp.client.sendmail(SCAN, [FAX], MESSAGE)
 
 
-def look_by_pop(mail: PracticeMailServer, token: str) -> None:
+def look_by_pop(mail: FaultyMailServer, token: str) -> None:
     with closing(pop_client(mail, implicit_tls=True)) as pop:
         pop.authenticate("XOAUTH2", SCAN, token)
         pop.stat()
 
 
 @pytest.mark.parametrize("command", ["AUTH", "MAIL", "RCPT", "DATA", "END-OF-DATA"])
-def test_an_smtp_answer_may_be_wrong_at_any_command(mail: PracticeMailServer, token: str, command: str) -> None:
-    mail.misbehave("answer", command=command, reply="554 5.2.2 mailbox full")
+def test_an_smtp_answer_may_be_wrong_at_any_command(mail: FaultyMailServer, token: str, command: str) -> None:
+    mail.inject_fault("answer", command=command, reply="554 5.2.2 mailbox full")
     with pytest.raises(smtplib.SMTPException, match="mailbox full"):
         send_by_smtp(mail, token)
     assert FAX not in mail.mailboxes
 
 
-def test_421_closes_the_connection(smtp: Smtp, mail: PracticeMailServer) -> None:
-    mail.misbehave("answer", command="NOOP", reply="421 4.3.0 Try again later")
+def test_421_closes_the_connection(smtp: Smtp, mail: FaultyMailServer) -> None:
+    mail.inject_fault("answer", command="NOOP", reply="421 4.3.0 Try again later")
     assert smtp.client.noop()[0] == 421
     with pytest.raises(smtplib.SMTPServerDisconnected):
         smtp.client.noop()
 
 
 @pytest.mark.parametrize("command", ["GREETING", "EHLO", "AUTH", "MAIL", "END-OF-DATA"])
-def test_an_smtp_connection_may_drop_at_any_command(mail: PracticeMailServer, token: str, command: str) -> None:
-    mail.misbehave("drop", command=command)
+def test_an_smtp_connection_may_drop_at_any_command(mail: FaultyMailServer, token: str, command: str) -> None:
+    mail.inject_fault("drop", command=command)
     with pytest.raises((smtplib.SMTPServerDisconnected, OSError)):
         send_by_smtp(mail, token)
     assert FAX not in mail.mailboxes
 
 
 @pytest.mark.parametrize("command", ["GREETING", "AUTH", "STAT"])
-def test_a_pop_connection_may_drop_at_any_command(mail: PracticeMailServer, token: str, command: str) -> None:
-    mail.misbehave("drop", command=command)
+def test_a_pop_connection_may_drop_at_any_command(mail: FaultyMailServer, token: str, command: str) -> None:
+    mail.inject_fault("drop", command=command)
     with pytest.raises((poplib.error_proto, OSError)):
         look_by_pop(mail, token)
 
 
-def test_auth_may_succeed_and_the_next_command_fail(smtp: Smtp, pop: Pop, mail: PracticeMailServer, token: str) -> None:
-    mail.misbehave("fail_after_auth", times=2)
+def test_auth_may_succeed_and_the_next_command_fail(smtp: Smtp, pop: Pop, mail: FaultyMailServer, token: str) -> None:
+    mail.inject_fault("fail_after_auth", times=2)
     assert smtp.authenticate("XOAUTH2", SCAN, token)[0] == 235
     assert smtp.client.mail(SCAN)[0] == 530
     assert pop.authenticate("XOAUTH2", SCAN, token).startswith(b"+OK")
@@ -453,12 +453,10 @@ def test_auth_may_succeed_and_the_next_command_fail(smtp: Smtp, pop: Pop, mail: 
         pop.stat()
 
 
-def test_a_server_may_hang_and_serve_others_meanwhile(
-    smtp: Smtp, pop: Pop, mail: PracticeMailServer, token: str
-) -> None:
+def test_a_server_may_hang_and_serve_others_meanwhile(smtp: Smtp, pop: Pop, mail: FaultyMailServer, token: str) -> None:
     smtp.client.sock.settimeout(0.2)
     pop.sock.settimeout(0.2)
-    with mail.misbehave("hang", times=2) as hang:
+    with mail.inject_fault("hang", times=2) as hang:
         with pytest.raises((smtplib.SMTPServerDisconnected, TimeoutError)):
             smtp.authenticate("XOAUTH2", SCAN, token)
         with pytest.raises(TimeoutError):
@@ -468,8 +466,8 @@ def test_a_server_may_hang_and_serve_others_meanwhile(
             assert other.authenticate("XOAUTH2", SCAN, token)[0] == 235
 
 
-def test_closing_lets_go_of_clients_that_hang(smtp: Smtp, mail: PracticeMailServer) -> None:
-    mail.misbehave("hang", command="NOOP")
+def test_closing_lets_go_of_clients_that_hang(smtp: Smtp, mail: FaultyMailServer) -> None:
+    mail.inject_fault("hang", command="NOOP")
     smtp.client.putcmd("NOOP")
     mail.close()
     with pytest.raises((smtplib.SMTPServerDisconnected, OSError)):
@@ -479,34 +477,34 @@ def test_closing_lets_go_of_clients_that_hang(smtp: Smtp, mail: PracticeMailServ
 @pytest.mark.parametrize("implicit_tls", [False, True])
 @pytest.mark.parametrize(("protocol", "connect"), [("smtp", Smtp), ("pop", pop_client)])
 def test_the_certificate_may_be_for_another_host(
-    mail: PracticeMailServer, protocol: Any, connect: Callable[..., Any], implicit_tls: bool
+    mail: FaultyMailServer, protocol: Any, connect: Callable[..., Any], implicit_tls: bool
 ) -> None:
-    mail.misbehave("wrong_certificate", protocol=protocol)
+    mail.inject_fault("wrong_certificate", protocol=protocol)
     with pytest.raises(ssl.SSLCertVerificationError, match="not valid for 'localhost'"):
         connect(mail, implicit_tls=implicit_tls)
     connect(mail, implicit_tls=implicit_tls).close()
 
 
-def test_starttls_may_be_stripped(mail: PracticeMailServer) -> None:
-    mail.misbehave("strip_starttls", times=2)
-    with closing(smtplib.SMTP("localhost", mail.smtp_port, timeout=5)) as smtp:
+def test_starttls_may_be_stripped(mail: FaultyMailServer) -> None:
+    mail.inject_fault("strip_starttls", times=2)
+    with closing(smtplib.SMTP("localhost", mail.smtp_port, timeout=60)) as smtp:
         with pytest.raises(smtplib.SMTPNotSupportedError):
             smtp.starttls()
         assert smtp.docmd("STARTTLS")[0] == 500
-    with closing(poplib.POP3("localhost", mail.pop_port, timeout=5)) as pop:
+    with closing(poplib.POP3("localhost", mail.pop_port, timeout=60)) as pop:
         with pytest.raises(poplib.error_proto, match="not supported"):
             pop.stls()
         with pytest.raises(poplib.error_proto, match="not valid"):
             pop._shortcmd("STLS")
 
 
-def test_a_mode_that_does_not_exist_is_refused(mail: PracticeMailServer) -> None:
+def test_a_mode_that_does_not_exist_is_refused(mail: FaultyMailServer) -> None:
     with pytest.raises(ValueError, match="hnag"):
-        mail.misbehave("hnag")
+        mail.inject_fault("hnag")
 
 
-def test_misbehaviour_without_a_limit_lasts_until_told_to_behave(smtp: Smtp, mail: PracticeMailServer) -> None:
-    mail.misbehave("answer", command="NOOP", reply="451 4.3.0 No", times=None)
+def test_a_fault_without_a_limit_lasts_until_it_is_cleared(smtp: Smtp, mail: FaultyMailServer) -> None:
+    mail.inject_fault("answer", command="NOOP", reply="451 4.3.0 No", times=None)
     assert [smtp.client.noop()[0] for _ in range(3)] == [451] * 3
-    mail.behave()
+    mail.clear_faults()
     assert smtp.client.noop()[0] == 250

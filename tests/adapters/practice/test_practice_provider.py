@@ -18,10 +18,10 @@ from authlib.oidc.discovery import OpenIDProviderMetadata
 from freezegun import freeze_time
 from joserfc import jwt
 from joserfc.jwk import KeySet
+from practice_faults.provider import DEVICE_CODE_GRANT, FaultyProvider
 
-from adapters.practice import person
+from adapters.practice import browser_user
 from adapters.practice.ca import PracticeCA
-from adapters.practice.provider import DEVICE_CODE_GRANT, PracticeProvider
 
 SCAN = "scan@contoso.com"
 FAX = "fax@contoso.com"
@@ -55,21 +55,21 @@ class StoppingClock(Clock):
         self.stop_at -= 1
         if self.stop_at == 0:
             self.stopped.set()
-            self.go_on.wait(10)
+            self.go_on.wait(60)
         return super().__call__()
 
 
-def metadata(provider: PracticeProvider, http: requests.Session) -> dict[str, Any]:
-    answer: dict[str, Any] = http.get(f"{provider.issuer}/.well-known/openid-configuration", timeout=5).json()
+def metadata(provider: FaultyProvider, http: requests.Session) -> dict[str, Any]:
+    answer: dict[str, Any] = http.get(f"{provider.issuer}/.well-known/openid-configuration", timeout=60).json()
     return answer
 
 
-def claims(provider: PracticeProvider, http: requests.Session, id_token: str) -> dict[str, Any]:
-    keys = KeySet.import_key_set(http.get(metadata(provider, http)["jwks_uri"], timeout=5).json())
+def claims(provider: FaultyProvider, http: requests.Session, id_token: str) -> dict[str, Any]:
+    keys = KeySet.import_key_set(http.get(metadata(provider, http)["jwks_uri"], timeout=60).json())
     return jwt.decode(id_token, keys, algorithms=["RS256"]).claims
 
 
-def oauth2_session(provider: PracticeProvider, ca: PracticeCA, **options: Any) -> OAuth2Session:
+def oauth2_session(provider: FaultyProvider, ca: PracticeCA, **options: Any) -> OAuth2Session:
     session = OAuth2Session(
         **{"client_id": provider.client_id, "token_endpoint_auth_method": "none", "scope": "openid mail", **options}
     )
@@ -81,12 +81,12 @@ def oauth2_session(provider: PracticeProvider, ca: PracticeCA, **options: Any) -
 # msal
 
 
-def test_msal_obtains_and_renews_a_token_by_a_device_code(provider: PracticeProvider, http: requests.Session) -> None:
+def test_msal_obtains_and_renews_a_token_by_a_device_code(provider: FaultyProvider, http: requests.Session) -> None:
     app = msal.PublicClientApplication(provider.client_id, oidc_authority=provider.issuer, http_client=http)
     flow = app.initiate_device_flow(MAIL_SCOPE)
     assert app.acquire_token_by_device_flow(flow, exit_condition=lambda _: True)["error"] == "authorization_pending"
 
-    person.approve(flow["verification_uri"], flow["user_code"], SCAN, provider.ca_file)
+    browser_user.approve(flow["verification_uri"], flow["user_code"], SCAN, provider.ca_file)
     first = app.acquire_token_by_device_flow(flow, exit_condition=lambda _: True)
     assert first["id_token_claims"]["preferred_username"] == SCAN
     assert app.get_accounts()[0]["username"] == SCAN
@@ -100,7 +100,7 @@ def test_msal_obtains_and_renews_a_token_by_a_device_code(provider: PracticeProv
 # Authlib, and the RFCs one by one
 
 
-def test_the_metadata_is_valid_and_complete(provider: PracticeProvider, http: requests.Session) -> None:
+def test_the_metadata_is_valid_and_complete(provider: FaultyProvider, http: requests.Session) -> None:
     document = metadata(provider, http)
     OpenIDProviderMetadata(document).validate()
     assert document["issuer"] == provider.issuer
@@ -108,10 +108,10 @@ def test_the_metadata_is_valid_and_complete(provider: PracticeProvider, http: re
 
 
 def test_authlib_obtains_renews_and_revokes_a_token_by_a_device_code(
-    provider: PracticeProvider, ca: PracticeCA, http: requests.Session, ask_device: Callable[..., dict[str, Any]]
+    provider: FaultyProvider, ca: PracticeCA, http: requests.Session, ask_device: Callable[..., dict[str, Any]]
 ) -> None:
     endpoints, device = metadata(provider, http), ask_device(provider)
-    person.approve(device["verification_uri_complete"], device["user_code"], SCAN, ca.ca_file)
+    browser_user.approve(device["verification_uri_complete"], device["user_code"], SCAN, ca.ca_file)
     with oauth2_session(provider, ca) as session:
         token = session.fetch_token(
             endpoints["token_endpoint"], grant_type=DEVICE_CODE_GRANT, device_code=device["device_code"]
@@ -124,7 +124,7 @@ def test_authlib_obtains_renews_and_revokes_a_token_by_a_device_code(
 
 
 def test_the_id_token_says_who_signed_in_and_is_signed_by_a_published_key(
-    provider: PracticeProvider, http: requests.Session, sign_in: Callable[..., dict[str, Any]]
+    provider: FaultyProvider, http: requests.Session, sign_in: Callable[..., dict[str, Any]]
 ) -> None:
     told = claims(provider, http, sign_in(provider, SCAN)["id_token"])
     assert told.pop("exp") - told.pop("iat") == 3600
@@ -140,7 +140,7 @@ def test_the_id_token_says_who_signed_in_and_is_signed_by_a_published_key(
 
 @pytest.mark.parametrize("confidential", [False, True])
 def test_an_authorization_code_needs_the_verifier_and_comes_with_the_issuer(
-    provider: PracticeProvider, ca: PracticeCA, http: requests.Session, confidential: bool
+    provider: FaultyProvider, ca: PracticeCA, http: requests.Session, confidential: bool
 ) -> None:
     endpoints = metadata(provider, http)
     client = (
@@ -157,7 +157,7 @@ def test_an_authorization_code_needs_the_verifier_and_comes_with_the_issuer(
         uri, state = session.create_authorization_url(
             endpoints["authorization_endpoint"], code_verifier=verifier, nonce="n1"
         )
-        back = person.sign_in(uri, FAX, ca.ca_file)
+        back = browser_user.sign_in(uri, FAX, ca.ca_file)
         sent = parse_qs(urlsplit(back).query)
         assert back.startswith(REDIRECT_URI)
         assert (sent["state"], sent["iss"]) == ([state], [provider.issuer])
@@ -172,13 +172,13 @@ def test_an_authorization_code_needs_the_verifier_and_comes_with_the_issuer(
 
 
 def test_a_refused_authorization_goes_back_with_the_error_and_the_issuer(
-    provider: PracticeProvider, ca: PracticeCA, http: requests.Session
+    provider: FaultyProvider, ca: PracticeCA, http: requests.Session
 ) -> None:
     with oauth2_session(provider, ca, redirect_uri=REDIRECT_URI, code_challenge_method="S256") as session:
         uri, _ = session.create_authorization_url(
             metadata(provider, http)["authorization_endpoint"], code_verifier="v" * 43
         )
-    sent = parse_qs(urlsplit(person.refuse(uri, SCAN, ca.ca_file)).query)
+    sent = parse_qs(urlsplit(browser_user.refuse(uri, SCAN, ca.ca_file)).query)
     assert (sent["error"], sent["iss"]) == (["access_denied"], [provider.issuer])
 
 
@@ -190,73 +190,75 @@ def test_a_refused_authorization_goes_back_with_the_error_and_the_issuer(
     ],
 )
 def test_an_authorization_request_that_may_be_an_attack_is_answered_on_the_spot(
-    provider: PracticeProvider, http: requests.Session, changed: dict[str, str], refused: str
+    provider: FaultyProvider, http: requests.Session, changed: dict[str, str], refused: str
 ) -> None:
     query = {"response_type": "code", "client_id": provider.client_id, "redirect_uri": REDIRECT_URI, **changed}
     answer = http.get(
-        metadata(provider, http)["authorization_endpoint"], params=query, allow_redirects=False, timeout=5
+        metadata(provider, http)["authorization_endpoint"], params=query, allow_redirects=False, timeout=60
     )
     assert answer.status_code == 400
     assert answer.json()["error"] == refused
 
 
 def test_an_authorization_request_that_cannot_be_served_goes_back_with_the_error_and_the_issuer(
-    provider: PracticeProvider, http: requests.Session
+    provider: FaultyProvider, http: requests.Session
 ) -> None:
     query = {"response_type": "token", "client_id": provider.client_id, "redirect_uri": REDIRECT_URI, "state": "s1"}
     answer = http.get(
-        metadata(provider, http)["authorization_endpoint"], params=query, allow_redirects=False, timeout=5
+        metadata(provider, http)["authorization_endpoint"], params=query, allow_redirects=False, timeout=60
     )
     sent = parse_qs(urlsplit(answer.headers["Location"]).query)
     assert (sent["error"], sent["state"], sent["iss"]) == (["unsupported_response_type"], ["s1"], [provider.issuer])
 
 
 def test_a_public_client_gets_nothing_for_a_code_without_pkce(
-    provider: PracticeProvider, ca: PracticeCA, http: requests.Session
+    provider: FaultyProvider, ca: PracticeCA, http: requests.Session
 ) -> None:
     endpoints = metadata(provider, http)
     with oauth2_session(provider, ca, redirect_uri=REDIRECT_URI) as session:
-        back = person.sign_in(session.create_authorization_url(endpoints["authorization_endpoint"])[0], FAX, ca.ca_file)
+        back = browser_user.sign_in(
+            session.create_authorization_url(endpoints["authorization_endpoint"])[0], FAX, ca.ca_file
+        )
         with pytest.raises(Exception, match="code_verifier"):
             session.fetch_token(endpoints["token_endpoint"], authorization_response=back)
 
 
 def test_client_credentials_give_an_access_token_of_the_client_itself(
-    provider: PracticeProvider, http: requests.Session
+    provider: FaultyProvider, http: requests.Session
 ) -> None:
     answer = http.post(
         f"{provider.issuer}/oauth2/token",
         data={"grant_type": "client_credentials", "scope": "https://outlook.office365.com/.default"},
         auth=(provider.confidential_client_id, provider.client_secret),
-        timeout=5,
+        timeout=60,
     ).json()
     assert "refresh_token" not in answer
     assert introspect(provider, http, answer["access_token"])["username"] == provider.confidential_client_id
 
 
 def test_a_confidential_client_with_a_wrong_secret_is_an_invalid_client(
-    provider: PracticeProvider, http: requests.Session
+    provider: FaultyProvider, http: requests.Session
 ) -> None:
     answer = http.post(
         f"{provider.issuer}/oauth2/token",
         data={"grant_type": "client_credentials", "client_id": provider.confidential_client_id, "client_secret": "x"},
-        timeout=5,
+        timeout=60,
     )
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
 
 
-def introspect(provider: PracticeProvider, http: requests.Session, token: str) -> dict[str, Any]:
+def introspect(provider: FaultyProvider, http: requests.Session, token: str) -> dict[str, Any]:
     answer: dict[str, Any] = http.post(
         provider.introspection_endpoint,
         data={"token": token},
         auth=(provider.mail_server_client_id, provider.mail_server_client_secret),
-        timeout=5,
+        timeout=60,
     ).json()
     return answer
 
 
 def test_introspection_describes_a_live_access_token_to_the_mail_server_alone(
-    provider: PracticeProvider, http: requests.Session, sign_in: Callable[..., dict[str, Any]]
+    provider: FaultyProvider, http: requests.Session, sign_in: Callable[..., dict[str, Any]]
 ) -> None:
     token = sign_in(provider, SCAN)
     told = introspect(provider, http, token["access_token"])
@@ -266,7 +268,7 @@ def test_introspection_describes_a_live_access_token_to_the_mail_server_alone(
         provider.introspection_endpoint,
         data={"token": token["access_token"]},
         auth=(provider.confidential_client_id, provider.client_secret),
-        timeout=5,
+        timeout=60,
     )
     assert others.json() == {"active": False}
 
@@ -275,10 +277,10 @@ def test_introspection_describes_a_live_access_token_to_the_mail_server_alone(
 
 
 def test_a_denied_device_code_is_access_denied(
-    provider: PracticeProvider, ask_device: Callable[..., dict[str, Any]], poll: Callable[..., requests.Response]
+    provider: FaultyProvider, ask_device: Callable[..., dict[str, Any]], poll: Callable[..., requests.Response]
 ) -> None:
     device = ask_device(provider)
-    person.deny(device["verification_uri"], device["user_code"], SCAN, provider.ca_file)
+    browser_user.deny(device["verification_uri"], device["user_code"], SCAN, provider.ca_file)
     assert poll(provider, device).json()["error"] == "access_denied"
 
 
@@ -286,23 +288,23 @@ def test_a_device_code_expires_after_its_time(
     ca: PracticeCA, ask_device: Callable[..., dict[str, Any]], poll: Callable[..., requests.Response]
 ) -> None:
     clock = Clock()
-    with PracticeProvider(ca, device_code_seconds=60, now=clock) as provider:
+    with FaultyProvider(ca, device_code_seconds=60, now=clock) as provider:
         device = ask_device(provider)
         assert device["expires_in"] == 60
         clock.advance(60)
         assert poll(provider, device).json()["error"] == "expired_token"
-        with pytest.raises(person.CouldNotSignIn):
-            person.approve(device["verification_uri"], device["user_code"], SCAN, ca.ca_file)
+        with pytest.raises(browser_user.CouldNotSignIn):
+            browser_user.approve(device["verification_uri"], device["user_code"], SCAN, ca.ca_file)
 
 
 def test_a_device_code_is_redeemed_once(
-    provider: PracticeProvider,
+    provider: FaultyProvider,
     ca: PracticeCA,
     ask_device: Callable[..., dict[str, Any]],
     poll: Callable[..., requests.Response],
 ) -> None:
     device = ask_device(provider)
-    person.approve(device["verification_uri"], device["user_code"], SCAN, ca.ca_file)
+    browser_user.approve(device["verification_uri"], device["user_code"], SCAN, ca.ca_file)
     assert poll(provider, device).ok
     assert poll(provider, device).json()["error"] == "invalid_grant"
 
@@ -311,7 +313,7 @@ def test_polling_too_fast_costs_five_seconds_for_good(
     ca: PracticeCA, ask_device: Callable[..., dict[str, Any]], poll: Callable[..., requests.Response]
 ) -> None:
     clock = Clock()
-    with PracticeProvider(ca, interval=5, now=clock) as provider:
+    with FaultyProvider(ca, interval=5, now=clock) as provider:
         device = ask_device(provider)
         assert poll(provider, device).json()["error"] == "authorization_pending"
         for seconds, error in [
@@ -328,7 +330,7 @@ def test_polling_too_fast_costs_five_seconds_for_good(
 
 
 def test_re_using_a_spent_refresh_token_kills_the_family_of_a_rotating_provider(
-    provider: PracticeProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
+    provider: FaultyProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
 ) -> None:
     spent = sign_in(provider)["refresh_token"]
     live = refresh(provider, spent).json()["refresh_token"]
@@ -339,7 +341,7 @@ def test_re_using_a_spent_refresh_token_kills_the_family_of_a_rotating_provider(
 
 
 def test_of_many_simultaneous_renewals_a_rotating_provider_grants_one(
-    provider: PracticeProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
+    provider: FaultyProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
 ) -> None:
     token = sign_in(provider)["refresh_token"]
     together = threading.Barrier(8)
@@ -357,24 +359,24 @@ def test_a_second_renewal_waits_until_the_first_is_done(
     ca: PracticeCA, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
 ) -> None:
     clock = StoppingClock()
-    with PracticeProvider(ca, now=clock) as provider, ThreadPoolExecutor(2) as pool:
+    with FaultyProvider(ca, now=clock) as provider, ThreadPoolExecutor(2) as pool:
         token = sign_in(provider)["refresh_token"]
         clock.stop_at = 2  # the request's arrival is the first call, its new tokens are the second
         first = pool.submit(refresh, provider, token)
-        assert clock.stopped.wait(5)
+        assert clock.stopped.wait(60)
         second = pool.submit(refresh, provider, token)
         wait([second], timeout=0.2)
         assert not second.done()
         clock.go_on.set()
-        assert first.result(timeout=5).ok
-        assert second.result(timeout=5).json()["error"] == "invalid_grant"
+        assert first.result(timeout=60).ok
+        assert second.result(timeout=60).json()["error"] == "invalid_grant"
 
 
 def test_a_spent_refresh_token_is_accepted_within_the_grace_and_not_after(
     ca: PracticeCA, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
 ) -> None:
     clock = Clock()
-    with PracticeProvider(ca, refresh="grace", refresh_grace_seconds=30, now=clock) as provider:
+    with FaultyProvider(ca, refresh="grace", refresh_grace_seconds=30, now=clock) as provider:
         spent = sign_in(provider)["refresh_token"]
         assert refresh(provider, spent).ok
         clock.advance(30)
@@ -387,7 +389,7 @@ def test_a_spent_refresh_token_is_accepted_within_the_grace_and_not_after(
 def test_a_static_refresh_token_stays_and_no_reply_has_a_new_one(
     ca: PracticeCA, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
 ) -> None:
-    with PracticeProvider(ca, refresh="static") as provider:
+    with FaultyProvider(ca, refresh="static") as provider:
         token = sign_in(provider)["refresh_token"]
         for _ in range(2):
             reply = refresh(provider, token).json()
@@ -400,7 +402,7 @@ def test_a_static_refresh_token_stays_and_no_reply_has_a_new_one(
 
 
 def test_a_revoked_account_has_to_sign_in_again(
-    provider: PracticeProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
+    provider: FaultyProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
 ) -> None:
     mine, other = sign_in(provider, SCAN), sign_in(provider, FAX)
     provider.revoke_account("SCAN@contoso.com")
@@ -410,7 +412,7 @@ def test_a_revoked_account_has_to_sign_in_again(
 
 
 def test_a_disabled_account_works_again_once_it_is_enabled(
-    provider: PracticeProvider,
+    provider: FaultyProvider,
     http: requests.Session,
     sign_in: Callable[..., dict[str, Any]],
     refresh: Callable[..., requests.Response],
@@ -426,7 +428,7 @@ def test_a_disabled_account_works_again_once_it_is_enabled(
 
 
 def test_somebody_else_can_spend_a_refresh_token_first(
-    provider: PracticeProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
+    provider: FaultyProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
 ) -> None:
     token = sign_in(provider)["refresh_token"]
     provider.spend_refresh_tokens(SCAN)
@@ -437,7 +439,7 @@ def test_access_tokens_end_after_their_time_or_when_told_to(
     ca: PracticeCA, http: requests.Session, sign_in: Callable[..., dict[str, Any]]
 ) -> None:
     clock = Clock()
-    with PracticeProvider(ca, access_token_seconds=600, now=clock) as provider:
+    with FaultyProvider(ca, access_token_seconds=600, now=clock) as provider:
         token = sign_in(provider)
         assert token["expires_in"] == 600
         assert provider.live_access_tokens(SCAN) == [token["access_token"]]
@@ -455,19 +457,19 @@ def test_access_tokens_end_after_their_time_or_when_told_to(
 def test_access_tokens_have_the_length_asked_for(
     ca: PracticeCA, sign_in: Callable[..., dict[str, Any]], length: int
 ) -> None:
-    with PracticeProvider(ca, access_token_length=length) as provider:
+    with FaultyProvider(ca, access_token_length=length) as provider:
         assert len(sign_in(provider)["access_token"]) == length
 
 
 def test_every_secret_that_was_issued_is_known(
-    provider: PracticeProvider,
+    provider: FaultyProvider,
     ca: PracticeCA,
     ask_device: Callable[..., dict[str, Any]],
     poll: Callable[..., requests.Response],
     refresh: Callable[..., requests.Response],
 ) -> None:
     device = ask_device(provider)
-    person.approve(device["verification_uri"], device["user_code"], SCAN, ca.ca_file)
+    browser_user.approve(device["verification_uri"], device["user_code"], SCAN, ca.ca_file)
     first = poll(provider, device).json()
     second = refresh(provider, first["refresh_token"]).json()
     issued = [
@@ -479,7 +481,7 @@ def test_every_secret_that_was_issued_is_known(
 
 
 def test_every_request_is_recorded_with_its_outcome(
-    provider: PracticeProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
+    provider: FaultyProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
 ) -> None:
     refresh(provider, sign_in(provider)["refresh_token"])
     refresh(provider, "unknown")
@@ -496,7 +498,7 @@ def test_every_request_is_recorded_with_its_outcome(
 
 
 def test_a_restarted_provider_keeps_its_port_and_its_memory(
-    provider: PracticeProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
+    provider: FaultyProvider, sign_in: Callable[..., dict[str, Any]], refresh: Callable[..., requests.Response]
 ) -> None:
     token, issuer = sign_in(provider)["refresh_token"], provider.issuer
     provider.close()
@@ -507,18 +509,16 @@ def test_a_restarted_provider_keeps_its_port_and_its_memory(
     assert refresh(provider, token).ok
 
 
-def test_a_client_that_hangs_in_its_handshake_holds_up_nobody(
-    provider: PracticeProvider, http: requests.Session
-) -> None:
+def test_a_client_that_hangs_in_its_handshake_holds_up_nobody(provider: FaultyProvider, http: requests.Session) -> None:
     with socket.create_connection(("127.0.0.1", provider.port)):
         assert metadata(provider, http)["issuer"] == provider.issuer
 
 
-def test_a_connection_is_kept_for_the_next_request(provider: PracticeProvider, ca: PracticeCA) -> None:
+def test_a_connection_is_kept_for_the_next_request(provider: FaultyProvider, ca: PracticeCA) -> None:
     context = ssl.create_default_context(cafile=ca.ca_file)
     request = f"GET /{provider.tenant}/discovery/keys HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with (
-        socket.create_connection(("127.0.0.1", provider.port), timeout=5) as raw,
+        socket.create_connection(("127.0.0.1", provider.port), timeout=60) as raw,
         context.wrap_socket(raw, server_hostname="localhost") as connection,
     ):
         for _ in range(2):
@@ -529,13 +529,13 @@ def test_a_connection_is_kept_for_the_next_request(provider: PracticeProvider, c
 
 
 def test_a_tenant_may_have_several_path_segments(ca: PracticeCA, sign_in: Callable[..., dict[str, Any]]) -> None:
-    with PracticeProvider(ca, tenant="realms/contoso") as provider:
+    with FaultyProvider(ca, tenant="realms/contoso") as provider:
         assert provider.issuer == f"https://localhost:{provider.port}/realms/contoso"
         assert sign_in(provider)["access_token"]
 
 
 def test_time_travel_reaches_the_provider_s_threads(
-    provider: PracticeProvider, http: requests.Session, sign_in: Callable[..., dict[str, Any]]
+    provider: FaultyProvider, http: requests.Session, sign_in: Callable[..., dict[str, Any]]
 ) -> None:
     token = sign_in(provider)["access_token"]
     assert introspect(provider, http, token)["active"]
@@ -548,11 +548,11 @@ def test_time_travel_reaches_the_provider_s_threads(
 
 
 def test_the_pages_ask_nothing_of_others_and_run_no_script(
-    provider: PracticeProvider, http: requests.Session, ask_device: Callable[..., dict[str, Any]]
+    provider: FaultyProvider, http: requests.Session, ask_device: Callable[..., dict[str, Any]]
 ) -> None:
     device = ask_device(provider)
     for uri in (device["verification_uri"], device["verification_uri_complete"]):
-        page = http.get(uri, timeout=5)
+        page = http.get(uri, timeout=60)
         assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert "<script" not in page.text
         assert "http://" not in page.text
@@ -561,41 +561,41 @@ def test_the_pages_ask_nothing_of_others_and_run_no_script(
 
 
 def test_a_code_may_be_typed_in_lower_case_and_without_its_hyphen(
-    provider: PracticeProvider, ca: PracticeCA, ask_device: Callable[..., dict[str, Any]]
+    provider: FaultyProvider, ca: PracticeCA, ask_device: Callable[..., dict[str, Any]]
 ) -> None:
     device = ask_device(provider)
     typed = device["user_code"].lower().replace("-", " ")
-    person.approve(device["verification_uri"], typed, SCAN, ca.ca_file)
+    browser_user.approve(device["verification_uri"], typed, SCAN, ca.ca_file)
 
 
 def test_a_decision_without_the_csrf_token_is_refused(
-    provider: PracticeProvider,
+    provider: FaultyProvider,
     http: requests.Session,
     ask_device: Callable[..., dict[str, Any]],
     poll: Callable[..., requests.Response],
 ) -> None:
     device = ask_device(provider)
     form = {"user_code": device["user_code"], "account": SCAN, "decision": "approve"}
-    http.get(device["verification_uri_complete"], timeout=5)
+    http.get(device["verification_uri_complete"], timeout=60)
     for csrf_token in ({}, {"csrf_token": ""}, {"csrf_token": "guessed"}):
-        assert http.post(device["verification_uri"], data=form | csrf_token, timeout=5).status_code == 403
+        assert http.post(device["verification_uri"], data=form | csrf_token, timeout=60).status_code == 403
     assert poll(provider, device).json()["error"] == "authorization_pending"
 
 
 def test_nobody_signs_in_with_an_unknown_code_or_as_an_unknown_account(
-    provider: PracticeProvider, ca: PracticeCA, ask_device: Callable[..., dict[str, Any]]
+    provider: FaultyProvider, ca: PracticeCA, ask_device: Callable[..., dict[str, Any]]
 ) -> None:
     device = ask_device(provider)
-    with pytest.raises(person.CouldNotSignIn, match="404"):
-        person.approve(device["verification_uri"], "ZZZZ-ZZZZ", SCAN, ca.ca_file)
-    with pytest.raises(person.CouldNotSignIn, match="isn't offered"):
-        person.approve(device["verification_uri"], device["user_code"], "nobody@contoso.com", ca.ca_file)
+    with pytest.raises(browser_user.CouldNotSignIn, match="404"):
+        browser_user.approve(device["verification_uri"], "ZZZZ-ZZZZ", SCAN, ca.ca_file)
+    with pytest.raises(browser_user.CouldNotSignIn, match="isn't offered"):
+        browser_user.approve(device["verification_uri"], device["user_code"], "nobody@contoso.com", ca.ca_file)
 
 
 def test_a_code_is_decided_once(
-    provider: PracticeProvider, ca: PracticeCA, ask_device: Callable[..., dict[str, Any]]
+    provider: FaultyProvider, ca: PracticeCA, ask_device: Callable[..., dict[str, Any]]
 ) -> None:
     device = ask_device(provider)
-    person.deny(device["verification_uri"], device["user_code"], SCAN, ca.ca_file)
-    with pytest.raises(person.CouldNotSignIn):
-        person.approve(device["verification_uri"], device["user_code"], SCAN, ca.ca_file)
+    browser_user.deny(device["verification_uri"], device["user_code"], SCAN, ca.ca_file)
+    with pytest.raises(browser_user.CouldNotSignIn):
+        browser_user.approve(device["verification_uri"], device["user_code"], SCAN, ca.ca_file)

@@ -1,4 +1,4 @@
-"""Each way in which the practice provider misbehaves, seen from a client."""
+"""Each fault of the practice provider, seen from a client."""
 
 import json
 from collections.abc import Callable
@@ -11,10 +11,10 @@ import requests
 from joserfc import jwt
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import KeySet
+from practice_faults.provider import DEVICE_CODE_GRANT, Endpoint, FaultyProvider
 
-from adapters.practice import person, provider_faults
+from adapters.practice import browser_user
 from adapters.practice.ca import PracticeCA
-from adapters.practice.provider import DEVICE_CODE_GRANT, PracticeProvider
 
 SCAN = "scan@contoso.com"
 FAX = "fax@contoso.com"
@@ -47,7 +47,7 @@ Refresh = Callable[..., requests.Response]
     ],
 )
 def test_an_error_is_given_without_any_work(
-    provider: PracticeProvider,
+    provider: FaultyProvider,
     sign_in: SignIn,
     refresh: Refresh,
     mode: str,
@@ -56,7 +56,7 @@ def test_an_error_is_given_without_any_work(
     body: dict[str, Any],
 ) -> None:
     token = sign_in(provider)["refresh_token"]
-    provider.misbehave(mode, **details)
+    provider.inject_fault(mode, **details)
     answer = refresh(provider, token)
     told = answer.json()
     assert told.pop("error_description")
@@ -66,9 +66,9 @@ def test_an_error_is_given_without_any_work(
     assert refresh(provider, token).ok
 
 
-def test_an_unknown_mode_is_refused(provider: PracticeProvider) -> None:
+def test_an_unknown_mode_is_refused(provider: FaultyProvider) -> None:
     with pytest.raises(ValueError, match="garbge"):
-        provider.misbehave("garbge")
+        provider.inject_fault("garbge")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_an_unknown_mode_is_refused(provider: PracticeProvider) -> None:
     ],
 )
 def test_an_answer_may_not_be_json_at_all(
-    provider: PracticeProvider,
+    provider: FaultyProvider,
     sign_in: SignIn,
     refresh: Refresh,
     mode: str,
@@ -89,7 +89,7 @@ def test_an_answer_may_not_be_json_at_all(
     headers: dict[str, str],
 ) -> None:
     token = sign_in(provider)["refresh_token"]
-    provider.misbehave(mode, **details)
+    provider.inject_fault(mode, **details)
     answer = refresh(provider, token, allow_redirects=False)
     assert (answer.status_code, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
     assert headers.items() <= answer.headers.items()
@@ -101,9 +101,9 @@ def test_an_answer_may_not_be_json_at_all(
 @pytest.mark.parametrize("retry_after", [7, "Fri, 31 Dec 2027 23:59:59 GMT"])
 @pytest.mark.parametrize("mode", ["rate_limited", "temporarily_unavailable"])
 def test_a_client_is_told_when_to_come_again(
-    provider: PracticeProvider, refresh: Refresh, mode: str, retry_after: int | str
+    provider: FaultyProvider, refresh: Refresh, mode: str, retry_after: int | str
 ) -> None:
-    provider.misbehave(mode, retry_after=retry_after)
+    provider.inject_fault(mode, retry_after=retry_after)
     assert refresh(provider, "any").headers["Retry-After"] == str(retry_after)
 
 
@@ -117,29 +117,29 @@ def test_a_client_is_told_when_to_come_again(
         ("introspection", "/oauth2/introspect"),
     ],
 )
-def test_every_endpoint_can_misbehave_and_the_others_go_on(
-    provider: PracticeProvider, http: requests.Session, sign_in: SignIn, endpoint: provider_faults.Endpoint, path: str
+def test_every_endpoint_can_fail_and_the_others_go_on(
+    provider: FaultyProvider, http: requests.Session, sign_in: SignIn, endpoint: Endpoint, path: str
 ) -> None:
-    with provider.misbehave("server_error", endpoint=endpoint) as fault:
+    with provider.inject_fault("server_error", endpoint=endpoint) as fault:
         method = "GET" if endpoint in {"discovery", "jwks"} else "POST"
-        assert http.request(method, provider.issuer + path, timeout=5).status_code == 500
+        assert http.request(method, provider.issuer + path, timeout=60).status_code == 500
         assert fault.met == 1
         assert sign_in(provider)["access_token"]
     assert [record.outcome for record in provider.requests].count("500") == 1
 
 
-def test_hanging_ends_after_its_time_without_an_answer(provider: PracticeProvider, refresh: Refresh) -> None:
-    provider.misbehave("hang", seconds=0.05)
+def test_hanging_ends_after_its_time_without_an_answer(provider: FaultyProvider, refresh: Refresh) -> None:
+    provider.inject_fault("hang", seconds=0.05)
     with pytest.raises(requests.ConnectionError):
         refresh(provider, "any")
     assert provider.requests[-1].outcome == "no answer"
 
 
 def test_a_client_that_hangs_gives_up_by_itself_and_others_are_served(
-    provider: PracticeProvider, sign_in: SignIn, refresh: Refresh
+    provider: FaultyProvider, sign_in: SignIn, refresh: Refresh
 ) -> None:
     token = sign_in(provider)["refresh_token"]
-    with provider.misbehave("hang") as hang:
+    with provider.inject_fault("hang") as hang:
         with pytest.raises(requests.ReadTimeout):
             refresh(provider, token, timeout=0.2)
         hang.wait_until_met()
@@ -148,13 +148,13 @@ def test_a_client_that_hangs_gives_up_by_itself_and_others_are_served(
 
 
 def test_closing_lets_go_of_clients_that_hang(ca: PracticeCA, refresh: Refresh) -> None:
-    with ThreadPoolExecutor(1) as pool, PracticeProvider(ca) as provider:
-        hang = provider.misbehave("hang")
+    with ThreadPoolExecutor(1) as pool, FaultyProvider(ca) as provider:
+        hang = provider.inject_fault("hang")
         waiting = pool.submit(refresh, provider, "any", timeout=30)
         hang.wait_until_met()
         provider.close()
         with pytest.raises(requests.ConnectionError):
-            waiting.result(timeout=5)
+            waiting.result(timeout=60)
 
 
 # Answers spoiled after the work
@@ -175,7 +175,7 @@ def test_closing_lets_go_of_clients_that_hang(ca: PracticeCA, refresh: Refresh) 
     ],
 )
 def test_a_reply_may_lack_a_field_or_hold_nonsense(
-    provider: PracticeProvider,
+    provider: FaultyProvider,
     sign_in: SignIn,
     refresh: Refresh,
     mode: str,
@@ -184,7 +184,7 @@ def test_a_reply_may_lack_a_field_or_hold_nonsense(
     value: object,
 ) -> None:
     token = sign_in(provider)["refresh_token"]
-    provider.misbehave(mode, **details)
+    provider.inject_fault(mode, **details)
     reply = refresh(provider, token).json()
     assert reply.get(field) == value
     assert {"access_token", "refresh_token", "token_type"} - {field} <= reply.keys()
@@ -192,10 +192,10 @@ def test_a_reply_may_lack_a_field_or_hold_nonsense(
 
 
 def test_a_truncated_reply_is_half_of_the_json_after_the_work(
-    provider: PracticeProvider, sign_in: SignIn, refresh: Refresh
+    provider: FaultyProvider, sign_in: SignIn, refresh: Refresh
 ) -> None:
     token = sign_in(provider)["refresh_token"]
-    provider.misbehave("truncated")
+    provider.inject_fault("truncated")
     answer = refresh(provider, token)
     assert answer.status_code == 200
     assert answer.text.startswith('{"')
@@ -205,10 +205,10 @@ def test_a_truncated_reply_is_half_of_the_json_after_the_work(
 
 
 def test_a_lost_answer_is_that_of_a_rotation_which_happened(
-    provider: PracticeProvider, sign_in: SignIn, refresh: Refresh
+    provider: FaultyProvider, sign_in: SignIn, refresh: Refresh
 ) -> None:
     token = sign_in(provider)["refresh_token"]
-    provider.misbehave("answer_lost")
+    provider.inject_fault("answer_lost")
     with pytest.raises(requests.ConnectionError):
         refresh(provider, token)
     assert provider.requests[-1].outcome == "no answer"
@@ -217,39 +217,39 @@ def test_a_lost_answer_is_that_of_a_rotation_which_happened(
 
 
 def test_a_trickling_answer_never_times_out_a_read_and_is_whole_in_the_end(
-    provider: PracticeProvider, sign_in: SignIn, refresh: Refresh
+    provider: FaultyProvider, sign_in: SignIn, refresh: Refresh
 ) -> None:
     token = sign_in(provider)["refresh_token"]
-    with ThreadPoolExecutor(1) as pool, provider.misbehave("trickle", seconds_a_byte=0.05) as trickle:
+    with ThreadPoolExecutor(1) as pool, provider.inject_fault("trickle", seconds_a_byte=0.05) as trickle:
         answer = pool.submit(refresh, provider, token, timeout=1)
         trickle.wait_until_met()
         assert not answer.done()
         trickle.release()
-        assert answer.result(timeout=5).json()["refresh_token"] == provider.live_refresh_tokens(SCAN)[0]
+        assert answer.result(timeout=60).json()["refresh_token"] == provider.live_refresh_tokens(SCAN)[0]
 
 
 def test_an_oversized_answer_is_as_long_as_asked_for(
-    provider: PracticeProvider, sign_in: SignIn, refresh: Refresh
+    provider: FaultyProvider, sign_in: SignIn, refresh: Refresh
 ) -> None:
     token = sign_in(provider)["refresh_token"]
-    provider.misbehave("oversized", size_bytes=3_000_000)
+    provider.inject_fault("oversized", size_bytes=3_000_000)
     assert len(refresh(provider, token).content) == 3_000_000
 
 
-def test_discovery_may_name_another_issuer(provider: PracticeProvider, http: requests.Session) -> None:
-    provider.misbehave("edit", endpoint="discovery", fields={"issuer": "https://evil.example/contoso"})
+def test_discovery_may_name_another_issuer(provider: FaultyProvider, http: requests.Session) -> None:
+    provider.inject_fault("edit", endpoint="discovery", fields={"issuer": "https://evil.example/contoso"})
     with pytest.raises(ValueError, match=r"evil\.example"):
         msal.PublicClientApplication(provider.client_id, oidc_authority=provider.issuer, http_client=http)
 
 
 def test_faults_of_an_answer_wait_for_a_request_that_succeeds(
-    provider: PracticeProvider, ask_device: SignIn, poll: Refresh
+    provider: FaultyProvider, ask_device: SignIn, poll: Refresh
 ) -> None:
     device = ask_device(provider)
-    fault = provider.misbehave("no_refresh_token")
+    fault = provider.inject_fault("no_refresh_token")
     assert poll(provider, device).json()["error"] == "authorization_pending"
     assert fault.met == 0
-    person.approve(device["verification_uri"], device["user_code"], SCAN, provider.ca_file)
+    browser_user.approve(device["verification_uri"], device["user_code"], SCAN, provider.ca_file)
     assert "refresh_token" not in poll(provider, device).json()
     assert fault.met == 1
 
@@ -257,16 +257,16 @@ def test_faults_of_an_answer_wait_for_a_request_that_succeeds(
 # Who signs in
 
 
-def claims(provider: PracticeProvider, http: requests.Session, id_token: str) -> dict[str, Any]:
-    keys = KeySet.import_key_set(http.get(f"{provider.issuer}/discovery/keys", timeout=5).json())
+def claims(provider: FaultyProvider, http: requests.Session, id_token: str) -> dict[str, Any]:
+    keys = KeySet.import_key_set(http.get(f"{provider.issuer}/discovery/keys", timeout=60).json())
     return jwt.decode(id_token, keys, algorithms=["RS256"]).claims
 
 
 @pytest.mark.parametrize(("details", "signed_in"), [({}, FAX), ({"account": "boss@contoso.com"}, "boss@contoso.com")])
 def test_somebody_else_may_sign_in(
-    provider: PracticeProvider, http: requests.Session, sign_in: SignIn, details: dict[str, str], signed_in: str
+    provider: FaultyProvider, http: requests.Session, sign_in: SignIn, details: dict[str, str], signed_in: str
 ) -> None:
-    provider.misbehave("wrong_account", **details)
+    provider.inject_fault("wrong_account", **details)
     token = sign_in(provider, SCAN)
     assert claims(provider, http, token["id_token"])["preferred_username"] == signed_in
     assert provider.live_refresh_tokens(signed_in) == [token["refresh_token"]]
@@ -274,15 +274,15 @@ def test_somebody_else_may_sign_in(
 
 
 def test_an_id_token_may_be_for_another_audience(
-    provider: PracticeProvider, http: requests.Session, sign_in: SignIn
+    provider: FaultyProvider, http: requests.Session, sign_in: SignIn
 ) -> None:
-    provider.misbehave("id_token", claims={"aud": "another-client", "nonce": "stale"})
+    provider.inject_fault("id_token", claims={"aud": "another-client", "nonce": "stale"})
     told = claims(provider, http, sign_in(provider)["id_token"])
     assert (told["aud"], told["nonce"], told["iss"]) == ("another-client", "stale", provider.issuer)
 
 
-def test_an_id_token_may_be_forged(provider: PracticeProvider, http: requests.Session, sign_in: SignIn) -> None:
-    provider.misbehave("id_token", forged=True)
+def test_an_id_token_may_be_forged(provider: FaultyProvider, http: requests.Session, sign_in: SignIn) -> None:
+    provider.inject_fault("id_token", forged=True)
     forged, real = sign_in(provider)["id_token"], sign_in(provider)["id_token"]
     with pytest.raises(BadSignatureError):
         claims(provider, http, forged)
@@ -292,22 +292,22 @@ def test_an_id_token_may_be_forged(provider: PracticeProvider, http: requests.Se
 # For how long, and for whom
 
 
-def test_misbehaviour_lasts_as_often_as_told_and_is_met_in_order(provider: PracticeProvider, refresh: Refresh) -> None:
-    provider.misbehave("server_error", times=2)
-    provider.misbehave("temporarily_unavailable")
+def test_a_fault_lasts_as_often_as_told_and_is_met_in_order(provider: FaultyProvider, refresh: Refresh) -> None:
+    provider.inject_fault("server_error", times=2)
+    provider.inject_fault("temporarily_unavailable")
     assert [refresh(provider, "unknown").status_code for _ in range(4)] == [500, 500, 503, 400]
 
 
-def test_misbehaviour_without_a_limit_lasts_until_told_to_behave(provider: PracticeProvider, refresh: Refresh) -> None:
-    fault = provider.misbehave("server_error", times=None)
+def test_a_fault_without_a_limit_lasts_until_it_is_cleared(provider: FaultyProvider, refresh: Refresh) -> None:
+    fault = provider.inject_fault("server_error", times=None)
     assert {refresh(provider, "unknown").status_code for _ in range(5)} == {500}
-    provider.behave()
+    provider.clear_faults()
     assert refresh(provider, "unknown").status_code == 400
     assert fault.met == 5
 
 
-def test_misbehaviour_can_be_for_one_grant_type(provider: PracticeProvider, sign_in: SignIn, refresh: Refresh) -> None:
-    provider.misbehave("invalid_grant", grant_type="refresh_token")
+def test_a_fault_can_be_for_one_grant_type(provider: FaultyProvider, sign_in: SignIn, refresh: Refresh) -> None:
+    provider.inject_fault("invalid_grant", grant_type="refresh_token")
     token = sign_in(provider)["refresh_token"]
     assert refresh(provider, token).json()["error"] == "invalid_grant"
     assert provider.grant_counts == {DEVICE_CODE_GRANT: 1, "refresh_token": 1}
@@ -318,7 +318,7 @@ def test_misbehaviour_can_be_for_one_grant_type(provider: PracticeProvider, sign
 
 @pytest.mark.parametrize("before_work", [False, True])
 def test_a_held_request_stops_at_its_point_until_it_is_released(
-    provider: PracticeProvider, sign_in: SignIn, refresh: Refresh, before_work: bool
+    provider: FaultyProvider, sign_in: SignIn, refresh: Refresh, before_work: bool
 ) -> None:
     token = sign_in(provider)["refresh_token"]
     with ThreadPoolExecutor(1) as pool, provider.hold(before_work=before_work) as hold:
@@ -327,15 +327,15 @@ def test_a_held_request_stops_at_its_point_until_it_is_released(
         assert (provider.live_refresh_tokens(SCAN) == [token]) is before_work
         assert provider.requests[-1].outcome is None
         hold.release()
-        assert answer.result(timeout=5).json()["refresh_token"] == provider.live_refresh_tokens(SCAN)[0]
+        assert answer.result(timeout=60).json()["refresh_token"] == provider.live_refresh_tokens(SCAN)[0]
 
 
-def test_waiting_for_a_request_that_does_not_come_ends_in_time(provider: PracticeProvider) -> None:
+def test_waiting_for_a_request_that_does_not_come_ends_in_time(provider: FaultyProvider) -> None:
     with pytest.raises(TimeoutError):
         provider.hold().wait_until_held(0.01)
 
 
-def test_others_pass_a_held_request(provider: PracticeProvider, sign_in: SignIn, refresh: Refresh) -> None:
+def test_others_pass_a_held_request(provider: FaultyProvider, sign_in: SignIn, refresh: Refresh) -> None:
     mine, other = sign_in(provider, SCAN)["refresh_token"], sign_in(provider, FAX)["refresh_token"]
     with ThreadPoolExecutor(1) as pool, provider.hold() as hold:
         held = pool.submit(refresh, provider, mine)
@@ -343,4 +343,4 @@ def test_others_pass_a_held_request(provider: PracticeProvider, sign_in: SignIn,
         assert refresh(provider, other).ok
         assert not held.done()
         hold.release()
-        assert held.result(timeout=5).ok
+        assert held.result(timeout=60).ok

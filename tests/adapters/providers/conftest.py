@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from practice_faults.provider import FaultyProvider
 from provider_fakes import HeldClock
 
 from adapters.practice.ca import PracticeCA
-from adapters.practice.provider import PracticeProvider
 from adapters.providers import ProviderSettings, build_provider
 from domain.ports import Provider
 
@@ -24,22 +24,22 @@ def clock() -> HeldClock:
 
 
 @pytest.fixture(scope="session")
-def running(ca: PracticeCA, clock: HeldClock) -> Iterator[PracticeProvider]:
-    with PracticeProvider(ca, interval=5, access_token_length=64, now=clock.now) as practice:
+def running(ca: PracticeCA, clock: HeldClock) -> Iterator[FaultyProvider]:
+    with FaultyProvider(ca, interval=5, access_token_length=64, now=clock.now) as practice:
         yield practice
 
 
 @pytest.fixture
-def practice(running: PracticeProvider) -> Iterator[PracticeProvider]:
+def practice(running: FaultyProvider) -> Iterator[FaultyProvider]:
     """A practice provider that behaves again after the test."""
     rules = replace(running.rules)
     yield running
-    running.behave()
+    running.clear_faults()
     running.rules.__dict__.update(rules.__dict__)
 
 
 @pytest.fixture(params=["microsoft", "oidc"])
-def settings(request: pytest.FixtureRequest, practice: PracticeProvider) -> ProviderSettings:
+def settings(request: pytest.FixtureRequest, practice: FaultyProvider) -> ProviderSettings:
     """The practice provider as each client library sees it."""
     return ProviderSettings(
         "contoso",

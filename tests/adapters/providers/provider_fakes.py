@@ -76,6 +76,7 @@ class ConnectProxy(socketserver.ThreadingTCPServer):
         self.seconds = seconds
         self.over = threading.Event()
         self.asked_for: list[str] = []
+        self.authorizations: list[str] = []
 
     @property
     def url(self) -> str:
@@ -87,20 +88,23 @@ class _Tunnel(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         target = self.rfile.readline().split()[1].decode()
-        while self.rfile.readline().strip():
-            pass
+        while header := self.rfile.readline().strip():
+            name, _, value = header.decode().partition(": ")
+            if name.lower() == "proxy-authorization":
+                self.server.authorizations.append(value)
         self.server.asked_for.append(target)
         self.server.over.wait(self.server.seconds)
         host, _, port = target.rpartition(":")
         with socket.create_connection(("127.0.0.1", self.server.hosts.get(host, int(port)))) as upstream:
             self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = threading.Thread(target=_pump, args=(upstream, self.connection), daemon=True)
+            back = threading.Thread(target=pump, args=(upstream, self.connection), daemon=True)
             back.start()
-            _pump(self.connection, upstream)
+            pump(self.connection, upstream)
             back.join(5)
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Pass on what comes until the source has no more."""
     try:
         while data := source.recv(65536):
             sink.sendall(data)

@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from practice_faults.provider import FaultyProvider
 from provider_fakes import NOON, FullDisk, HeldClock, KeptReply, reply_of
 
-from adapters.practice import person
-from adapters.practice.provider import PracticeProvider
+from adapters.practice import browser_user
 from domain.errors import Failed, InvalidValue, MailtokenError, Unreachable
 from domain.outcomes import (
     AcquisitionOutcome,
@@ -43,7 +43,7 @@ REDIRECT_URI = "http://localhost:8025/signed-in"
 class SignInAtProvider:
     """A provider with the practice provider and the person in front of its pages."""
 
-    def __init__(self, provider: Provider, practice: PracticeProvider, clock: HeldClock) -> None:
+    def __init__(self, provider: Provider, practice: FaultyProvider, clock: HeldClock) -> None:
         self.provider = provider
         self.practice = practice
         self.clock = clock
@@ -52,7 +52,7 @@ class SignInAtProvider:
         return self.provider.request_browser(self.provider.scopes("smtp"), REDIRECT_URI, SCANNER, self.clock.now())
 
     def sign_in(self, pending: BrowserAuthorization, account: str = SCANNER) -> str:
-        return person.sign_in(pending.authorization_uri, account, self.practice.ca_file)
+        return browser_user.sign_in(pending.authorization_uri, account, self.practice.ca_file)
 
     def redeem(
         self, pending: BrowserAuthorization, redirected_to: str | None, exchange: Exchange | None = None
@@ -68,19 +68,19 @@ def asked(pending: BrowserAuthorization) -> dict[str, str]:
     return {name: value for name, [value] in parse_qs(urlsplit(pending.authorization_uri).query).items()}
 
 
-def redirect(pending: BrowserAuthorization, practice: PracticeProvider, **changes: str | None) -> str:
+def redirect(pending: BrowserAuthorization, practice: FaultyProvider, **changes: str | None) -> str:
     """A redirect of this attempt with a code that nobody issued; a change to None leaves a parameter out."""
     values = {"code": "a code", "state": asked(pending)["state"], "iss": practice.issuer, **changes}
     return f"{REDIRECT_URI}?{urlencode({name: value for name, value in values.items() if value is not None})}"
 
 
 @pytest.fixture
-def at(build: Callable[..., Provider], practice: PracticeProvider, clock: HeldClock) -> SignInAtProvider:
+def at(build: Callable[..., Provider], practice: FaultyProvider, clock: HeldClock) -> SignInAtProvider:
     return SignInAtProvider(build(), practice, clock)
 
 
 @pytest.fixture
-def confidential(build: Callable[..., Provider], practice: PracticeProvider, clock: HeldClock) -> SignInAtProvider:
+def confidential(build: Callable[..., Provider], practice: FaultyProvider, clock: HeldClock) -> SignInAtProvider:
     secrets = (Secret(practice.client_secret),)
     return SignInAtProvider(build(client_id=practice.confidential_client_id, client_secrets=secrets), practice, clock)
 
@@ -150,7 +150,7 @@ def test_another_person_is_visible_in_the_identity(at: SignInAtProvider) -> None
 
 def test_a_person_who_refuses_ends_the_attempt_and_nothing_is_sent(at: SignInAtProvider) -> None:
     pending = at.begin()
-    back = person.refuse(pending.authorization_uri, SCANNER, at.practice.ca_file)
+    back = browser_user.refuse(pending.authorization_uri, SCANNER, at.practice.ca_file)
     requests = at.token_requests
     assert at.redeem(pending, back) == AttemptOver(Reason.ACCESS_DENIED, "access_denied")
     assert at.token_requests == requests
@@ -182,7 +182,7 @@ def test_a_redirect_that_is_not_of_this_attempt_ends_nothing(
 ) -> None:
     pending, requests = at.begin(), at.token_requests
     good = at.sign_in(pending)
-    with pytest.raises(InvalidValue, match=r"^redirect: it ") as refusal:
+    with pytest.raises(InvalidValue, match=r"^redirect: redirect_(of_another_|without_code)") as refusal:
         at.redeem(pending, redirect(pending, at.practice, **{"code": "SECRETCODE", **changes}))
     assert refusal.value.field == "redirect"
     assert "SECRETCODE" not in str(refusal.value)
@@ -211,16 +211,16 @@ def test_a_parameter_that_is_there_twice_counts_for_nothing(at: SignInAtProvider
 def test_the_redirect_of_one_attempt_is_not_taken_for_another(at: SignInAtProvider) -> None:
     one, other = at.begin(), at.begin()
     back = at.sign_in(one)
-    with pytest.raises(InvalidValue, match="not of this sign-in"):
+    with pytest.raises(InvalidValue, match="redirect_of_another_sign_in"):
         at.redeem(other, back)
     assert isinstance(at.redeem(one, back), Granted)
 
 
 def test_a_provider_that_does_not_announce_iss_may_leave_it_out_but_not_give_another(at: SignInAtProvider) -> None:
-    at.practice.misbehave("edit", endpoint="discovery", without=("authorization_response_iss_parameter_supported",))
+    at.practice.inject_fault("edit", endpoint="discovery", without=("authorization_response_iss_parameter_supported",))
     pending = at.begin()
     back = at.sign_in(pending)
-    with pytest.raises(InvalidValue, match="not of the provider"):
+    with pytest.raises(InvalidValue, match="redirect_of_another_provider"):
         at.redeem(pending, redirect(pending, at.practice, iss=at.practice.issuer + "x"))
     code = parse_qs(urlsplit(back).query)["code"][0]
     assert isinstance(at.redeem(pending, redirect(pending, at.practice, code=code, iss=None)), Granted)
@@ -255,9 +255,47 @@ def test_an_error_in_the_redirect_goes_by_the_table(
     at: SignInAtProvider, error: str, outcome: AcquisitionOutcome
 ) -> None:
     pending, requests = at.begin(), at.token_requests
-    back = redirect(pending, at.practice, code=None, error=error, error_description="AADSTS50173: a long story")
+    back = redirect(pending, at.practice, code=None, error=error, error_description="a long story")
     assert at.redeem(pending, back) == outcome
     assert at.token_requests == requests
+
+
+@pytest.mark.parametrize(
+    ("error", "description", "outcome"),
+    [
+        ("access_denied", "AADSTS65004: User declined to consent.", AttemptOver(Reason.ACCESS_DENIED, "AADSTS65004")),
+        ("access_denied", "AADSTS53003: Blocked by a policy.", AttemptOver(Reason.POLICY, "AADSTS53003")),
+        ("access_denied", "AADSTS50105: Not assigned.", AttemptOver(Reason.ACCOUNT_NOT_AVAILABLE, "AADSTS50105")),
+        ("invalid_client", "AADSTS650052: Needs a service.", AttemptOver(Reason.CONSENT_REQUIRED, "AADSTS650052")),
+        ("invalid_resource", "AADSTS500011: Not found.", AttemptOver(Reason.CONFIGURATION, "AADSTS500011")),
+        (
+            "login_required",
+            "AADSTS70002: No. AADSTS50058: ...",
+            AttemptOver(Reason.INTERACTION_REQUIRED, "AADSTS50058"),
+        ),
+        ("server_error", "AADSTS90033: Try later.", Transient("AADSTS90033")),
+        ("access_denied", "AADSTS123456: New.", AttemptOver(Reason.ACCESS_DENIED, "AADSTS123456")),
+        ("access_denied", "XAADSTS53003 and AADSTS1", AttemptOver(Reason.ACCESS_DENIED, "access_denied")),
+    ],
+)
+def test_an_aadsts_number_in_the_redirects_description_goes_by_the_table(
+    at: SignInAtProvider, error: str, description: str, outcome: AcquisitionOutcome
+) -> None:
+    pending = at.begin()
+    back = redirect(pending, at.practice, code=None, error=error, error_description=description)
+    found = at.redeem(pending, back)
+    assert found == outcome
+    assert found.reply.words == description
+
+
+def test_an_operators_class_of_a_number_counts_in_a_redirect_too(
+    build: Callable[..., Provider], at: SignInAtProvider
+) -> None:
+    pending = at.begin()
+    back = redirect(pending, at.practice, code=None, error="access_denied", error_description="AADSTS123456: New.")
+    provider = build(error_overrides={"AADSTS123456": "needs_admin_policy"})
+    outcome = provider.redeem_code(pending, back, KeptReply(), NOON)
+    assert outcome == AttemptOver(Reason.POLICY, "AADSTS123456")
 
 
 # Redemption
@@ -279,7 +317,7 @@ def test_a_sign_in_that_cant_be_validated_ends_the_attempt(
 ) -> None:
     pending = at.begin()
     back = at.sign_in(pending)
-    at.practice.misbehave(**fault, grant_type="authorization_code")
+    at.practice.inject_fault(**fault, grant_type="authorization_code")
     assert at.redeem(pending, back) == AttemptOver(Reason.ID_TOKEN_INVALID, check)
 
 
@@ -317,14 +355,14 @@ def test_a_disabled_account_is_not_available(at: SignInAtProvider) -> None:
 MISBEHAVIOURS: list[tuple[dict[str, Any], AcquisitionOutcome]] = [
     ({"mode": "server_error"}, Transient("HTTP 500")),
     ({"mode": "rate_limited", "retry_after": 30}, Transient("HTTP 429", 30)),
-    ({"mode": "garbage"}, InDoubt("a reply that is not a JSON object")),
-    ({"mode": "truncated"}, InDoubt("a reply that is not a JSON object")),
-    ({"mode": "no_access_token"}, InDoubt("a reply without an access token")),
-    ({"mode": "answer_lost"}, Transient("the connection failed")),
+    ({"mode": "garbage"}, InDoubt("not_json")),
+    ({"mode": "truncated"}, InDoubt("not_json")),
+    ({"mode": "no_access_token"}, InDoubt("no_access_token")),
+    ({"mode": "answer_lost"}, Transient("connection_failed", may_have_arrived=True)),
     ({"mode": "authorization_pending"}, Transient("authorization_pending")),
     ({"mode": "slow_down"}, Transient("slow_down")),
     ({"mode": "error", "error": "something_new"}, Transient("something_new", is_known=False)),
-    ({"mode": "error", "error": "something_new", "status": 200}, InDoubt("an error with HTTP 200: something_new")),
+    ({"mode": "error", "error": "something_new", "status": 200}, InDoubt("error_in_success_reply", "something_new")),
     (
         {"mode": "invalid_client", "status": 401},
         ClientFault("invalid_client", "client_id, client_secret_file or certificate_file"),
@@ -333,21 +371,19 @@ MISBEHAVIOURS: list[tuple[dict[str, Any], AcquisitionOutcome]] = [
 
 
 @pytest.mark.parametrize(("fault", "outcome"), MISBEHAVIOURS)
-def test_each_misbehaviour_has_its_outcome(
-    at: SignInAtProvider, fault: dict[str, Any], outcome: AcquisitionOutcome
-) -> None:
+def test_each_fault_has_its_outcome(at: SignInAtProvider, fault: dict[str, Any], outcome: AcquisitionOutcome) -> None:
     pending = at.begin()
     back = at.sign_in(pending)
-    at.practice.misbehave(**fault, grant_type="authorization_code")
+    at.practice.inject_fault(**fault, grant_type="authorization_code")
     assert at.redeem(pending, back) == outcome
 
 
 def test_after_trouble_the_same_redirect_can_be_redeemed(at: SignInAtProvider) -> None:
     pending = at.begin()
     back = at.sign_in(pending)
-    at.practice.misbehave("temporarily_unavailable", grant_type="authorization_code")
+    at.practice.inject_fault("temporarily_unavailable", grant_type="authorization_code")
     assert isinstance(at.redeem(pending, back), Transient)
-    at.practice.misbehave("invalid_client", grant_type="authorization_code")
+    at.practice.inject_fault("invalid_client", grant_type="authorization_code")
     assert isinstance(at.redeem(pending, back), ClientFault)
     assert isinstance(at.redeem(pending, back), Granted)
 
@@ -390,7 +426,7 @@ def test_a_kept_refusal_is_read_without_a_network(at: SignInAtProvider, build: C
 def test_a_grant_whose_keys_cant_be_fetched_is_read_again_from_what_was_kept(at: SignInAtProvider) -> None:
     pending, exchange = at.begin(), KeptReply()
     back = at.sign_in(pending)
-    at.practice.misbehave("server_error", endpoint="jwks")
+    at.practice.inject_fault("server_error", endpoint="jwks")
     assert isinstance(at.redeem(pending, back, exchange), Transient)
     assert isinstance(at.redeem(pending, None, exchange), Granted)
 
@@ -400,36 +436,36 @@ def test_a_grant_whose_keys_cant_be_fetched_is_read_again_from_what_was_kept(at:
 
 @pytest.mark.parametrize("mode", ["server_error", "garbage", "hang"])
 def test_a_provider_in_trouble_is_unreachable(
-    build: Callable[..., Provider], practice: PracticeProvider, mode: str
+    build: Callable[..., Provider], practice: FaultyProvider, mode: str
 ) -> None:
     provider = build(timeout_seconds=0.5)
-    practice.misbehave(mode, endpoint="discovery")
-    with pytest.raises(Unreachable, match="provider contoso can't be reached now"):
+    practice.inject_fault(mode, endpoint="discovery")
+    with pytest.raises(Unreachable, match="provider_unreachable provider='contoso'"):
         provider.request_browser(provider.scopes("smtp"), REDIRECT_URI, SCANNER, NOON)
 
 
 def test_an_authority_that_is_not_there_names_the_setting_to_correct(
-    build: Callable[..., Provider], practice: PracticeProvider, at: SignInAtProvider
+    build: Callable[..., Provider], practice: FaultyProvider, at: SignInAtProvider
 ) -> None:
     pending = at.begin()
     at.provider = build(issuer=practice.issuer + "-of-somebody-else")
-    with pytest.raises(Failed, match="provider contoso: HTTP 404: correct its issuer"):
+    with pytest.raises(Failed, match="authority_not_usable provider='contoso' why='HTTP 404' setting='issuer'"):
         at.begin()
-    assert at.redeem(pending, redirect(pending, practice)) == ClientFault("HTTP 404", "issuer")
+    assert at.redeem(pending, redirect(pending, practice)) == ClientFault("HTTP 404", "issuer", Reason.CONFIGURATION)
 
 
 @pytest.mark.parametrize(
     "changes", [{"without": ("authorization_endpoint",)}, {"fields": {"authorization_endpoint": "http://a/"}}]
 )
 def test_a_provider_without_a_sign_in_page_names_the_other_flow(at: SignInAtProvider, changes: dict[str, Any]) -> None:
-    at.practice.misbehave("edit", endpoint="discovery", **changes)
-    with pytest.raises(Failed, match="provider contoso has no browser flow: check its issuer or use the device code"):
+    at.practice.inject_fault("edit", endpoint="discovery", **changes)
+    with pytest.raises(Failed, match=r"flow_not_available provider='contoso' flow='browser' others=\['device'"):
         at.begin()
 
 
 def test_a_provider_without_device_codes_names_the_other_flows(at: SignInAtProvider) -> None:
-    at.practice.misbehave("edit", endpoint="discovery", without=("device_authorization_endpoint",))
-    with pytest.raises(Failed, match="has no device code flow: check its issuer or use the browser flow"):
+    at.practice.inject_fault("edit", endpoint="discovery", without=("device_authorization_endpoint",))
+    with pytest.raises(Failed, match=r"flow_not_available .* flow='device' others=\['browser'"):
         at.provider.request_device_code(at.provider.scopes("smtp"), at.clock.now())
 
 
@@ -441,7 +477,7 @@ def test_no_secret_is_in_a_log_an_exception_or_a_representation(
     for fault, _ in [*MISBEHAVIOURS, ({"mode": "no_refresh_token"}, None)]:
         pending = at.begin()
         back = at.sign_in(pending)
-        at.practice.misbehave(**fault, grant_type="authorization_code")
+        at.practice.inject_fault(**fault, grant_type="authorization_code")
         with pytest.raises(MailtokenError) as refusal:
             at.redeem(pending, back.replace("state=", "state=x"))
         seen += [pending.state, refusal.value, refusal.value.__context__, at.redeem(pending, back)]

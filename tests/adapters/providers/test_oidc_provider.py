@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 
 import pytest
+from practice_faults.provider import FaultyProvider
 from provider_fakes import HeldClock, KeptReply
 
-from adapters.practice import person
-from adapters.practice.provider import PracticeProvider
+from adapters.practice import browser_user
 from adapters.providers import ProviderSettings, build_provider
 from domain.errors import Failed
 from domain.outcomes import Granted, Pending
@@ -18,7 +18,7 @@ from domain.secret import Secret
 
 
 @pytest.fixture(params=["oidc"])
-def settings(request: pytest.FixtureRequest, practice: PracticeProvider) -> ProviderSettings:
+def settings(request: pytest.FixtureRequest, practice: FaultyProvider) -> ProviderSettings:
     return ProviderSettings(
         "corner",
         request.param,
@@ -43,11 +43,11 @@ def test_google_is_asked_for_the_mail_scope_and_never_for_offline_access(clock: 
 
 
 def test_google_has_the_browser_flow_alone_as_its_device_flow_refuses_the_mail_scope(
-    build: Callable[..., Provider], practice: PracticeProvider, clock: HeldClock
+    build: Callable[..., Provider], practice: FaultyProvider, clock: HeldClock
 ) -> None:
     google, requests = build(kind="google", client_secrets=(Secret("hunter2"),)), len(practice.requests)
     assert google.flows == ("browser",)
-    with pytest.raises(Failed, match=r"^provider corner has no device code flow: use the browser flow$"):
+    with pytest.raises(Failed, match=r"^flow_not_available provider='corner' flow='device' others=\['browser'\]$"):
         google.request_device_code(google.scopes("smtp"), clock.now())
     assert len(practice.requests) == requests
 
@@ -63,7 +63,7 @@ def test_google_has_the_browser_flow_alone_as_its_device_flow_refuses_the_mail_s
 )
 def test_a_secret_is_sent_in_the_way_the_provider_offers(
     build: Callable[..., Provider],
-    practice: PracticeProvider,
+    practice: FaultyProvider,
     clock: HeldClock,
     caplog: pytest.LogCaptureFixture,
     offered: list[str],
@@ -71,7 +71,7 @@ def test_a_secret_is_sent_in_the_way_the_provider_offers(
 ) -> None:
     # The server's own library says how a client authenticated.
     caplog.set_level(logging.DEBUG, "authlib.oauth2.rfc6749.authenticate_client")
-    practice.misbehave("edit", endpoint="discovery", fields={"token_endpoint_auth_methods_supported": offered})
+    practice.inject_fault("edit", endpoint="discovery", fields={"token_endpoint_auth_methods_supported": offered})
     provider = build(client_id=practice.confidential_client_id, client_secrets=(Secret(practice.client_secret),))
     code = provider.request_device_code(provider.scopes("smtp"), clock.now())
     clock.forward(seconds=5)
@@ -83,19 +83,19 @@ def test_a_secret_is_sent_in_the_way_the_provider_offers(
 
 
 def test_an_issuer_that_ends_in_a_slash_is_discovered_without_it(
-    build: Callable[..., Provider], practice: PracticeProvider, clock: HeldClock
+    build: Callable[..., Provider], practice: FaultyProvider, clock: HeldClock
 ) -> None:
     provider = build(issuer=practice.issuer + "/")
-    practice.misbehave("edit", endpoint="discovery", fields={"issuer": practice.issuer + "/"})
+    practice.inject_fault("edit", endpoint="discovery", fields={"issuer": practice.issuer + "/"})
     assert provider.request_device_code(provider.scopes("smtp"), clock.now()).user_code
 
 
 def test_a_renewal_asks_for_no_scope_and_gets_what_was_granted(
-    build: Callable[..., Provider], practice: PracticeProvider, clock: HeldClock
+    build: Callable[..., Provider], practice: FaultyProvider, clock: HeldClock
 ) -> None:
     provider = build(scopes=("mail.send",))
     code = provider.request_device_code(provider.scopes("smtp"), clock.now())
-    person.approve(code.verification_uri, code.user_code, "scan@contoso.com", practice.ca_file)
+    browser_user.approve(code.verification_uri, code.user_code, "scan@contoso.com", practice.ca_file)
     granted = provider.redeem_device_code(code, KeptReply(), clock.now())
     assert isinstance(granted, Granted)
     renewed = provider.refresh(granted.credential, KeptReply(), clock.now())

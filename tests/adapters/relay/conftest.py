@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import structlog
-from receiving_rig import HeldDoor, ReceivingRelay
-from relay_rig import admission
+from line_client import admission
+from receiving_relay import ReceivingRelay, SingleUserAdmissionClient
 from scripted_mail_server import Script, ScriptedServer
-from sending_rig import SendingRelay, UsersDoor
+from sending_relay import ManyUserAdmissionClient, SendingRelay
 from smtp_peer import Peer
 
-from adapters.certificate import Certificate
 from adapters.practice.ca import PracticeCA
-from adapters.relay.listener import Limits
+from adapters.relay.listener import ConnectionLimits
+from adapters.tls_certificate import TLSCertificate
 from domain.catalogue import Protocol
 
 
@@ -39,10 +39,10 @@ def client_tls(ca: PracticeCA) -> ssl.SSLContext:
 
 
 @pytest.fixture(scope="session")
-def certificate(ca: PracticeCA) -> Certificate:
+def certificate(ca: PracticeCA) -> TLSCertificate:
     """The relay's own."""
     issued = ca.issue()
-    return Certificate(issued.cert_file, issued.key_file, "[relay]")
+    return TLSCertificate(issued.cert_file, issued.key_file, "[relay]")
 
 
 @pytest.fixture
@@ -60,17 +60,21 @@ def serve(server_tls: ssl.SSLContext) -> Iterator[Callable[..., ScriptedServer]]
 
 @pytest.fixture
 def receive(
-    serve: Callable[..., ScriptedServer], ca: PracticeCA, certificate: Certificate
-) -> Iterator[Callable[..., tuple[ReceivingRelay, HeldDoor, ScriptedServer]]]:
+    serve: Callable[..., ScriptedServer], ca: PracticeCA, certificate: TLSCertificate
+) -> Iterator[Callable[..., tuple[ReceivingRelay, SingleUserAdmissionClient, ScriptedServer]]]:
     """Start the receiving side of the relay before a mail server that speaks by these scripts."""
     with ExitStack() as running:
 
         def start(
-            protocol: Protocol, *scripts: Script, limits: Limits | None = None, **different: Any
-        ) -> tuple[ReceivingRelay, HeldDoor, ScriptedServer]:
+            protocol: Protocol, *scripts: Script, limits: ConnectionLimits | None = None, **different: Any
+        ) -> tuple[ReceivingRelay, SingleUserAdmissionClient, ScriptedServer]:
             server = serve(*scripts)
-            door = HeldDoor(admission(protocol, server.port, **different))
-            return running.enter_context(ReceivingRelay(door, ca.ca_file, certificate, limits)), door, server
+            admission_client = SingleUserAdmissionClient(admission(protocol, server.port, **different))
+            return (
+                running.enter_context(ReceivingRelay(admission_client, ca.ca_file, certificate, limits)),
+                admission_client,
+                server,
+            )
 
         yield start
 
@@ -83,15 +87,15 @@ def peer(server_tls: ssl.SSLContext) -> Iterator[Peer]:
 
 
 @pytest.fixture
-def users(peer: Peer) -> UsersDoor:
-    """A door that lets one user in, whose mail goes to `peer`."""
-    door = UsersDoor()
-    door.add(peer.port)
-    return door
+def users(peer: Peer) -> ManyUserAdmissionClient:
+    """An admission client that admits one user, whose mail goes to `peer`."""
+    admission_client = ManyUserAdmissionClient()
+    admission_client.add(peer.port)
+    return admission_client
 
 
 @pytest.fixture
-def send(ca: PracticeCA, users: UsersDoor) -> Iterator[Callable[..., SendingRelay]]:
+def send(ca: PracticeCA, users: ManyUserAdmissionClient) -> Iterator[Callable[..., SendingRelay]]:
     """Start the relay, with the `[relay]` table of a test."""
     with ExitStack() as running:
 
@@ -111,6 +115,6 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         raise structlog.DropEvent
 
     log = structlog.wrap_logger(None, processors=[keep], wrapper_class=structlog.BoundLogger)
-    for module in ("smtp", "listener", "pool", "capabilities"):
+    for module in ("smtp_server", "message_relay", "listener", "connection_pool", "capabilities"):
         monkeypatch.setattr(f"adapters.relay.{module}.log", log)
     return lines

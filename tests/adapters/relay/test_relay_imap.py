@@ -7,13 +7,13 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from receiving_rig import CHALLENGE, PLAIN, NobodyPlainly, Receive, clear, encoded
-from relay_rig import MAILBOX, PASSWORD, TOKEN, USER, LineClient
+from line_client import MAILBOX, PASSWORD, TOKEN, USER, LineClient
+from receiving_relay import CHALLENGE, PLAIN, NobodyPlainly, Receive, clear, encoded
 from scripted_mail_server import Peer, imap_to_auth
 
-from adapters.mail.sasl import Mechanism, client_response
-from adapters.relay.imap import last_words, offered_after_sign_in
-from adapters.relay.splice import Moment
+from adapters.mail.sasl_client import Mechanism, client_response
+from adapters.relay.imap_server import goodbye, offered_after_sign_in
+from adapters.relay.tunnel import Moment
 from domain.catalogue import Protocol
 from domain.errors import Refused, Unreachable
 from domain.secret import Secret
@@ -81,14 +81,14 @@ def fetch(client: LineClient) -> None:
 def test_each_way_to_sign_in_with_a_password_becomes_a_sign_in_with_the_token(
     receive: Receive, lines: list[str]
 ) -> None:
-    relay, door, server = receive(Protocol.IMAP, mailbox)
+    relay, admission_client, server = receive(Protocol.IMAP, mailbox)
     with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID STARTTLS AUTH=PLAIN AUTH=LOGIN] Mailtoken relay")
         for line in lines[:-1]:
             client.ask(line, "+ ")
         assert client.ask(lines[-1]) == f"a1 {SIGNED_IN}"
         fetch(client)
-    assert door.asked == [(Protocol.IMAP, "127.0.0.1", USER)]
+    assert admission_client.asked == [(Protocol.IMAP, "127.0.0.1", USER)]
     response = client_response(Mechanism.XOAUTH2, MAILBOX, "localhost", server.port, Secret(TOKEN))
     assert server.heard == b"m3 CAPABILITY\r\nm4 AUTHENTICATE XOAUTH2 %b\r\nb1 SELECT INBOX\r\nb2 LOGOUT\r\n" % (
         b64encode(response)
@@ -152,7 +152,7 @@ def test_what_a_client_pipelines_behind_its_sign_in_goes_over_in_order(receive: 
 
 
 def test_before_the_sign_in_a_client_can_ask_who_this_is_and_leave(receive: Receive) -> None:
-    relay, door, server = receive(Protocol.IMAP, mailbox)
+    relay, admission_client, server = receive(Protocol.IMAP, mailbox)
     with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         client.ask("1 NOOP", "1 OK")
@@ -165,7 +165,7 @@ def test_before_the_sign_in_a_client_can_ask_who_this_is_and_leave(receive: Rece
         client.ask("5 LOGOUT", "* BYE")
         client.hear("5 OK")
         assert client.hear_out() == b""
-    assert (door.asked, server.peers) == ([], [])
+    assert (admission_client.asked, server.peers) == ([], [])
 
 
 def test_tls_can_begin_with_starttls_or_at_once(receive: Receive, client_tls: ssl.SSLContext) -> None:
@@ -229,50 +229,50 @@ def test_tls_can_begin_with_starttls_or_at_once(receive: Receive, client_tls: ss
     ],
 )
 def test_an_injection_is_a_syntax_error_and_reaches_nobody(receive: Receive, octets: bytes) -> None:
-    relay, door, server = receive(Protocol.IMAP, mailbox)
+    relay, admission_client, server = receive(Protocol.IMAP, mailbox)
     with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         client.send(octets + b"\r\nz LOGOUT\r\n")
         first = client.hear()
         assert first.split(" ")[1] in ("BAD", "NO", "BYE") or first.startswith("+ "), first
         client.hear_out()
-    assert (door.asked, server.peers) == ([], [])
+    assert (admission_client.asked, server.peers) == ([], [])
 
 
 def test_a_password_is_not_asked_for_in_clear_text_from_elsewhere(receive: Receive) -> None:
-    relay, door, server = receive(Protocol.IMAP, mailbox, limits=NobodyPlainly(10, 10))
+    relay, admission_client, server = receive(Protocol.IMAP, mailbox, limits=NobodyPlainly(10, 10))
     with LineClient(relay.ports["imap"]) as client:
         assert "LOGINDISABLED" in client.hear("* OK")
         for number, command in enumerate((LOGIN, "LOGIN {5}", "LOGIN mfp-3 {5}", f"AUTHENTICATE PLAIN {PLAIN}")):
             client.ask(f"a{number} {command}", f"a{number} NO [PRIVACYREQUIRED]")
-    assert (door.asked, server.peers) == ([], [])
+    assert (admission_client.asked, server.peers) == ([], [])
 
 
 def test_a_wrong_password_is_an_authentication_failure_and_reaches_nobody(receive: Receive) -> None:
-    relay, door, server = receive(Protocol.IMAP, mailbox)
+    relay, admission_client, server = receive(Protocol.IMAP, mailbox)
     with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         for number in range(5):
             client.ask(f"{number} LOGIN {USER} wrong", f"{number} NO [AUTHENTICATIONFAILED] ")
         client.hear("* BYE")
         assert client.hear_out() == b""
-    assert (len(door.asked), server.peers) == (5, [])
+    assert (len(admission_client.asked), server.peers) == (5, [])
 
 
 @pytest.mark.parametrize(
     ("error", "answer"),
     [
         (
-            Refused("office-mfp/imap: the token is Invalid"),
-            "a1 NO [CONTACTADMIN] office-mfp/imap: the token is Invalid",
+            Refused("code_of_a_newer_service", profile="office-mfp/imap"),
+            "a1 NO [CONTACTADMIN] office-mfp/imap: code_of_a_newer_service: ask the administrator of the relay",
         ),
-        (Unreachable("the service is not running"), "a1 NO [UNAVAILABLE] the service is not running"),
-        (Refused("käthe\r\na2 OK"), "a1 NO [CONTACTADMIN] k?the  a2 OK"),
+        (Unreachable("service_not_running"), "a1 NO [UNAVAILABLE] the token service is not running: try again later"),
+        (Refused("käthe\r\na2 OK"), "a1 NO [CONTACTADMIN] k?the  a2 OK: ask the administrator of the relay"),
     ],
 )
-def test_what_the_door_says_is_passed_on_in_one_line(receive: Receive, error: Exception, answer: str) -> None:
-    relay, door, server = receive(Protocol.IMAP, mailbox)
-    door.answers = [error]
+def test_an_error_of_the_service_is_told_in_one_line(receive: Receive, error: Exception, answer: str) -> None:
+    relay, admission_client, server = receive(Protocol.IMAP, mailbox)
+    admission_client.answers = [error]
     with LineClient(relay.ports["imap"]) as client:
         client.hear("* OK")
         assert client.ask(f"a1 {LOGIN}") == answer
@@ -382,4 +382,4 @@ def test_a_mail_server_that_dies_says_bye(receive: Receive) -> None:
     ],
 )
 def test_bye_is_said_once_and_between_lines(tail: bytes, said: bytes) -> None:
-    assert last_words(Moment(tail, True), "gone") == said
+    assert goodbye(Moment(tail, True), "gone") == said

@@ -8,11 +8,11 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from receiving_rig import CHALLENGE, PLAIN, NobodyPlainly, Receive, clear, encoded
-from relay_rig import MAILBOX, PASSWORD, TOKEN, USER, LineClient
+from line_client import MAILBOX, PASSWORD, TOKEN, USER, LineClient
+from receiving_relay import CHALLENGE, PLAIN, NobodyPlainly, Receive, clear, encoded
 from scripted_mail_server import Peer, pop_to_auth
 
-from adapters.mail.sasl import Mechanism, client_response
+from adapters.mail.sasl_client import Mechanism, client_response
 from domain.catalogue import Protocol
 from domain.errors import Refused, Unreachable
 from domain.secret import Secret
@@ -71,14 +71,14 @@ def fetch(client: LineClient) -> None:
 def test_each_way_to_sign_in_with_a_password_becomes_a_sign_in_with_the_token(
     receive: Receive, commands: list[str]
 ) -> None:
-    relay, door, server = receive(Protocol.POP, mailbox)
+    relay, admission_client, server = receive(Protocol.POP, mailbox)
     with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         for command in commands[:-1]:
             client.ask(command, "+")
         assert client.ask(commands[-1]) == "+OK Signed in"
         fetch(client)
-    assert door.asked == [(Protocol.POP, "127.0.0.1", USER)]
+    assert admission_client.asked == [(Protocol.POP, "127.0.0.1", USER)]
     response = client_response(Mechanism.XOAUTH2, MAILBOX, "localhost", server.port, Secret(TOKEN))
     assert server.heard == b"CAPA\r\nAUTH XOAUTH2 %b\r\nSTAT\r\nQUIT\r\n" % b64encode(response)
     assert server.heard_in_clear.startswith(b"CAPA\r\nSTLS\r\n")
@@ -113,6 +113,16 @@ def test_what_a_client_pipelines_behind_its_sign_in_goes_over_in_order(receive: 
         client.send(f"USER {USER}\r\nPASS {PASSWORD}\r\nSTAT\r\nQUIT\r\n".encode())
         lines = client.hear_out().decode().split("\r\n")
     assert lines == ["+OK Mailtoken relay", "+OK Send PASS", "+OK Signed in", "+OK 2 640", "+OK bye", ""]
+
+
+def test_a_user_who_was_named_before_tls_is_forgotten_with_it(receive: Receive, client_tls: ssl.SSLContext) -> None:
+    relay, _, _ = receive(Protocol.POP, mailbox)
+    with LineClient(relay.ports["pop3"]) as client:
+        client.hear("+OK")
+        client.ask(f"USER {USER}", "+OK")
+        client.ask("STLS", "+OK")
+        client.start_tls(client_tls)
+        client.ask(f"PASS {PASSWORD}", "-ERR Send USER first")
 
 
 def test_tls_can_begin_with_stls_or_at_once(receive: Receive, client_tls: ssl.SSLContext) -> None:
@@ -167,46 +177,49 @@ def capabilities(client: LineClient) -> list[str]:
     ],
 )
 def test_an_injection_is_a_syntax_error_and_reaches_nobody(receive: Receive, line: bytes) -> None:
-    relay, door, server = receive(Protocol.POP, mailbox)
+    relay, admission_client, server = receive(Protocol.POP, mailbox)
     with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         client.send(line + b"\r\nQUIT\r\n")
         assert b"-ERR" in client.hear_out()
-    assert (door.asked, server.peers) == ([], [])
+    assert (admission_client.asked, server.peers) == ([], [])
 
 
 def test_a_password_is_not_asked_for_in_clear_text_from_elsewhere(receive: Receive) -> None:
-    relay, door, server = receive(Protocol.POP, mailbox, limits=NobodyPlainly(10, 10))
+    relay, admission_client, server = receive(Protocol.POP, mailbox, limits=NobodyPlainly(10, 10))
     with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         assert not {"USER", "SASL PLAIN LOGIN"} & set(capabilities(client))
         for command in (f"USER {USER}", f"AUTH PLAIN {PLAIN}", "AUTH PLAIN", "AUTH LOGIN"):
             client.ask(command, "-ERR Begin TLS first")
-    assert (door.asked, server.peers) == ([], [])
+    assert (admission_client.asked, server.peers) == ([], [])
 
 
 def test_a_wrong_password_is_an_authentication_failure_and_reaches_nobody(receive: Receive) -> None:
-    relay, door, server = receive(Protocol.POP, mailbox)
+    relay, admission_client, server = receive(Protocol.POP, mailbox)
     with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         for _ in range(5):
             client.ask(f"USER {USER}", "+OK")
             client.ask("PASS wrong", "-ERR [AUTH] ")
         assert client.hear_out() == b""
-    assert (len(door.asked), server.peers) == (5, [])
+    assert (len(admission_client.asked), server.peers) == (5, [])
 
 
 @pytest.mark.parametrize(
     ("error", "answer"),
     [
-        (Refused("office-mfp/pop: the token is Invalid (invalid_grant)"), "-ERR [SYS/PERM] office-mfp/pop: the token"),
-        (Unreachable("the service is not running"), "-ERR [SYS/TEMP] the service is not running"),
+        (
+            Refused("code_of_a_newer_service", profile="office-mfp/pop"),
+            "-ERR [SYS/PERM] office-mfp/pop: code_of_a_newer_service",
+        ),
+        (Unreachable("service_not_running"), "-ERR [SYS/TEMP] the token service is not running"),
         (Refused("käthe\r\nDELE 1"), "-ERR [SYS/PERM] k?the  DELE 1"),
     ],
 )
-def test_what_the_door_says_is_passed_on_in_one_line(receive: Receive, error: Exception, answer: str) -> None:
-    relay, door, server = receive(Protocol.POP, mailbox)
-    door.answers = [error]
+def test_an_error_of_the_service_is_told_in_one_line(receive: Receive, error: Exception, answer: str) -> None:
+    relay, admission_client, server = receive(Protocol.POP, mailbox)
+    admission_client.answers = [error]
     with LineClient(relay.ports["pop3"]) as client:
         client.hear("+OK")
         client.ask(f"AUTH PLAIN {PLAIN}", answer)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import pytest
 import test_relay_imap as imap
 import test_relay_pop as pop
-from receiving_rig import PLAIN, Receive
-from relay_rig import MAILBOX, USER, LineClient, admission
+from line_client import MAILBOX, USER, LineClient, admission
+from receiving_relay import PLAIN, Receive
 from scripted_mail_server import Peer, Script, imap_to_auth, pop_to_auth
 
-from adapters.mail.sasl import Mechanism, client_response
+from adapters.mail.sasl_client import Mechanism, client_response
 from adapters.practice.ca import PracticeCA
-from adapters.relay.changes import Change
+from adapters.relay.admission import AdmissionChange
 from domain.catalogue import Protocol
 from domain.errors import Refused, Unreachable
 from domain.secret import Secret
@@ -36,7 +36,7 @@ class Tongue:
     later: str
     needs_somebody: str
     leave: tuple[str, str]
-    dismissal: bytes
+    goodbye: bytes
     before_tls: bytes
     to_auth: Script
     mailbox: Script
@@ -56,7 +56,7 @@ TONGUES = [
         later="-ERR [SYS/TEMP] ",
         needs_somebody="-ERR [SYS/PERM] ",
         leave=("QUIT", "+OK Goodbye"),
-        dismissal=b"",
+        goodbye=b"",
         before_tls=b"CAPA\r\nSTLS\r\n",
         to_auth=pop_to_auth,
         mailbox=pop.mailbox,
@@ -74,7 +74,7 @@ TONGUES = [
         later="a1 NO [UNAVAILABLE] ",
         needs_somebody="a1 NO [CONTACTADMIN] ",
         leave=("q LOGOUT", "* BYE Goodbye"),
-        dismissal=b"* BYE the relay ends this session, connect again\r\n",
+        goodbye=b"* BYE the relay ends this session, connect again\r\n",
         before_tls=b"m1 CAPABILITY\r\nm2 STARTTLS\r\n",
         to_auth=imap_to_auth,
         mailbox=imap.mailbox,
@@ -90,47 +90,50 @@ each_tongue = pytest.mark.parametrize("tongue", TONGUES, ids=lambda tongue: tong
 @each_tongue
 @pytest.mark.parametrize("behind", [b"a1 LOGIN x y\r\n", b"USER x\r\n", b"\x16\x03\x01", b"."])
 def test_what_comes_behind_starttls_in_clear_ends_it(receive: Receive, tongue: Tongue, behind: bytes) -> None:
-    relay, door, server = receive(tongue.protocol, tongue.mailbox)
+    relay, admission_client, server = receive(tongue.protocol, tongue.mailbox)
     with LineClient(relay.ports[tongue.scheme]) as client:
         client.hear()
         client.send(tongue.begin_tls + behind)
         client.hear_out()
-    assert (door.asked, server.peers) == ([], [])
+    assert (admission_client.asked, server.peers) == ([], [])
 
 
 @each_tongue
 def test_a_token_that_the_mail_server_rejects_is_renewed_once(receive: Receive, tongue: Tongue) -> None:
-    relay, door, server = receive(tongue.protocol, tongue.rejecting, tongue.mailbox)
-    door.newer = admission(tongue.protocol, server.port, access_token=Secret("newer"), generation=2)
+    relay, admission_client, server = receive(tongue.protocol, tongue.rejecting, tongue.mailbox)
+    admission_client.newer = admission(tongue.protocol, server.port, access_token=Secret("newer"), generation=2)
     with LineClient(relay.ports[tongue.scheme]) as client:
         client.hear()
         client.ask(tongue.sign_in, tongue.right)
         tongue.fetch(client)
-    assert door.renewals == [1]
+    assert admission_client.renewals == [1]
     newer = client_response(Mechanism.XOAUTH2, MAILBOX, "localhost", server.port, Secret("newer"))
     assert b64encode(newer) in server.heard
 
 
 @each_tongue
 def test_a_token_that_is_rejected_twice_is_an_authentication_failure(receive: Receive, tongue: Tongue) -> None:
-    relay, door, server = receive(tongue.protocol, tongue.rejecting, tongue.rejecting)
-    door.newer = admission(tongue.protocol, server.port, access_token=Secret("newer"), generation=2)
+    relay, admission_client, server = receive(tongue.protocol, tongue.rejecting, tongue.rejecting)
+    admission_client.newer = admission(tongue.protocol, server.port, access_token=Secret("newer"), generation=2)
     with LineClient(relay.ports[tongue.scheme]) as client:
         client.hear()
         client.ask(tongue.sign_in, tongue.wrong)
         client.ask(*tongue.leave)
-    assert door.renewals == [1]
+    assert admission_client.renewals == [1]
     assert len(server.peers) == 2
 
 
 @each_tongue
 def test_a_renewal_that_fails_is_said(receive: Receive, tongue: Tongue) -> None:
     for newer, answer in (
-        (Refused("get it again"), f"{tongue.needs_somebody}get it again"),
-        (Unreachable("later"), f"{tongue.later}later"),
+        (
+            Refused("code_of_a_newer_service"),
+            f"{tongue.needs_somebody}code_of_a_newer_service: ask the administrator of the relay",
+        ),
+        (Unreachable("another_code"), f"{tongue.later}another_code: try again later"),
     ):
-        relay, door, _ = receive(tongue.protocol, tongue.rejecting)
-        door.newer = newer
+        relay, admission_client, _ = receive(tongue.protocol, tongue.rejecting)
+        admission_client.newer = newer
         with LineClient(relay.ports[tongue.scheme]) as client:
             client.hear()
             assert client.ask(tongue.sign_in) == answer
@@ -160,12 +163,14 @@ def test_whose_admission_is_over_is_sent_away(receive: Receive, tongue: Tongue, 
         tongue.signed_in(peer)
         peer.hear_out()
 
-    relay, door, _ = receive(tongue.protocol, script)
+    relay, admission_client, _ = receive(tongue.protocol, script)
     with LineClient(relay.ports[tongue.scheme]) as client:
         client.hear()
         client.ask(tongue.sign_in, tongue.right)
-        relay.dismiss(Change([USER], []) if what == "user" else Change([], [door.admission.profile]))
-        assert client.hear_out() == tongue.dismissal
+        relay.revoke(
+            AdmissionChange([USER], []) if what == "user" else AdmissionChange([], [admission_client.admission.profile])
+        )
+        assert client.hear_out() == tongue.goodbye
 
 
 @each_tongue
@@ -174,7 +179,7 @@ def test_what_concerns_others_sends_nobody_away(receive: Receive, tongue: Tongue
     with LineClient(relay.ports[tongue.scheme]) as client:
         client.hear()
         client.ask(tongue.sign_in, tongue.right)
-        relay.dismiss(Change(["another"], ["another/imap"]))
+        relay.revoke(AdmissionChange(["another"], ["another/imap"]))
         tongue.fetch(client)
 
 
@@ -185,7 +190,7 @@ def test_an_admission_that_is_over_before_the_mail_server_has_answered_lets_nobo
     relays = []
 
     def script(peer: Peer) -> None:
-        relays[0].dismiss(Change([USER], []))
+        relays[0].revoke(AdmissionChange([USER], []))
         tongue.signed_in(peer)
         with suppress(OSError):
             peer.say("what is in the mailbox")

@@ -13,15 +13,14 @@ from typing import Any, cast
 
 import pytest
 import uvloop
-from receiving_rig import HeldDoor
-from relay_rig import admission
+from line_client import admission
+from receiving_relay import SingleUserAdmissionClient
 
-from adapters.mail.connection import Garbled, SaidBeforeTLS
-from adapters.relay.imap import IMAPRelay
-from adapters.relay.lines import Wire
-from adapters.relay.listener import Client, Conversation, Endpoint
-from adapters.relay.pop import POPRelay
-from adapters.relay.upstream import Dialer
+from adapters.mail.dialer import Dialer
+from adapters.mail.line_connection import LineConnection, PlaintextInjection, ProtocolError
+from adapters.relay.imap_server import IMAPRelay
+from adapters.relay.listener import ClientConnection, ConnectionLimits, Endpoint, Listener, ProtocolServer
+from adapters.relay.pop_server import POPRelay
 from domain.catalogue import Protocol
 
 INPUTS = 10_000
@@ -69,7 +68,7 @@ _RELAYS = {Protocol.POP: POPRelay, Protocol.IMAP: IMAPRelay}
 class Nowhere:
     """A way to mail servers that nobody may take."""
 
-    async def connect(self, *_: Any) -> Wire:
+    async def connect(self, *_: Any, **__: Any) -> LineConnection:
         raise AssertionError("a mail server was dialled")
 
 
@@ -94,22 +93,29 @@ def _line(chance: random.Random, words: list[bytes]) -> bytes:
     return line + chance.choice(_ENDS)
 
 
-async def _session(protocol: Protocol, conversation: Conversation, octets: bytes) -> bytes:
+async def _session(protocol: Protocol, protocol_server: ProtocolServer, octets: bytes) -> bytes:
     """One client that sends its input and says no more; what it hears. Whatever may not leave a session does."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     loop = asyncio.get_running_loop()
-    _, wire = await loop.connect_accepted_socket(Wire, theirs)
-    client = Client(wire, "127.0.0.1", Endpoint(protocol, False, "fuzz"), None, True)
+    _, connection = await loop.connect_accepted_socket(LineConnection, theirs)
+    client = ClientConnection(
+        connection,
+        "127.0.0.1",
+        Endpoint(protocol, False, "fuzz"),
+        None,
+        True,
+        Listener({}, ConnectionLimits(10, 10), None),
+    )
     with ours:
         await loop.sock_sendall(ours, octets)
         ours.shutdown(socket.SHUT_WR)
         try:
-            await conversation.converse(client)
-        except (OSError, Garbled, SaidBeforeTLS):
+            await protocol_server.serve(client)
+        except (OSError, ProtocolError, PlaintextInjection):
             pass
         finally:
-            wire.close()
+            connection.close()
         heard = bytearray()
         while data := await loop.sock_recv(ours, 65536):
             heard += data
@@ -118,21 +124,21 @@ async def _session(protocol: Protocol, conversation: Conversation, octets: bytes
 
 @pytest.mark.parametrize("protocol", [Protocol.POP, Protocol.IMAP])
 def test_no_input_crashes_or_hangs_a_session_or_reaches_a_mail_server(protocol: Protocol) -> None:
-    door = HeldDoor(admission(protocol, 1))
-    conversation = _RELAYS[protocol](door, cast("Dialer", Nowhere()))
+    admission_client = SingleUserAdmissionClient(admission(protocol, 1))
+    protocol_server = _RELAYS[protocol](admission_client, cast("Dialer", Nowhere()))
     answers: list[bytes] = []
 
     async def scenario() -> None:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             given = inputs(protocol)
             while batch := list(islice(given, _AT_ONCE)):
-                answers.extend(await asyncio.gather(*(_session(protocol, conversation, octets) for octets in batch)))
+                answers.extend(await asyncio.gather(*(_session(protocol, protocol_server, octets) for octets in batch)))
 
     uvloop.run(scenario())
     assert len(answers) == INPUTS
     lines = {line for answer in answers for line in answer.split(b"\r\n")[:-1]}
     assert not [line for line in lines if not _REPLY[protocol].fullmatch(line)]
     assert all(answer.endswith(b"\r\n") for answer in answers)
-    users = [user for _, _, user in door.asked]
-    assert users, "no input came as far as the door"
+    users = [user for _, _, user in admission_client.asked]
+    assert users, "no input led to a sign-in"
     assert not [user for user in users if user and re.search("[\r\n\0\x01]", user)]

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from receiving_rig import HeldDoor, ReceivingRelay
-from relay_rig import LineClient, admission
+from line_client import LineClient, admission
+from receiving_relay import ReceivingRelay, SingleUserAdmissionClient
 from test_relay_imap import fetch as fetch_by_imap
 from test_relay_imap import mailbox as imap_mailbox
 from test_relay_imap import sign_in as sign_in_by_imap
@@ -16,9 +16,9 @@ from test_relay_pop import fetch as fetch_by_pop
 from test_relay_pop import mailbox as pop_mailbox
 from test_relay_pop import sign_in as sign_in_by_pop
 
-from adapters.certificate import Certificate
 from adapters.practice.ca import PracticeCA
-from adapters.relay.listener import Limits
+from adapters.relay.listener import ConnectionLimits
+from adapters.tls_certificate import TLSCertificate
 from domain.catalogue import Protocol
 
 BYE = {"pop3": "-ERR ", "imap": "* BYE "}
@@ -28,20 +28,20 @@ Make = Callable[..., ReceivingRelay]
 
 
 @pytest.fixture
-def relay(ca: PracticeCA, certificate: Certificate) -> Iterator[Make]:
+def relay(ca: PracticeCA, certificate: TLSCertificate) -> Iterator[Make]:
     """Start the receiving side where nobody gets as far as a mail server."""
     with ExitStack() as running:
 
         def start(**options: Any) -> ReceivingRelay:
-            door = HeldDoor(admission(Protocol.POP, 1))
-            return running.enter_context(ReceivingRelay(door, ca.ca_file, certificate, **options))
+            admission_client = SingleUserAdmissionClient(admission(Protocol.POP, 1))
+            return running.enter_context(ReceivingRelay(admission_client, ca.ca_file, certificate, **options))
 
         yield start
 
 
 @pytest.mark.parametrize("scheme", BYE)
 def test_a_client_too_many_is_told(relay: Make, scheme: str) -> None:
-    port = relay(limits=Limits(10, 2)).ports[scheme]
+    port = relay(limits=ConnectionLimits(10, 2)).ports[scheme]
     with LineClient(port) as one, LineClient(port) as two, LineClient(port) as three:
         one.hear()
         two.hear()

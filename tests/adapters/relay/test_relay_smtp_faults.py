@@ -3,9 +3,12 @@
 import time
 
 import pytest
-from relay_rig import MAILBOX, PASSWORD, USER
-from sending_rig import MESSAGE, Sender, plain, wait_for
+from line_client import MAILBOX, PASSWORD, USER
+from sending_relay import MESSAGE, Sender, plain
 from smtp_peer import GREETING, Peer, close, hang, reset, say
+from waiting import wait_until
+
+from domain.secret import Secret
 
 BIG = b"Subject: Scan\r\n\r\n" + (b"x" * 76 + b"\r\n") * 40_000
 # More than the kernel takes for a mail server that does not read: 33 MB there and 4 MB here (tcp_rmem, tcp_wmem).
@@ -19,7 +22,7 @@ def pool(request):
 
 def known(relay, peer):
     """The relay has asked the mail server what it can do, and says no more to it by itself."""
-    wait_for(lambda: peer.verbs and peer.verbs[0][-1:] == ["QUIT"])
+    wait_until(lambda: peer.verbs and peer.verbs[0][-1:] == ["QUIT"], "the mail server got QUIT")
     return relay
 
 
@@ -59,7 +62,7 @@ def test_a_bare_cr_or_lf_or_a_nul_in_a_command_ends_the_session_and_nothing_goes
     assert said(peer) == []
 
 
-@pytest.mark.parametrize("control", [b"\x01", b"\x00", b"\r", b"\n", b"\t", b"\x7f", b"\x1b"])
+@pytest.mark.parametrize("control", [b"\x01", b"\x00", b"\r", b"\n", b"\v", b"\x7f", b"\x1b"])
 @pytest.mark.parametrize("command", [b"MAIL FROM:<scan%b@contoso.com>", b"RCPT TO:<you%b@b.c>", b"VRFY %b", b"NOOP %b"])
 def test_no_control_character_in_a_command_reaches_the_mail_server(send, peer, command, control):
     relay = known(send(), peer)
@@ -113,7 +116,7 @@ def test_a_message_with_a_false_end_is_refused_and_none_of_it_is_sent(send, peer
             client.send(piece)
         client.hear("521 5.5.2")
         assert client.hear_out() == b""
-    wait_for(lambda: not relay.relay._listener.connections)
+    wait_until(lambda: not relay.relay._listener.connections, "no client is connected")
     with Sender(relay.port).greet() as client:
         client.sign_in()
         client.deliver()
@@ -139,9 +142,9 @@ def test_a_client_that_goes_in_the_midst_of_a_message_has_sent_nothing(send, pee
         client.sign_in()
         client.begin()
         client.send(b"Subject: x\r\n\r\nhello\r\n.")
-    wait_for(lambda: not relay.relay._listener.connections)
+    wait_until(lambda: not relay.relay._listener.connections, "no client is connected")
     assert peer.messages == []
-    wait_for(lambda: peer.verbs[-1][-1:] == ["DATA"])
+    wait_until(lambda: peer.verbs[-1][-1:] == ["DATA"], "the mail server got DATA")
     assert b"\r\n.\r\n" not in peer.heard
 
 
@@ -201,7 +204,7 @@ def test_a_mail_server_that_asks_for_no_token_is_not_trusted(send, peer):
     relay = known(send(), peer)
     peer.do("AUTH", say("235 2.7.0 come in"))
     users_token = "t" * 2000
-    relay._door.add(peer.port, access_token=type(relay._door.admissions[USER].access_token)(users_token))
+    relay._admission_client.add(peer.port, access_token=Secret(users_token))
     with Sender(relay.port).greet() as client:
         client.sign_in("454 4.3.0")
     assert users_token.encode() not in peer.heard
@@ -285,7 +288,7 @@ def test_a_command_that_drips_has_no_more_time_than_a_silent_client(send):
 
 
 def test_a_message_that_drips_is_given_up_in_time_and_not_sent(send, peer, monkeypatch):
-    monkeypatch.setattr("adapters.relay.smtp._DATA_SECONDS", 1)
+    monkeypatch.setattr("adapters.relay.message_relay.MESSAGE_SECONDS", 1)
     relay = known(send(), peer)
     with Sender(relay.port).greet() as client:
         client.sign_in()
@@ -320,11 +323,19 @@ def drip_lines(conversation):
         time.sleep(0.05)
 
 
+@pytest.fixture
+def no_patience(monkeypatch):
+    """A second for each reply to MAIL and RCPT, in place of five minutes."""
+    monkeypatch.setattr("adapters.relay.message_relay.MAIL_SECONDS", 1)
+
+
+# A kept session that ends is replaced by a fresh one, once: only the end of the second one is the client's to hear.
+
+
 @pytest.mark.parametrize("dripping", [drip, drip_lines])
-def test_a_reply_that_drips_has_no_more_time_than_a_silent_server(send, peer, users, dripping):
-    users.add(peer.port, timeout_seconds=1)
+def test_a_reply_that_drips_has_no_more_time_than_a_silent_server(send, peer, no_patience, dripping):
     relay = known(send(), peer)
-    peer.do("MAIL", dripping)
+    peer.do("MAIL", dripping, dripping)
     with Sender(relay.port).greet() as client:
         client.sign_in()
         client.ask(f"MAIL FROM:<{MAILBOX}>", "451 4.4.2")
@@ -339,8 +350,7 @@ def test_a_mail_server_that_breaks_off_at_a_command_is_told_and_nothing_is_sent(
     if command == "DATA" and misbehave not in (close, reset):
         misbehave = say("250 fine")
     relay = known(send(pool=pool), peer)
-    # A session that has ended before its first command is replaced by a fresh one, once.
-    peer.do(command, misbehave, *([misbehave] if command == "MAIL" and misbehave in (close, reset) else []))
+    peer.do(command, misbehave, *([misbehave] if misbehave in (close, reset) else []))
     with Sender(relay.port).greet() as client:
         client.sign_in()
         for line in (f"MAIL FROM:<{MAILBOX}>", "RCPT TO:<you@b.c>", "DATA"):
@@ -349,18 +359,31 @@ def test_a_mail_server_that_breaks_off_at_a_command_is_told_and_nothing_is_sent(
                 break
         assert reply.startswith("451 4.4.2")
         assert "was not sent" in reply
-        client.ask("DATA", "503")
+        client.ask("DATA", "451")
         client.deliver()
     assert len(peer.messages) == 1
 
 
-def test_a_mail_server_that_hangs_at_a_command_is_waited_for_as_long_as_the_profile_says(send, peer, users):
-    users.add(peer.port, timeout_seconds=1)
+def test_a_mail_server_that_hangs_at_a_command_is_waited_for_as_long_as_rfc_5321_says(send, peer, no_patience):
     relay = known(send(), peer)
-    peer.do("MAIL", hang)
+    peer.do("MAIL", hang, hang)
     with Sender(relay.port).greet() as client:
         client.sign_in()
         assert "did not answer in time" in client.ask(f"MAIL FROM:<{MAILBOX}>", "451 4.4.2")
+        client.deliver()
+
+
+def test_a_reply_later_than_the_profiles_time_out_is_waited_for(send, peer, users):
+    users.add(peer.port, timeout_seconds=2)
+    relay = known(send(), peer)
+
+    def late(conversation):
+        time.sleep(2.5)
+        conversation.say("250 2.1.5 at last")
+
+    with Sender(relay.port).greet() as client:
+        client.sign_in()
+        peer.do("RCPT", late)
         client.deliver()
 
 
@@ -431,7 +454,7 @@ def test_a_421_ends_the_mail_server_s_session_and_not_the_client_s(send, peer, p
         close(conversation)
 
     relay = known(send(pool=pool, budgets={"localhost": {"pause": 1}}), peer)
-    peer.do(command, busy)
+    peer.do(command, busy, *([] if command == "END" else [busy]))
     with Sender(relay.port).greet() as client:
         client.sign_in()
         replies = []
@@ -460,7 +483,7 @@ def test_a_mail_server_that_closes_after_the_sign_in_is_told_at_the_first_comman
         closes(conversation)
 
     peer.do("AUTH", prompts, prompts, prompts)
-    relay._door.add(peer.port, access_token=type(relay._door.admissions[USER].access_token)("t" * 2000))
+    relay._admission_client.add(peer.port, access_token=Secret("t" * 2000))
     with Sender(relay.port).greet() as client:
         client.sign_in()
         client.ask(f"MAIL FROM:<{MAILBOX}>", "451 4.4.2")

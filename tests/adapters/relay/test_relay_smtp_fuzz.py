@@ -13,18 +13,18 @@ from contextlib import suppress
 
 import pytest
 import uvloop
-from relay_rig import MAILBOX, PASSWORD, USER
-from sending_rig import UsersDoor, plain
+from line_client import MAILBOX, PASSWORD, USER
+from sending_relay import ManyUserAdmissionClient, plain
 
-from adapters.relay.budget import Budgets
+from adapters.mail.dialer import Dialer
+from adapters.mail.line_connection import LineConnection
 from adapters.relay.capabilities import Capabilities
-from adapters.relay.lines import Wire
-from adapters.relay.listener import Client, Endpoint
-from adapters.relay.pool import Pool
-from adapters.relay.smtp import SMTPRelay
-from adapters.relay.upstream import Dialer
+from adapters.relay.connection_pool import Pool
+from adapters.relay.listener import ClientConnection, ConnectionLimits, Endpoint, Listener
+from adapters.relay.mailbox_limits import MailboxQueues
+from adapters.relay.smtp_server import SMTPRelay
 from infrastructure.clock import SystemClock
-from infrastructure.config import BudgetTable
+from infrastructure.config.tables import MailboxLimitsTable
 
 INPUTS = 10_000
 AT_ONCE = 64
@@ -124,8 +124,10 @@ async def played(relay, endpoint, said, generator):
     """One client that says all this and listens; returns what it heard."""
     ours, theirs = socket.socketpair()
     loop = asyncio.get_running_loop()
-    _, wire = await loop.create_unix_connection(Wire, sock=theirs)
-    client = Client(wire, "127.0.0.1", endpoint, None, True)
+    _, connection = await loop.create_unix_connection(LineConnection, sock=theirs)
+    client = ClientConnection(
+        connection, "127.0.0.1", endpoint, None, True, Listener({}, ConnectionLimits(10, 10), None)
+    )
     reader, writer = await asyncio.open_unix_connection(sock=ours)
 
     async def listen():
@@ -136,16 +138,16 @@ async def played(relay, endpoint, said, generator):
                 heard += data
         return heard
 
-    async def converse():
+    async def serve():
         try:
-            await relay.converse(client)
+            await relay.serve(client)
         except OSError:
             pass
         finally:
-            wire.close()
+            connection.close()
 
     async with asyncio.timeout(SESSION_SECONDS):
-        conversation, hearing = loop.create_task(converse()), loop.create_task(listen())
+        conversation, hearing = loop.create_task(serve()), loop.create_task(listen())
         cuts = sorted(generator.randrange(len(said)) for _ in range(generator.randrange(3)))
         for start, end in zip([0, *cuts], [*cuts, len(said)], strict=True):
             writer.write(said[start:end])
@@ -165,7 +167,9 @@ async def fuzz(seed, inputs, users, ca_file, failures):
     users.add(server.sockets[0].getsockname()[1], tls="none")
     before = dict(users.admissions)
     dialer, capabilities = Dialer(ca_file), Capabilities(1_000_000)
-    pool = Pool(dialer, users, Budgets(lambda _: BudgetTable()), capabilities, SystemClock(), keeps_sessions=True)
+    pool = Pool(
+        dialer, users, MailboxQueues(lambda _: MailboxLimitsTable()), capabilities, SystemClock(), keeps_sessions=True
+    )
     relay = SMTPRelay(users, pool, capabilities, idle_seconds=20, message_size=1_000_000)
     endpoint = Endpoint.of_url("smtp://127.0.0.1:1")
     numbers = iter(range(inputs))
@@ -193,7 +197,7 @@ async def fuzz(seed, inputs, users, ca_file, failures):
 def test_whatever_a_client_says_the_mail_server_hears_nothing_but_smtp(ca, seed, logged):
     StrictServer.heard_wrong, StrictServer.messages = [], 0
     failures: list[str] = []
-    uvloop.run(fuzz(seed, INPUTS, UsersDoor(), ca.ca_file, failures))
+    uvloop.run(fuzz(seed, INPUTS, ManyUserAdmissionClient(), ca.ca_file, failures))
     assert failures == []
     assert StrictServer.heard_wrong == []
     assert StrictServer.messages > INPUTS // 20, "the inputs get far enough to matter"

@@ -1,4 +1,4 @@
-"""Sessions with mail servers: kept and lent again, never to the wrong one; and a mailbox's budget that all share."""
+"""Sessions with mail servers: kept, lent again, never to the wrong profile; and the limits of a mailbox."""
 
 import socket
 import threading
@@ -6,9 +6,10 @@ from collections import Counter
 from contextlib import ExitStack
 
 import pytest
-from relay_rig import MAILBOX, USER
-from sending_rig import MESSAGE, Sender, wait_for
-from smtp_peer import close, say
+from line_client import MAILBOX, USER
+from sending_relay import MESSAGE, Sender
+from smtp_peer import close, reset, say
+from waiting import wait_until
 
 from domain.secret import Secret
 
@@ -42,7 +43,9 @@ def test_without_the_pool_every_client_has_its_own_sign_in(send, peer):
         send_one(relay.port)
     assert sign_ins(peer) == 3
     assert [len(one.messages) for one in peer.conversations if one.messages] == [1, 1, 1]
-    wait_for(lambda: [verbs[-1] for verbs in peer.verbs if "AUTH" in verbs] == ["QUIT"] * 3)
+    wait_until(
+        lambda: [verbs[-1] for verbs in peer.verbs if "AUTH" in verbs] == ["QUIT"] * 3, "three connections were closed"
+    )
 
 
 def test_no_session_is_ever_lent_to_another_profile(send, peer, users):
@@ -97,7 +100,7 @@ def test_what_is_idle_is_ended_with_quit_when_the_relay_stops(send, peer):
     send_one(relay.port)
     relay.close()
     conversation = next(one for one in peer.conversations if one.messages)
-    wait_for(lambda: conversation.commands[-1] == b"QUIT")
+    wait_until(lambda: conversation.commands[-1] == b"QUIT", "the connection was closed")
 
 
 def test_many_clients_at_once_are_all_served(send, peer):
@@ -106,7 +109,7 @@ def test_many_clients_at_once_are_all_served(send, peer):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(peer.messages) == 40
     assert set(peer.messages) == {MESSAGE}
 
@@ -131,12 +134,12 @@ def test_a_mail_server_that_never_resumes_a_tls_session_is_offered_none_after_a_
     assert len(peer.messages) == 9
 
 
-# The budget of a mailbox
+# The limits of a mailbox
 
 
-def turns_at(relay):
+def queue_of_the_mailbox(relay):
     async def of():
-        return relay.relay._pool._budgets.of("localhost", MAILBOX)
+        return relay.relay._pool._mailbox_queues.of("localhost", MAILBOX)
 
     return relay.call(of())
 
@@ -161,7 +164,7 @@ def test_a_mailbox_never_has_more_connections_than_its_server_allows(send, peer,
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(peer.messages) == 20
     assert 0 < most["open"] <= 2
 
@@ -195,10 +198,10 @@ def test_clients_that_wait_go_in_the_order_of_their_coming(send, peer):
         for client in clients:
             client.sign_in()
         clients[0].ask(f"MAIL FROM:<{MAILBOX}>", "250")
-        turns = turns_at(relay)
+        queue = queue_of_the_mailbox(relay)
         for number, client in enumerate(clients[1:], 1):
             client.send(f"MAIL FROM:<number-{number}@b.c>\r\n".encode())
-            wait_for(lambda number=number: len(turns._coming) == number)
+            wait_until(lambda number=number: queue.waiting_count == number, "the clients wait")
         for client in clients:
             if client is not clients[0]:
                 client.hear("250")
@@ -222,7 +225,7 @@ def test_more_messages_than_a_minute_may_have_wait_and_are_told_so(send, peer):
     assert len(peer.messages) == 3
 
 
-def test_another_mailbox_has_a_budget_of_its_own(send, peer, users):
+def test_another_mailbox_has_limits_of_its_own(send, peer, users):
     users.add(peer.port, user="others", profile="fax/smtp-service", mailbox="fax@contoso.com")
     relay = send(budgets={"localhost": {"connections": 1}})
     with Sender(relay.port).greet() as one, Sender(relay.port).greet() as other:
@@ -250,7 +253,7 @@ def test_a_client_that_gives_up_waiting_leaves_its_turn_to_the_next(send, peer):
         busy.ask(f"MAIL FROM:<{MAILBOX}>", "250")
         late.sign_in()
         late.send(f"MAIL FROM:<{MAILBOX}>\r\n".encode())
-        wait_for(lambda: turns_at(relay)._coming)
+        wait_until(lambda: queue_of_the_mailbox(relay).waiting_count, "a client waits")
         late.sock.close()
         busy.ask("RSET", "250")
         busy.deliver()
@@ -258,12 +261,201 @@ def test_a_client_that_gives_up_waiting_leaves_its_turn_to_the_next(send, peer):
     assert len(peer.messages) == 2
 
 
-def test_exchange_has_its_budget_without_a_word_in_the_configuration(send):
+def test_exchange_has_its_limits_without_a_word_in_the_configuration(send):
     relay = send(budgets={"mx.contoso.com": {"connections": 7}})
 
     async def limit(host):
-        return relay.relay._pool._budgets.of(host, MAILBOX).limit
+        return relay.relay._pool._mailbox_queues.of(host, MAILBOX).connection_limit
 
     assert relay.call(limit("SMTP.office365.com")) == 3
     assert relay.call(limit("mx.contoso.com")) == 7
     assert relay.call(limit("localhost")) is None
+
+
+# Sessions that the mail server ends
+
+
+def last_words(*lines):
+    """Say this, and close the connection."""
+
+    def act(conversation):
+        conversation.say(*lines)
+        close(conversation)
+
+    return act
+
+
+def two_messages_a_session(conversation):
+    conversation.say("250 2.1.0 ok" if len(conversation.messages) < 2 else "421 4.7.0 too many messages")
+    if len(conversation.messages) >= 2:
+        close(conversation)
+
+
+def test_a_server_that_takes_two_messages_a_session_takes_each_clients_without_a_pause(send, peer):
+    peer.do("MAIL", *[two_messages_a_session] * 8)
+    relay = send(budgets={"localhost": {"pause": 600}})
+    for _ in range(6):
+        send_one(relay.port)
+    assert len(peer.messages) == 6
+    assert sign_ins(peer) == 3
+
+
+ENDS = {
+    "421": last_words("421 4.4.2 timeout"),
+    "4xx and a close": last_words("451 4.3.0 going down"),
+    "close": close,
+    "reset": reset,
+    "421 without a close": say("421 4.3.0 later"),
+}
+
+
+@pytest.mark.parametrize("extensions", [("PIPELINING",), ()], ids=["pipelining", "one by one"])
+@pytest.mark.parametrize("point", ["MAIL", "RCPT", "DATA", "RSET", "NOOP"])
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_the_end_of_a_kept_session_is_no_clients_to_hear(send, peer, end, point, extensions):
+    peer.extensions = extensions
+    relay = send(budgets={"localhost": {"pause": 600}})
+    send_one(relay.port)
+    peer.do(point, end)
+    with Sender(relay.port).greet() as client:
+        client.sign_in()
+        client.ask(f"MAIL FROM:<{MAILBOX}>", "250")
+        client.ask("RCPT TO:<you@contoso.com>", "250")
+        client.ask("RCPT TO:<me@contoso.com>", "250")
+        client.ask("NOOP", "250")
+        client.ask("DATA", "354")
+        client.send(MESSAGE)
+        client.hear("250")
+    assert len(peer.messages) == 2
+    *_, last = [one for one in peer.conversations if one.messages]
+    assert [command for command in last.commands if command.startswith((b"MAIL", b"RCPT"))][-3:] == [
+        f"MAIL FROM:<{MAILBOX}>".encode(),
+        b"RCPT TO:<you@contoso.com>",
+        b"RCPT TO:<me@contoso.com>",
+    ]
+
+
+@pytest.mark.parametrize("point", ["MAIL", "RCPT", "DATA"])
+def test_the_end_of_a_kept_session_is_not_heard_in_a_pipelined_group(send, peer, point):
+    relay = send(budgets={"localhost": {"pause": 600}})
+    send_one(relay.port)
+    peer.do(point, last_words("421 4.4.2 timeout"))
+    with Sender(relay.port).greet() as client:
+        client.sign_in()
+        client.send(f"MAIL FROM:<{MAILBOX}>\r\nRCPT TO:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDATA\r\n".encode())
+        for beginning in ("250", "250", "250", "354"):
+            client.hear(beginning)
+        client.send(MESSAGE)
+        client.hear("250")
+    assert len(peer.messages) == 2
+
+
+@pytest.mark.parametrize("end", [last_words("421 4.4.2 timeout"), close], ids=["421", "close"])
+def test_the_end_of_a_fresh_session_is_the_clients_to_hear(send, peer, end):
+    relay = send()
+    # The session of the sign-in is a kept one at MAIL, so the server ends the next one too.
+    peer.do("RCPT", end, end)
+    with Sender(relay.port).greet() as client:
+        client.sign_in()
+        client.send(f"MAIL FROM:<{MAILBOX}>\r\nRCPT TO:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDATA\r\n".encode())
+        for beginning in ("250", "451", "451", "451"):
+            client.hear(beginning)
+        client.ask("DATA", "451")
+        client.ask("RSET", "250")
+        client.ask("DATA", "503")
+    assert not peer.messages
+
+
+def test_a_fresh_session_that_refuses_the_envelope_leaves_the_message_to_the_client(send, peer):
+    relay = send()
+    send_one(relay.port)
+    with Sender(relay.port).greet() as client:
+        client.sign_in()
+        client.ask(f"MAIL FROM:<{MAILBOX}>", "250")
+        peer.do("RCPT", last_words("421 4.4.2 timeout"))
+        peer.do("MAIL", say("550 5.1.8 bad sender"))
+        client.send(b"RCPT TO:<a@b.c>\r\nDATA\r\n")
+        client.hear("451 4.4.2 the mail server ended the session")
+        client.hear("451")
+    assert len(peer.messages) == 1
+
+
+def test_a_recipient_that_a_living_session_puts_off_is_put_off_once(send, peer):
+    relay = send()
+    send_one(relay.port)
+    with Sender(relay.port).greet() as client:
+        client.sign_in()
+        client.ask(f"MAIL FROM:<{MAILBOX}>", "250")
+        peer.do("RCPT", say("450 4.2.0 greylisted"))
+        client.ask("RCPT TO:<a@b.c>", "450 4.2.0 greylisted")
+        client.ask("RCPT TO:<d@e.f>", "250")
+        client.ask("DATA", "354")
+        client.send(MESSAGE)
+        client.hear("250")
+    assert sign_ins(peer) == 1
+
+
+def test_a_session_is_used_up_by_its_messages(send, peer):
+    relay = send(budgets={"localhost": {"session_messages": 3}})
+    for _ in range(7):
+        send_one(relay.port)
+    assert sign_ins(peer) == 3
+
+
+class Later:
+    """The event loop, with a clock that is a quarter of an hour ahead."""
+
+    def __init__(self, loop):
+        self._loop = loop
+
+    def time(self):
+        return self._loop.time() + 900
+
+    def __getattr__(self, name):
+        return getattr(self._loop, name)
+
+
+def test_a_session_is_used_up_by_its_age(send, peer):
+    relay = send()
+    send_one(relay.port)
+    pool = relay.relay._pool
+    pool._loop = Later(pool._loop)
+    send_one(relay.port)
+    assert sign_ins(peer) == 2
+
+
+def test_three_refused_sign_ins_in_a_row_leave_the_mailbox_usable(send, peer, users):
+    relay = send(budgets={"localhost": {"connections": 3, "wait": 600}})
+    users.newer_tokens = ["no-token"] * 3
+    peer.tokens.clear()
+    for _ in range(3):
+        with Sender(relay.port).greet() as client:
+            client.sign_in("535")
+    assert queue_of_the_mailbox(relay).is_unused
+    users.add(peer.port, generation=9)
+    peer.tokens.add("token-1")
+    send_one(relay.port)
+    assert len(peer.messages) == 1
+
+
+@pytest.mark.parametrize("point", ["GREETING", "EHLO", "AUTH"])
+@pytest.mark.parametrize("reply", ["432 4.3.2 too many", "421 4.3.2 too many", "451 4.3.2 too many"])
+def test_a_server_that_is_busy_at_sign_in_pauses_the_mailbox(send, peer, point, reply):
+    relay = send(budgets={"localhost": {"pause": 600, "wait": 1}})
+    relay.look()
+    peer.do(point, say(reply))
+    with Sender(relay.port).greet() as client, Sender(relay.port).greet() as other:
+        client.sign_in("4")
+        other.sign_in("432 4.3.2 the mailbox")
+    assert sign_ins(peer) <= 1
+    assert not queue_of_the_mailbox(relay)._quota._connections
+
+
+def test_a_client_that_its_network_admitted_gives_its_session_back_when_it_signs_in(send, peer, users):
+    users.add(peer.port, network="127.0.0.1")
+    relay = send(pool=False)
+    with Sender(relay.port).greet() as client:
+        client.deliver()
+        client.sign_in()
+        client.deliver()
+    wait_until(lambda: queue_of_the_mailbox(relay).is_unused, "the queue is unused")

@@ -3,12 +3,13 @@
 from base64 import b64encode
 
 import pytest
-from relay_rig import MAILBOX, PASSWORD, USER
-from sending_rig import Sender, plain, wait_for
+from line_client import MAILBOX, PASSWORD, USER
+from sending_relay import Sender, plain
 from smtp_peer import GREETING, say
+from waiting import wait_until
 
 from domain.errors import Refused, Unreachable
-from infrastructure.redaction import ALLOWED_FIELDS
+from infrastructure.logging import ALLOWED_FIELDS
 
 USERNAME, WORD = b64encode(USER.encode()).decode(), b64encode(PASSWORD.encode()).decode()
 
@@ -73,7 +74,7 @@ def test_a_client_that_hangs_up_at_the_prompt_leaves_the_relay_as_it_was(send, p
     relay = send()
     with Sender(relay.port).greet() as client:
         client.ask("AUTH LOGIN", "334")
-    wait_for(lambda: not relay.relay._listener.connections)
+    wait_until(lambda: not relay.relay._listener.connections, "no client is connected")
     with Sender(relay.port).greet() as client:
         client.sign_in()
 
@@ -85,7 +86,6 @@ def test_a_client_that_hangs_up_at_the_prompt_leaves_the_relay_as_it_was(send, p
         "not base64",
         b64encode(b"no separators").decode(),
         plain("", PASSWORD),
-        plain(USER, PASSWORD, identity="somebody-else"),
         plain(USER + "\r\nRCPT TO:<x@x.x>", PASSWORD),
         plain(USER + "\x01auth=Bearer x", PASSWORD),
         plain(USER, PASSWORD + "\n"),
@@ -95,7 +95,7 @@ def test_a_client_that_hangs_up_at_the_prompt_leaves_the_relay_as_it_was(send, p
 )
 def test_what_is_no_response_of_the_mechanism_is_a_syntax_error_and_nobody_is_asked(send, users, peer, response):
     relay = send()
-    wait_for(lambda: peer.conversations)
+    wait_until(lambda: peer.conversations, "the mail server has a connection")
     before = peer.heard
     with Sender(relay.port).greet() as client:
         client.ask(f"AUTH PLAIN {response}", "501 5.5.2")
@@ -129,16 +129,16 @@ def test_a_wrong_password_is_a_definite_no_and_says_nothing_to_the_mail_server(s
     ("trouble", "reply"),
     [
         (
-            Refused("office-mfp/smtp-service: the token is Invalid (invalid_grant): get it again"),
-            "454 4.7.0 office-mfp",
+            Refused("code_of_a_newer_service", profile="office-mfp/smtp-service"),
+            "454 4.7.0 office-mfp/smtp-service: code_of_a_newer_service: ask the administrator of the relay",
         ),
-        (Unreachable("the provider contoso can't be reached"), "454 4.7.0 the provider contoso"),
+        (Unreachable("service_not_running"), "454 4.7.0 the token service is not running: try again later"),
     ],
 )
 def test_a_token_that_can_not_be_served_is_for_later_and_the_client_hears_why(send, users, trouble, reply):
     users.trouble = trouble
     with Sender(send().port).greet() as client:
-        assert str(trouble) in client.sign_in(reply)
+        client.sign_in(reply)
 
 
 def test_a_client_from_a_named_network_needs_no_sign_in(send, users, peer, pool):
@@ -156,9 +156,9 @@ def test_a_client_from_a_named_network_needs_no_sign_in(send, users, peer, pool)
 
 def test_a_client_by_network_hears_that_its_token_can_not_be_served(send, users, peer):
     users.add(peer.port, network="127.0.0.2")
-    users.trouble = Refused("the token is Invalid: get it again")
+    users.trouble = Refused("code_of_a_newer_service")
     with Sender(send().port, address="127.0.0.2").greet() as client:
-        assert "get it again" in client.ask(f"MAIL FROM:<{MAILBOX}>", "451 4.7.0")
+        assert "code_of_a_newer_service: ask the administrator" in client.ask(f"MAIL FROM:<{MAILBOX}>", "451 4.7.0")
 
 
 def test_nobody_sends_without_signing_in(send, peer):
@@ -207,9 +207,9 @@ def test_a_token_rejected_twice_is_an_authentication_failure_after_one_renewal(
 
 def test_a_renewal_that_fails_is_told_as_what_it_is(send, users, peer):
     peer.tokens = set()
-    users.trouble_at_renewal = Unreachable("the provider contoso can't be reached")
+    users.trouble_at_renewal = Unreachable("service_timeout")
     with Sender(send().port).greet() as client:
-        assert "the provider contoso" in client.sign_in("454 4.7.0")
+        assert "the token service does not answer in time" in client.sign_in("454 4.7.0")
     assert len(peer.tokens_seen) == 1
 
 
@@ -259,7 +259,7 @@ def test_a_mail_server_that_is_not_there_is_told_to_the_client(send, peer):
 def test_a_mail_server_that_is_busy_at_the_greeting_is_asked_again_later(send, peer, pool):
     budgets = {"localhost": {"pause": 1, "wait": 30}}
     relay = send(pool=pool, budgets=budgets)
-    wait_for(lambda: peer.verbs and "QUIT" in peer.verbs[0])
+    wait_until(lambda: peer.verbs and "QUIT" in peer.verbs[0], "the mail server got QUIT")
     peer.do(GREETING, say("421 4.3.2 too many connections"))
     with Sender(relay.port).greet() as client:
         client.sign_in()

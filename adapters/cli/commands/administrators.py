@@ -1,0 +1,98 @@
+"""`mailtoken administrator`: the people who may sign in, and their roles."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from adapters.cli import output
+from adapters.cli.context import client
+from adapters.cli.http_client import ServiceConnection
+from adapters.cli.prompts import new_password
+from adapters.cli.service_socket import path_of
+
+app = typer.Typer(help="Say who may sign in, and as what.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Their name, like anna.")]
+Roles = Annotated[
+    list[str],
+    typer.Option("--role", metavar="ROLE", help="administrator, operator or auditor. May be repeated."),
+]
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    name: Name,
+    role: Roles,
+    link: Annotated[
+        bool, typer.Option("--link", help="Print a link with which they choose a password, good for an hour and once.")
+    ] = False,
+) -> None:
+    """Add an administrator. The password is asked for, or read from standard input."""
+    password = None if link else new_password().reveal()
+    service = client(context)
+    service.post("/api/v1/administrators", {"name": name, "roles": role, "password": password})
+    if link:
+        _show_link(service, name)
+    else:
+        output.print_message(f"{name} is added.")
+
+
+@app.command("list")
+def list_all(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+) -> None:
+    """List the administrators."""
+    listed = client(context).get("/api/v1/administrators")
+    if json:
+        output.write_json(listed)
+        return
+    rows = ((one["name"], ", ".join(one["roles"]), "yes" if one["password"] else "no") for one in listed)
+    output.show(output.rows(("Administrator", "Roles", "Password"), rows))
+
+
+@app.command()
+def roles(context: typer.Context, name: Name, role: Roles) -> None:
+    """Let an administrator hold these roles and no others."""
+    client(context).put(f"{_path(name)}/roles", {"roles": role})
+    output.print_message(f"{name} is {', '.join(role)}.")
+
+
+@app.command("password")
+def change_password(context: typer.Context, name: Name) -> None:
+    """Give an administrator a new password; wherever they are signed in they are not any more."""
+    client(context).put(f"{_path(name)}/password", {"password": new_password().reveal()})
+    output.print_message(f"{name} has a new password.")
+
+
+@app.command()
+def link(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="Who is to choose a password; none is the first administrator.")
+    ] = None,
+) -> None:
+    """Print a link with which somebody chooses a password, good for an hour and once."""
+    _show_link(client(context), name)
+
+
+@app.command()
+def remove(context: typer.Context, name: Name) -> None:
+    """Remove an administrator; wherever they are signed in they are not any more."""
+    client(context).delete(_path(name))
+    output.print_message(f"{name} is removed.")
+
+
+def _show_link(service: ServiceConnection, name: str | None) -> None:
+    made = service.post("/api/v1/administrators/link", {"name": name})
+    # The link is alone on standard output, so that a script can send it to the administrator.
+    sys.stderr.write(f"Open this link until {made['expires_at'][11:16]} UTC; it is good once:\n")
+    sys.stdout.write(f"{made['url']}\n")
+
+
+def _path(name: str) -> str:
+    return path_of("administrator", name)

@@ -1,0 +1,141 @@
+"""`mailtoken audit`: what happened, and whether anybody changed the record. It needs no running service."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from adapters.cli import output
+from adapters.cli.context import CommandContext
+from adapters.cli.service_socket import CommandError
+from adapters.error_kinds import ExitCode
+from adapters.texts import events
+from adapters.texts.wording import Surface
+
+app = typer.Typer(help="Read the log, verify it, rebuild from it, export it.", no_args_is_help=True)
+
+
+class _Line(NamedTuple):
+    when: str
+    who: str
+    subject: str
+    what: str
+
+
+@app.command()
+def log(
+    context: typer.Context,
+    profile: Annotated[str | None, typer.Argument(help="One setting, also one that is gone; all without it.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+) -> None:
+    """Show what happened, when, and who did it."""
+    records = _records(context, profile)
+    if profile is not None and not records:
+        raise CommandError(ExitCode.NOT_FOUND, f"no event is about {profile!r}: see mailtoken profile list")
+    if json:
+        output.write_json(records)
+        return
+    names = events.names_in(records if profile is None else _records(context, None))
+    lines = [_line(record, names) for record in records]
+    output.show(_wide(lines) if output.out().width >= output.WIDE else _narrow(lines))
+
+
+def _line(record: dict[str, Any], names: Mapping[str, str]) -> _Line:
+    instant = datetime.fromisoformat(record["at"]).astimezone()
+    # Events of relay users and clients show with the profiles they use, but are about the user or client.
+    profile = record["profile"] if record["aggregate"] not in ("RelayUser", "Client") else None
+    subject = profile or names.get(record["id"]) or f"{record['aggregate']} {record['id'][:8]}"
+    return _Line(
+        f"{instant:%Y-%m-%d %H:%M:%S}",
+        output.clean(record["by"]),
+        output.clean(subject),
+        output.clean(events.event_text(record, names, Surface.COMMAND)),
+    )
+
+
+def _wide(lines: Iterable[_Line]) -> Table:
+    table = output.table("When", "Who", "What about", "What happened")
+    for column in table.columns[:3]:
+        column.no_wrap = True
+    for line in lines:
+        table.add_row(line.when, Text(line.who), Text(line.subject), Text(line.what))
+    return table
+
+
+def _narrow(lines: Iterable[_Line]) -> Text:
+    paragraphs = (
+        Text.assemble((f"{line.when}  {line.who}\n", "dim"), (f"{line.subject}: ", "bold"), line.what) for line in lines
+    )
+    return Text("\n").join(paragraphs)
+
+
+@app.command()
+def export(context: typer.Context) -> None:
+    """Print the log as JSON, one event a line."""
+    for record in _records(context, None):
+        sys.stdout.write(jsonlib.dumps(record) + "\n")
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print an object.")] = False,
+) -> None:
+    """Check the stored rows, the hash chain and the vault's references against the log."""
+    from adapters import installation
+    from adapters.texts.audit_findings import finding_text
+
+    with installation.offline(CommandContext.of(context).config) as store, _progress("verifying") as progress:
+        verification = store.audit.verify(progress)
+    findings = [finding_text(finding) for finding in verification.findings]
+    if json:
+        output.write_json({"events": verification.events, "findings": findings})
+    else:
+        for finding in findings:
+            output.print_message(finding)
+    if findings:
+        count = len(findings)
+        raise CommandError(
+            ExitCode.FAILED,
+            f"{count} finding{'s' if count > 1 else ''} in {verification.events} events: "
+            "mailtoken audit rebuild makes rows from the log again; a log that was changed needs a backup",
+        )
+    if not json:
+        output.print_message(
+            f"{verification.events} events verified: the rows, the hash chain and the vault agree with the log."
+        )
+
+
+@app.command()
+def rebuild(context: typer.Context) -> None:
+    """Make the stored rows from the log again."""
+    from adapters import installation
+
+    with installation.offline(CommandContext.of(context).config) as store, _progress("rebuilding") as progress:
+        events = store.audit.rebuild(progress)
+    output.print_message(f"The rows are made again, from {events} events.")
+
+
+def _records(context: typer.Context, profile: str | None) -> list[dict[str, Any]]:
+    from adapters import installation
+
+    with installation.offline(CommandContext.of(context).config) as store:
+        return [record.as_json() for record in store.audit.records(profile)]
+
+
+@contextmanager
+def _progress(doing: str) -> Iterator[Callable[[int], None]]:
+    """Show the progress to a person who waits."""
+    if not output.err().is_terminal:
+        yield lambda _: None
+        return
+    with output.err().status(f"{doing} ...") as progress:
+        yield lambda events: progress.update(f"{doing} ... {events:,} events")

@@ -1,0 +1,59 @@
+"""`mailtoken machine`: the devices whose mail settings are kept here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from adapters.cli import output
+from adapters.cli.context import client
+from adapters.cli.service_socket import path_of, print_error
+
+app = typer.Typer(help="Add, list and remove machines.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Its name, like office-mfp.")],
+    catalogue: Annotated[str, typer.Option(help="The settings it has: sharp-bp or generic.")] = "generic",
+) -> None:
+    """Add a machine with the mail settings of its model."""
+    added = client(context).post("/api/v1/machines", {"name": name, "catalogue": catalogue})
+    output.print_message(f"{added['name']} is added, with these settings:")
+    for profile in added["profiles"]:
+        output.print_message(profile)
+
+
+@app.command("list")
+def list_all(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+) -> None:
+    """List the machines."""
+    machines = client(context).get("/api/v1/machines")
+    if json:
+        output.write_json(machines)
+    else:
+        output.show(output.rows(("Machine", "Catalogue"), ((one["name"], one["catalogue"]) for one in machines)))
+
+
+@app.command()
+def rename(
+    context: typer.Context,
+    old: Annotated[str, typer.Argument(help="Its name now.")],
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+) -> None:
+    """Give a machine another name; its tokens, grants and relay users follow."""
+    renamed = client(context).post(f"{path_of('machine', old)}/rename", {"name": new})
+    output.print_message(f"{old} is called {new} now, with its {len(renamed['profiles'])} settings.")
+    for key in renamed["stale"]:
+        print_error(f"{key} in the configuration still names {old}: correct it")
+
+
+@app.command()
+def remove(context: typer.Context, name: Annotated[str, typer.Argument(help="Its name.")]) -> None:
+    """Remove a machine and its settings; refused while one of their tokens is held."""
+    client(context).delete(path_of("machine", name))
+    output.print_message(f"{name} and its settings are removed.")

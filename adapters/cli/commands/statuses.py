@@ -1,0 +1,244 @@
+"""`mailtoken status`: the label of each setting's token, and why, since when and until when it shows that label."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from adapters.cli import output
+from adapters.cli.context import CommandContext, client
+from adapters.cli.http_client import Object, ServiceConnection
+from adapters.cli.service_socket import CommandError, print_error, profile_path
+from adapters.error_kinds import ExitCode
+from adapters.texts import reasons
+from adapters.texts.wording import Surface
+from domain.errors import InvalidValue
+from infrastructure.clock import instant_text, read_instant
+
+Statuses = list[Object]
+
+_EVERY_SECONDS = 1.0
+
+
+def status(
+    context: typer.Context,
+    profile: Annotated[str | None, typer.Argument(help="Show this setting only.")] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(metavar="INSTANT", help="Show the states at this ISO 8601 instant; UTC by default."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep the states up to date, until Ctrl-C.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a token needs a person's attention.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Read the store instead of asking the service.")] = False,
+) -> None:
+    """Show the state of every token."""
+    instant = _instant(as_of) if as_of is not None else None
+    if watch:
+        if json or check or offline or instant:
+            raise CommandError(ExitCode.USAGE, "--watch can't be combined with --json, --check, --offline or --as-of")
+        _watch(client(context), profile)
+        return
+    statuses = _from_store(context, profile, instant) if offline else _from_service(client(context), profile, instant)
+
+    of_store = [] if instant else _of_store(context) if offline else client(context).get("/api/v1/store")["attention"]
+    for code in of_store:
+        print_error(reasons.reason_text(code, Surface.COMMAND))
+    if json:
+        output.write_json(statuses)
+    else:
+        _show(statuses, instant or output.now())
+        if profile is not None:
+            _show_provider_words(statuses[0])
+    if check:
+        _check(statuses, of_store)
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return read_instant(text)
+    except (ValueError, OverflowError):
+        raise InvalidValue("--as-of", "not_an_instant", value=text) from None
+
+
+def _from_service(service: ServiceConnection, profile: str | None, instant: datetime | None) -> Statuses:
+    query = {"as_of": instant_text(instant) if instant else None}
+    try:
+        if profile is not None:
+            return [service.get(f"{profile_path(profile)}/status", query)]
+        statuses: Statuses = service.get("/api/v1/status", query)
+    except CommandError as error:
+        if error.exit_code is ExitCode.UNREACHABLE:
+            raise CommandError(error.exit_code, f"{error}, or read the store with --offline") from None
+        raise
+    return statuses
+
+
+def _from_store(context: typer.Context, profile: str | None, instant: datetime | None) -> Statuses:
+    from adapters import installation
+    from infrastructure.queries.setting_status import named
+
+    with installation.offline(CommandContext.of(context).config) as store:
+        statuses = store.audit.statuses_as_of(instant) if instant else store.statuses()
+    print_error("read from the store, without the service")
+    chosen = [named(statuses, profile)] if profile is not None else statuses
+    return [one.as_json() for one in chosen]
+
+
+def _of_store(context: typer.Context) -> Sequence[str]:
+    """The codes of what a person must do about the store, read without the service."""
+    from adapters import installation
+
+    with installation.offline(CommandContext.of(context).config) as store:
+        return store.store_state.now().attention
+
+
+def _check(statuses: Statuses, of_store: Sequence[str]) -> None:
+    waiting = [one["profile"] for one in statuses if one["attention"]]
+    if waiting:
+        raise CommandError(
+            ExitCode.FAILED, f"a person is needed for {len(waiting)} of {len(statuses)} settings: {_some(waiting)}"
+        )
+    if of_store:
+        raise CommandError(ExitCode.FAILED, "a person is needed for the store")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"
+
+
+def _show(statuses: Statuses, at: datetime) -> None:
+    if not statuses:
+        output.print_message("There is no machine yet: mailtoken machine add NAME --catalogue sharp-bp")
+        return
+    if not output.out().is_terminal:
+        output.show(_wide(statuses, at))
+        return
+    output.out().print(Group(_table(statuses, at), Text(), _summary(statuses)))
+
+
+def _show_provider_words(one: Object) -> None:
+    said = reasons.provider_said(one) if _why(one) else None
+    if said:
+        output.print_message(said)
+
+
+def _table(statuses: Statuses, at: datetime) -> RenderableType:
+    return _wide(statuses, at) if output.out().width >= output.WIDE else _narrow(statuses, at)
+
+
+def _wide(statuses: Statuses, at: datetime) -> Table:
+    table = output.table("Setting", "Token", "Account", "Since", "Until", "Why")
+    table.columns[0].no_wrap = table.columns[3].no_wrap = table.columns[4].no_wrap = True
+    for _, settings in _by_machine(statuses):
+        if table.rows and output.out().is_terminal:
+            table.add_row()
+        for one in settings:
+            table.add_row(
+                Text(output.clean(one["profile"])),
+                output.label(one["token"]),
+                _account(one),
+                output.ago(one["since"], at),
+                output.ahead(one["expires_at"], at) if one["expires_at"] else output.ABSENT,
+                Text(output.clean(_why(one))),
+            )
+    return table
+
+
+def _narrow(statuses: Statuses, at: datetime) -> RenderableType:
+    parts: list[RenderableType] = []
+    for machine, settings in _by_machine(statuses):
+        grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        grid.add_column(overflow="fold", ratio=2, max_width=20)
+        grid.add_column(overflow="fold", ratio=5)
+        for one in settings:
+            grid.add_row(Text(f"  {output.clean(one['setting'])}"), _block(one, at))
+        parts += [*([Text()] if parts else []), Text(output.clean(machine), "bold"), grid]
+    return Group(*parts)
+
+
+def _block(one: Object, at: datetime) -> Text:
+    block = Text.assemble(output.label(one["token"]), "  ", _account(one))
+    if one["provider"] or one["expires_at"]:
+        until = f", until {output.ahead(one['expires_at'], at)}" if one["expires_at"] else ""
+        block.append(f"\nsince {output.ago(one['since'], at)}{until}", "dim")
+    if why := _why(one):
+        block.append(f"\n{output.clean(why)}")
+    block.no_wrap = False
+    return block
+
+
+def _by_machine(statuses: Statuses) -> Iterator[tuple[str, Iterator[Object]]]:
+    return groupby(statuses, lambda one: str(one["machine"]))
+
+
+def _why(one: Object) -> str | None:
+    """The sentence of its reason; None while a new attempt is under way, since the reason is an earlier attempt's."""
+    return reasons.why(one, Surface.COMMAND) if one["attention"] or not one["attempt_id"] else None
+
+
+def _account(one: Object) -> Text:
+    account, mailbox = one["account"], one["mailbox"]
+    if not account:
+        return Text("not filled in", "dim")
+    return Text(output.clean(account if mailbox == account else f"{account} for {mailbox}"))
+
+
+def _summary(statuses: Statuses) -> Text:
+    counts = Counter(one["token"] for one in statuses)
+    counted = ", ".join(f"{count} {token}" for token, count in counts.most_common())
+    waiting = sum(bool(one["attention"]) for one in statuses)
+    summary = Text(f"{len(statuses)} {'setting' if len(statuses) == 1 else 'settings'}: {counted}. ", "dim")
+    if waiting:
+        summary.append(f"A person is needed for {waiting}.", "bold red")
+    return summary
+
+
+def _watch(service: ServiceConnection, profile: str | None) -> None:
+    if not output.out().is_terminal:
+        raise CommandError(ExitCode.USAGE, "--watch needs a terminal: use --json, or --check in a script")
+    from rich.live import Live
+
+    statuses = _from_service(service, profile, None)
+    with Live(console=output.out(), screen=True, auto_refresh=False) as live:
+        trouble = ""
+        try:
+            while True:
+                live.update(_watched(statuses, trouble), refresh=True)
+                time.sleep(_EVERY_SECONDS)
+                statuses, trouble = _again(statuses, lambda: _from_service(service, profile, None))
+        except KeyboardInterrupt:
+            return
+
+
+def _again(statuses: Statuses, read: Callable[[], Statuses]) -> tuple[Statuses, str]:
+    """The statuses read now; those before, with the error, while the service can't be reached."""
+    try:
+        return read(), ""
+    except CommandError as error:
+        if error.exit_code is not ExitCode.UNREACHABLE:
+            raise
+        return statuses, str(error)
+
+
+def _watched(statuses: Statuses, trouble: str) -> RenderableType:
+    at, console = output.now(), output.out()
+    head = Text(f"mailtoken status, {at.astimezone():%H:%M:%S}", "bold")
+    head.append("   Ctrl-C ends it", "dim")
+    parts: list[RenderableType] = [head, Text(trouble, "bold red"), _summary(statuses), Text()]
+    every = _table(statuses[: console.height], at)
+    if len(statuses) <= console.height and len(console.render_lines(every)) <= console.height - len(parts):
+        return Group(*parts, every)
+    parts[3:] = [Text("There is no room for all: settings whose token works are left out.", "dim"), Text()]
+    others = [one for one in statuses if one["token"] != output.RETRIEVED or one["attention"]]
+    return Group(*parts, _table(others[: console.height], at))

@@ -1,0 +1,104 @@
+"""The whole fleet at once: its export as a document, and the changes that make it as a document says."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from adapters.http.api.etags import IfMatch, quoted
+from adapters.http.api.models import fleet as models
+from adapters.http.api.openapi import api_router
+from adapters.http.principal import OPERATOR, AccessReaderRole, AdministratorRole, CurrentPrincipal
+from adapters.texts.errors import sentence
+from adapters.texts.wording import Surface
+from domain.errors import Outdated
+from domain.plan import Plan, Refusal, Wanted, WantedMachine, WantedSetting, as_json
+from infrastructure.fleet.apply import Applier, fingerprint
+
+_MARKS = {"absent", "delete_token"}
+
+
+def router(applier: Applier) -> APIRouter:
+    """The routes of apply and export."""
+    router = api_router(prefix="/api/v1", tags=["fleet"])
+
+    @router.get("/export", response_model=models.Fleet, response_model_exclude_unset=True)
+    def export(_: AccessReaderRole) -> dict[str, Any]:
+        """The document that makes an empty store equal to this one, except for tokens and the keys of clients."""
+        return _fleet_json(applier.export())
+
+    @router.post("/apply", response_model=models.Plan, response_model_exclude_unset=True)
+    def apply(
+        body: models.Fleet,
+        by: AdministratorRole,
+        principal: CurrentPrincipal,
+        only_if: IfMatch,
+        response: Response,
+        dry_run: Annotated[bool, Query(description="List the changes without making them.", examples=[True])] = False,
+    ) -> dict[str, Any]:
+        """Make all changes of the document, or none. With a plan's fingerprint in If-Match, make that plan or none."""
+        wanted = _wanted(body)
+        if dry_run:
+            planned = applier.plan(wanted)
+        else:
+            operator = principal.require_role(OPERATOR) if OPERATOR in principal.roles else None
+            planned = applier.apply(wanted, by, operator, _one(only_if))
+        response.headers["ETag"] = quoted(fingerprint(planned))
+        return _plan_json(planned)
+
+    return router
+
+
+def _one(tags: frozenset[str] | None) -> str | None:
+    if tags is None:
+        return None
+    if len(tags) != 1:
+        raise Outdated("not_one_plan")
+    return next(iter(tags))
+
+
+def _wanted(fleet: models.Fleet) -> Wanted:
+    machines = {name: _machine(machine) for name, machine in fleet.machines.items()}
+    return Wanted(machines, fleet.groups, fleet.clients)
+
+
+def _machine(machine: models.DeclaredMachine) -> WantedMachine:
+    settings = {name: _setting(setting) for name, setting in machine.settings.items()}
+    return WantedMachine(machine.catalogue, settings, machine.absent, machine.delete_token)
+
+
+def _setting(setting: models.DeclaredSetting) -> WantedSetting:
+    fields = setting.model_dump(exclude_unset=True, exclude=_MARKS)
+    return WantedSetting(fields, setting.absent, setting.delete_token)
+
+
+def _fleet_json(wanted: Wanted) -> dict[str, Any]:
+    machines = {
+        name: {
+            "catalogue": machine.catalogue,
+            "settings": {
+                setting: {**one.fields, **({"absent": True} if one.absent else {})}
+                for setting, one in machine.settings.items()
+            },
+        }
+        for name, machine in wanted.machines.items()
+    }
+    return {"machines": machines, "groups": wanted.groups, "clients": wanted.clients}
+
+
+def _plan_json(planned: Plan) -> dict[str, Any]:
+    return {
+        "fingerprint": fingerprint(planned),
+        "changes": [as_json(change) for change in planned.changes],
+        "refusals": [_refusal_json(refusal) for refusal in planned.refusals],
+    }
+
+
+def _refusal_json(refusal: Refusal) -> dict[str, Any]:
+    return {
+        "place": list(refusal.place),
+        "why": sentence(refusal.code, refusal.fields, Surface.API),
+        "code": refusal.code,
+        "fields": refusal.fields,
+    }

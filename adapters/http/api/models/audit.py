@@ -1,0 +1,34 @@
+"""Models of the event log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from adapters.http.api.models.common import AT, PROFILE, Instant, with_example
+
+
+class Record(BaseModel):
+    """One event of the log: what happened to which aggregate, when, and who did it. No secret is in `facts`."""
+
+    model_config = with_example(
+        position=17,
+        at=AT,
+        aggregate="Profile",
+        id="3d6f0a86-4c39-4a6e-8b7e-1f3f9c1c2b55",
+        version=2,
+        event="Configured",
+        by="administrator:root",
+        profile=PROFILE,
+        facts={"changes": {"port": 587}},
+    )
+    position: int
+    at: Instant
+    aggregate: str
+    id: str
+    version: int
+    event: str
+    by: str
+    profile: str | None
+    facts: dict[str, Any]

@@ -1,0 +1,32 @@
+"""Models of the store as a whole."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from adapters.http.api.models.common import AT, Instant, Text, with_example
+
+
+class Hold(BaseModel):
+    """A hold of the store: while it lasts no provider is asked, so no token is renewed."""
+
+    model_config = with_example(reason="restored", since=AT, backup_made_at=AT)
+    reason: str
+    since: Instant
+    backup_made_at: Instant
+
+
+class Store(BaseModel):
+    """The hold, if there is one, and the last backup. `attention` has the codes of what needs a person."""
+
+    model_config = with_example(hold=None, last_backup_at=AT, attention=["backup_old"])
+    hold: Hold | None
+    last_backup_at: Instant | None
+    attention: list[str]
+
+
+class Resume(BaseModel):
+    """Why the hold is lifted, for the log."""
+
+    model_config = with_example(because="the lost host is switched off")
+    because: Text | None = Field(None, max_length=500)

@@ -1,0 +1,211 @@
+"""Routes of pages: the request of a person who is signed in, the roles it needs, and the page that answers it.
+
+A request without a session is redirected to the sign-in page. An error of the domain becomes a page with its sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from eventsourcing.persistence import PersistenceError
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute
+from markupsafe import Markup
+
+from adapters.error_kinds import status_of
+from adapters.http.principal import ADMINISTRATOR, AUDITOR, OPERATOR
+from adapters.http.problems import storage_error, waiting
+from adapters.http.session_cookie import BrowserSession, browser_session
+from adapters.http.web.rendering import render
+from adapters.http.web.texts import TEXTS, text
+from adapters.texts.errors import error_text
+from adapters.texts.wording import Surface
+from domain.errors import InvalidValue, MailtokenError
+from infrastructure.clock import read_instant
+
+READERS = (AUDITOR, OPERATOR, ADMINISTRATOR)
+
+
+class _NotSignedIn(Exception):
+    """The request has no session."""
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """One request of a person who is signed in."""
+
+    request: Request
+    session: BrowserSession
+
+    def may(self, *roles: str) -> bool:
+        """Whether the person holds one of these roles."""
+        return bool(self.session.principal.roles.intersection(roles))
+
+    def actor(self, *roles: str) -> str:
+        """The person and the role they act in, as events record it in `by`.
+
+        Raises:
+            NotPermitted: the person holds none of these roles.
+        """
+        return self.session.principal.require_role(*roles)
+
+    def render(self, template: str, *, status: int | None = None, **context: Any) -> HTMLResponse:
+        """The page of this template. Without a `status` it is 422 if the context has a `problem`, else 200."""
+        fitting = HTTPStatus.UNPROCESSABLE_ENTITY if context.get("problem") else HTTPStatus.OK
+        return HTMLResponse(self.render_part(template, **context), status or fitting)
+
+    def render_part(self, template: str, **context: Any) -> str:
+        """The text of this template, which may be a part of a page."""
+        done = self.request.query_params.get("done", "")
+        frame = {
+            "page_request": self,
+            "here": self.request.url.path,
+            "done": text(f"done.{done}") if f"done.{done}" in TEXTS else None,
+            "as_of": None,
+            "store_attention": self._store_attention(),
+            "csrf": self._csrf,
+        }
+        return render(template, **{**frame, **context})
+
+    def _store_attention(self) -> Sequence[str]:
+        """The codes of what a person must do about the store; none if the store can't be read."""
+        try:
+            codes: Sequence[str] = self.request.app.state.store_state.now().attention
+        except PersistenceError:
+            return ()
+        return codes
+
+    def _csrf(self) -> Markup:
+        """The hidden field with the CSRF token, which every form has."""
+        return Markup('<input type="hidden" name="csrf" value="{}">').format(self.session.csrf_token)
+
+    @property
+    def operates(self) -> bool:
+        """Whether the person may get and delete tokens."""
+        return self.may(OPERATOR)
+
+    @property
+    def configures(self) -> bool:
+        """Whether the person may change machines and settings."""
+        return self.may(ADMINISTRATOR)
+
+    @property
+    def audits(self) -> bool:
+        """Whether the person may read the history."""
+        return self.may(AUDITOR)
+
+
+def _page_request(request: Request) -> PageRequest:
+    session = browser_session(request)
+    if session is None:
+        raise _NotSignedIn
+    return PageRequest(request, session)
+
+
+def _reading(page_request: Annotated[PageRequest, Depends(_page_request)]) -> PageRequest:
+    page_request.actor(*READERS)
+    return page_request
+
+
+def require_role(role: str) -> Callable[..., PageRequest]:
+    """A dependency that gives the request of a person with this role, and raises NotPermitted for any other."""
+
+    def page_request_of(page_request: Annotated[PageRequest, Depends(_page_request)]) -> PageRequest:
+        page_request.actor(role)
+        return page_request
+
+    return page_request_of
+
+
+async def _posted(request: Request) -> dict[str, str]:
+    # The middleware has checked the CSRF token before this.
+    form = await request.form(max_files=0, max_fields=100)
+    posted = {name: value.strip() for name, value in form.items() if isinstance(value, str) and name != "csrf"}
+    for name, value in posted.items():
+        if "\0" in value:
+            raise InvalidValue(name, "nul_character")
+    return posted
+
+
+def _as_of(as_of: str = "") -> datetime | None:
+    if not as_of:
+        return None
+    try:
+        return read_instant(as_of)
+    except (ValueError, OverflowError):
+        raise InvalidValue("as_of", "not_an_instant", value=as_of) from None
+
+
+Reading = Annotated[PageRequest, Depends(_reading)]
+Operating = Annotated[PageRequest, Depends(require_role(OPERATOR))]
+Configuring = Annotated[PageRequest, Depends(require_role(ADMINISTRATOR))]
+Auditing = Annotated[PageRequest, Depends(require_role(AUDITOR))]
+Posted = Annotated[dict[str, str], Depends(_posted)]
+AsOf = Annotated[datetime | None, Depends(_as_of)]
+
+
+class _PageRoute(APIRoute):
+    """A route that answers an error with a page instead of a problem document."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except _NotSignedIn:
+                return _to_sign_in(request)
+            except (MailtokenError, PersistenceError, RequestValidationError) as error:
+                return _error_page(request, error)
+
+        return answer
+
+
+def page_router() -> APIRouter:
+    """A router for pages, which are not in the OpenAPI document."""
+    return APIRouter(route_class=_PageRoute, include_in_schema=False)
+
+
+def redirect(path: str, done: str | None = None) -> RedirectResponse:
+    """A redirect to a page (303, RFC 9110 section 15.4.4), which shows the text `done.DONE`."""
+    return RedirectResponse(f"{path}?done={done}" if done else path, HTTPStatus.SEE_OTHER)
+
+
+def setting_path(profile: str) -> str:
+    """The path of the page of `machine/setting`."""
+    return f"/settings/{quote(profile)}"
+
+
+def _to_sign_in(request: Request) -> Response:
+    if "hx-request" in request.headers:
+        # A part of the open page would be replaced by the answer, so the browser loads the whole page again.
+        return Response(headers={"HX-Refresh": "true"})
+    query = f"?{request.url.query}" if request.url.query else ""
+    came_for = f"{request.url.path}{query}" if request.method == "GET" else "/"
+    return RedirectResponse(f"/sign-in?next={quote(came_for, safe='/')}", HTTPStatus.SEE_OTHER)
+
+
+def _error_page(request: Request, error: Exception) -> Response:
+    session = browser_session(request)
+    assert session is not None, "only who is signed in gets so far"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    sentence = text("error.request")
+    headers: dict[str, str] = {}
+    if isinstance(error, PersistenceError):
+        error = storage_error(error)
+        status, sentence, headers = HTTPStatus.SERVICE_UNAVAILABLE, text("error.store"), waiting(error)
+    elif isinstance(error, MailtokenError):
+        status, sentence, headers = HTTPStatus(status_of(error)), error_text(error, Surface.PAGE), waiting(error)
+    path = request.path_params
+    back = f"/settings/{quote(path['machine'])}/{quote(path['setting'])}" if "setting" in path else "/settings"
+    page_request = PageRequest(request, session)
+    page = page_request.render("error.html", status=status, title=text(f"error.{status}"), sentence=sentence, back=back)
+    page.headers.update(headers)
+    return page

@@ -1,0 +1,38 @@
+"""The router of all pages."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from adapters.http.web.access_pages import people_pages
+from adapters.http.web.fleet_pages import fleet_pages
+from adapters.http.web.history_pages import history_pages
+from adapters.http.web.machine_pages import machine_pages
+from adapters.http.web.page_route import Reading, page_router, redirect
+from adapters.http.web.provider_pages import provider_pages
+from adapters.http.web.rendering import static_files
+from adapters.http.web.setting_pages import setting_pages
+from adapters.http.web.token_pages import token_pages
+from infrastructure.service import Service
+
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+
+def web_pages(service: Service) -> APIRouter:
+    """The routes of the pages and of their static files."""
+    router = page_router()
+
+    @router.get("/")
+    def start(_: Reading) -> Response:
+        return redirect("/settings")
+
+    @router.get("/static/{name}")
+    def static(name: str) -> Response:
+        file = static_files().get(name)
+        if file is None:
+            return Response(status_code=404)
+        return Response(file.body, media_type=file.media_type, headers={"Cache-Control": _FOR_EVER})
+
+    for pages in (fleet_pages, setting_pages, machine_pages, token_pages, history_pages, provider_pages, people_pages):
+        router.routes.extend(pages(service).routes)
+    return router

@@ -1,0 +1,103 @@
+"""The page of a setting, with the manual's form and the state of its token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from http import HTTPStatus
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
+
+from adapters.http.api.path_names import ProfileName
+from adapters.http.principal import ADMINISTRATOR
+from adapters.http.web.forms import FormField, fields_of, typed_in
+from adapters.http.web.page_route import (
+    AsOf,
+    Configuring,
+    PageRequest,
+    Posted,
+    Reading,
+    page_router,
+    redirect,
+    setting_path,
+)
+from adapters.http.web.view_models import setting_view, token_view
+from adapters.texts.errors import sentence
+from adapters.texts.wording import Surface
+from domain.errors import InvalidValue
+from domain.lifecycle import TokenStatus
+from infrastructure.queries.settings_page import SettingOnPage
+from infrastructure.service import Service
+
+
+def setting_pages(service: Service) -> APIRouter:
+    """The routes of a setting, its form, and its token alone."""
+    router = page_router()
+
+    @router.get("/settings/{machine}/{setting}")
+    def setting(name: ProfileName, page_request: Reading, as_of: AsOf) -> Response:
+        found = service.settings_page.setting_as_of(name, as_of) if as_of else service.settings_page.setting(name)
+        return _setting_page(page_request, found, _form(service, found), now=as_of or service.clock.now(), as_of=as_of)
+
+    @router.post("/settings/{machine}/{setting}")
+    def save(name: ProfileName, page_request: Configuring, form: Posted) -> Response:
+        typed = typed_in(service.tokens.status(name).profile, form)
+        seen = {form["edition"]} if "edition" in form else None
+        try:
+            service.settings.set_profile(name, typed, page_request.actor(ADMINISTRATOR), seen)
+        except InvalidValue as error:
+            found = service.settings_page.setting(name)
+            problem = (error.field, sentence(error.code, error.fields, Surface.PAGE))
+            fields = _form(service, found, typed=typed, problem=problem)
+            return _setting_page(page_request, found, fields, now=service.clock.now(), problem=problem)
+        return redirect(setting_path(name), "saved")
+
+    @router.get("/settings/{machine}/{setting}/token")
+    def token(name: ProfileName, page_request: Reading, seen: str = "") -> Response:
+        view = token_view(service.attention.of(service.tokens.status(name)))
+        if view.key == seen:
+            # The page keeps the part it has, so a screen reader does not read it out again.
+            return Response(status_code=HTTPStatus.NO_CONTENT)
+        return HTMLResponse(page_request.render_part("_token.html", token=view, now=service.clock.now()))
+
+    return router
+
+
+def _form(
+    service: Service,
+    found: SettingOnPage,
+    *,
+    typed: Mapping[str, str] | None = None,
+    problem: tuple[str, str] | None = None,
+) -> list[FormField]:
+    status = found.setting.status
+    return fields_of(
+        status.profile,
+        list(service.config.providers),
+        may_change_account=status.token.status is TokenStatus.NOT_RETRIEVED,
+        typed=typed,
+        problem=problem,
+    )
+
+
+def _setting_page(
+    page_request: PageRequest,
+    found: SettingOnPage,
+    fields: list[FormField],
+    *,
+    now: datetime,
+    as_of: datetime | None = None,
+    problem: tuple[str, str] | None = None,
+) -> Response:
+    profile = found.setting.status.profile
+    return page_request.render(
+        "setting.html",
+        setting=setting_view(profile, found.catalogues.get(profile.machine)),
+        token=token_view(found.setting),
+        linked=[setting_view(one.profile, found.catalogues.get(one.profile.machine)) for one in found.linked],
+        fields=fields,
+        problem=problem,
+        as_of=as_of,
+        now=now,
+    )

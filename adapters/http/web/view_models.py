@@ -1,0 +1,146 @@
+"""View models of settings. Settings that share a token form one block: their menu paths, and the token once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from adapters.http.web.page_route import setting_path
+from adapters.texts.reasons import provider_said, why
+from adapters.texts.wording import Surface
+from domain.catalogue import CATALOGUES, CatalogueSetting, Protocol
+from domain.lifecycle import TokenStatus
+from domain.profile import ProfileState
+from infrastructure.queries.attention import StatusWithAttention
+from infrastructure.queries.setting_status import SettingStatus
+from infrastructure.queries.settings_page import MachineOnPage, SettingsPage
+
+
+@dataclass(frozen=True)
+class SettingView:
+    """A setting with its path in the machine's menus."""
+
+    profile: ProfileState
+    menu_path: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        """The path of its page."""
+        return setting_path(self.profile.name)
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """A token as its settings display it. `sentence` says why a person is needed, or why the last attempt ended.
+
+    `provider_said` has the provider's own words about it.
+    """
+
+    status_with_attention: StatusWithAttention
+    sentence: str | None
+    provider_said: str | None
+    ends_at: datetime | None
+
+    @property
+    def status(self) -> SettingStatus:
+        """The status of the setting that shows the token."""
+        return self.status_with_attention.status
+
+    @property
+    def label(self) -> TokenStatus:
+        """The label of the token."""
+        return self.status.token.status
+
+    @property
+    def path(self) -> str:
+        """The path of the page of the setting that shows the token."""
+        return setting_path(self.status.profile.name)
+
+    @property
+    def key(self) -> str:
+        """A key that differs whenever the token would be displayed differently."""
+        token = self.status.token
+        number = token.credential.number if token.credential else 0
+        return f"{token.attempts}.{number}.{token.status.name}.{self.status_with_attention.attention or ''}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Settings of one machine that share a token. `elsewhere` counts its settings that are not in this block."""
+
+    settings: tuple[SettingView, ...]
+    token: TokenView
+    elsewhere: int
+
+    @property
+    def group(self) -> str | None:
+        """The SMTP group of the settings, if they are linked."""
+        return self.token.status.group
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether no token works, and the settings have the provider and account to get one."""
+        settings = self.token.status.profile.settings
+        gone = self.token.label in (TokenStatus.NOT_RETRIEVED, TokenStatus.INVALID)
+        return gone and bool(settings.provider and settings.account)
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol of the settings."""
+        return self.settings[0].profile.protocol
+
+
+@dataclass(frozen=True)
+class MachineView:
+    """A machine with its settings, in the order of its menus."""
+
+    name: str
+    catalogue: str | None
+    blocks: tuple[Block, ...]
+
+
+def machine_views(page: SettingsPage) -> list[MachineView]:
+    """The view models of a page's machines."""
+    return [
+        MachineView(machine.name, machine.catalogue, tuple(_blocks(machine, page.uses))) for machine in page.machines
+    ]
+
+
+def _blocks(machine: MachineOnPage, uses: Mapping[UUID, int]) -> Iterable[Block]:
+    by_token: dict[UUID, list[StatusWithAttention]] = {}
+    for one in sorted(machine.settings, key=lambda one: _place(one.status.profile, machine.catalogue)):
+        by_token.setdefault(one.status.profile.token_id, []).append(one)
+    for token_id, ones in by_token.items():
+        settings = tuple(setting_view(one.status.profile, machine.catalogue) for one in ones)
+        yield Block(settings, token_view(ones[0]), uses[token_id] - len(ones))
+
+
+def token_view(status_with_attention: StatusWithAttention) -> TokenView:
+    """The view model of a token."""
+    json = status_with_attention.as_json()
+    # While an attempt is under way, the reason is that of the attempt before.
+    sentence = why(json, Surface.PAGE) if status_with_attention.attention or not json["attempt_id"] else None
+    near = (
+        status_with_attention.expiry.at
+        if status_with_attention.expiry and status_with_attention.attention == status_with_attention.expiry.cause
+        else None
+    )
+    return TokenView(status_with_attention, sentence, provider_said(json) if sentence else None, near)
+
+
+def setting_view(profile: ProfileState, catalogue: str | None) -> SettingView:
+    """The view model of a setting. A removed machine's menu path is that of any catalogue with the setting."""
+    found = _in_catalogue(profile, catalogue)
+    return SettingView(profile, tuple(found.menu_path.split(" > ")) if found else ())
+
+
+def _in_catalogue(profile: ProfileState, catalogue: str | None) -> CatalogueSetting | None:
+    several = [CATALOGUES[catalogue]] if catalogue else CATALOGUES.values()
+    return next((one for models in several for one in models.settings if one.name == profile.setting), None)
+
+
+def _place(profile: ProfileState, catalogue: str | None) -> int:
+    settings: Sequence[CatalogueSetting] = CATALOGUES[catalogue].settings if catalogue else ()
+    return next((place for place, one in enumerate(settings) if one.name == profile.setting), len(settings))

@@ -1,0 +1,40 @@
+"""The sentences of `audit verify`: how the log, the hash chain, the rows and the vault differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from adapters.texts.errors import filled
+from adapters.texts.wording import ErrorText
+from infrastructure.queries.audit import Finding
+from infrastructure.store.vault import CLIENT_KEY, PASSWORD, SIGN_IN_PASSWORD
+
+FINDINGS: Mapping[str, ErrorText] = MappingProxyType(
+    {
+        # Events
+        "event_not_in_chain": ErrorText(
+            "event {position} ({topic}) has no place in the hash chain: it was changed or inserted"
+        ),
+        "event_hash_differs": ErrorText(
+            "event {position} ({topic}) does not fit the hash chain: it was changed or inserted"
+        ),
+        "event_not_legal": ErrorText("event {position} ({topic}) is not legal: {reason}"),
+        "event_removed": ErrorText("event {position} is in the hash chain but not in the log: it was removed"),
+        # Rows
+        "row_not_in_log": ErrorText("{table} {id} is a row that the log does not give"),
+        "row_differs": ErrorText("{table} {id} differs from the log in {columns}"),
+        "row_missing": ErrorText("{table} {id} is missing"),
+        # The vault
+        "vault_row_not_in_log": ErrorText("the vault has a {kind} {number} of {owner} {id} that no event refers to"),
+        "vault_row_missing": ErrorText("the vault has no {kind} {number} of {owner} {id}"),
+    }
+)
+
+_OWNERS = {PASSWORD: "relay user", SIGN_IN_PASSWORD: "administrator", CLIENT_KEY: "client"}
+
+
+def finding_text(finding: Finding) -> str:
+    """The sentence of a finding."""
+    owner = _OWNERS.get(str(finding.fields.get("kind")), "token")
+    return filled(FINDINGS[finding.code], {"owner": owner, **finding.fields}, None)

@@ -1,0 +1,43 @@
+"""The sentences of `mailtoken doctor`, by code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from adapters.texts.errors import filled
+from adapters.texts.wording import ErrorText, Surface
+
+DOCTOR_TEXTS: Mapping[str, ErrorText] = MappingProxyType(
+    {
+        "configuration_good": ErrorText("{path} has no faults"),
+        "key_good": ErrorText("it is there, and only its owner can read it"),
+        "store_good": ErrorText("it opens with this key and has {settings} settings"),
+        "on_hold": ErrorText(
+            "it is on hold, so no token is renewed",
+            command="see that no other service runs on it, then run mailtoken resume",
+        ),
+        "room_good": ErrorText("{directory} has {mebibytes} MiB free"),
+        "room_short": ErrorText("{directory} has only {mebibytes} MiB free", "free space there"),
+        "clock_good": ErrorText("it is not behind the log"),
+        "clock_behind": ErrorText("it is behind the log, whose last event is of {instant}", "set the clock"),
+        "certificate_good": ErrorText("it is good until {until}"),
+        "certificate_ends": ErrorText("it ends at {until}", "renew it; it is read again without a restart"),
+        "certificate_over": ErrorText("it has ended at {until}", "renew it; it is read again without a restart"),
+        "service_good": ErrorText("it answers, its workers are alive, and it could store a token now"),
+        "service_away": ErrorText("{reason}"),
+        "port_good": ErrorText("something listens there"),
+        "port_closed": ErrorText("nothing listens there", "start what should; see its log"),
+        "provider_good": ErrorText("its registration has no faults that can be seen from outside"),
+        "provider_bad": ErrorText("its registration has faults", command="run mailtoken provider check {provider}"),
+        "provider_unknown": ErrorText("it was not checked: {reason}"),
+        "backup_good": ErrorText("the last backup is of {instant}"),
+        "backup_old": ErrorText("the last backup is of {instant}", command="run mailtoken backup FILE"),
+        "backup_none": ErrorText("there was none", command="run mailtoken backup FILE, and keep the key apart from it"),
+    }
+)
+
+
+def doctor_text(code: str, **fields: object) -> str:
+    """The fact and the next step."""
+    return filled(DOCTOR_TEXTS[code], fields, Surface.COMMAND)

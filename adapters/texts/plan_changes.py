@@ -1,0 +1,37 @@
+"""The sentences of the changes of a plan, as `apply` shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+_CHANGES: Mapping[str, str] = MappingProxyType(
+    {
+        "delete token": "- delete the token of {profile}{also}",
+        "remove profile": "- setting {profile}",
+        "remove machine": "- machine {machine}",
+        "add machine": "+ machine {machine}, catalogue {catalogue}",
+        "add profile": "+ setting {profile}",
+        "set fields": "~ {profile}: {fields}",
+        "unlink": "~ {profile}: out of the group {group}, with a token of its own, Not Retrieved",
+        "link": "~ {profile}: into the group {group}",
+        "add client": "+ client {client}, without a key: mailtoken client key {client} makes one",
+        "grant": "+ {client} may read the token of {profile}",
+        "revoke": "- {client} may not read the token of {profile} any more",
+    }
+)
+
+
+def change_text(change: Mapping[str, Any]) -> str:
+    """The sentence of a change, from its JSON. It begins with + for an addition, - for a removal, ~ for a change."""
+    others = [name for name in change.get("profiles") or () if name != change["profile"]]
+    before, after = change.get("before") or {}, change.get("after") or {}
+    fields = (f"{field} {before[field] or '(empty)'} -> {text or '(empty)'}" for field, text in after.items())
+    facts = {
+        **change,
+        "also": f", which {', '.join(others)} lose too" if others else "",
+        "fields": ", ".join(fields),
+    }
+    text = _CHANGES.get(change["change"])
+    return text.format_map(facts) if text else str(change["change"])

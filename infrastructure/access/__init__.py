@@ -1,0 +1,1 @@
+"""Access control: administrators, API clients and relay users with their passwords, keys, sessions and links."""

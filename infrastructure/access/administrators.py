@@ -1,0 +1,212 @@
+"""Administrators: the people who sign in with a password that the service keeps, and the links that set it.
+
+Root on the Unix socket needs no account, so an organisation is never locked out for good. There is no default
+password: a one-time link creates the first administrator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import structlog
+
+from domain.administrator import ROLES, Administrator
+from domain.errors import NotPermitted, Refused
+from domain.ports import Clock
+from domain.secret import Secret
+from infrastructure.access.accounts import ADMINISTRATOR, Accounts
+from infrastructure.access.bearer_tokens import new_token
+from infrastructure.access.login_throttle import LoginThrottle
+from infrastructure.access.one_time_links import OneTimeLink, OneTimeLinks
+from infrastructure.access.password_hashing import PasswordHasher
+from infrastructure.access.sessions import Sessions
+from infrastructure.store.event_log import EventLog
+from infrastructure.store.store import UnitOfWork
+from infrastructure.store.vault import Vault
+
+log = structlog.get_logger("mailtoken")
+
+_LINK = "set-up link"
+_LINK_LIFE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class ListedAdministrator:
+    """An administrator in the list."""
+
+    name: str
+    roles: tuple[str, ...]
+    has_password: bool
+
+
+@dataclass(frozen=True)
+class SetUpLink:
+    """A link that sets the password of `administrator`; None stands for the first administrator."""
+
+    secret: Secret
+    administrator: str | None
+    expires_at: datetime
+
+
+class Administrators:
+    """The use cases around administrators."""
+
+    def __init__(
+        self, events: EventLog, vault: Vault, clock: Clock, passwords: PasswordHasher, sessions: Sessions
+    ) -> None:
+        self._events = events
+        self._clock = clock
+        self._accounts = Accounts(ADMINISTRATOR, events, vault, passwords)
+        self._sessions = sessions
+        self._links = OneTimeLinks(events.store, clock)
+        self._throttle = LoginThrottle(clock)
+
+    # Administration
+
+    def administrators(self) -> list[ListedAdministrator]:
+        """Every administrator, in the order of their names."""
+        states = (account.state for account in self._accounts.all())
+        return [ListedAdministrator(state.name, state.roles, state.password > 0) for state in states]
+
+    def add(self, name: str, roles: Iterable[str], password: Secret | None, by: str) -> None:
+        """Add an administrator. Without a password the administrator needs a link to choose a password.
+
+        Raises:
+            InvalidValue: the name, a role or the password is not valid.
+            Refused: the name is taken.
+        """
+        hashed = self._accounts.hash(password) if password else None
+        administrator = Administrator.add(uuid4(), name, roles, by=by, now=self._clock.now())
+        self._accounts.check_free(name)
+        self._save(administrator, hashed, by)
+
+    def set_roles(self, name: str, roles: Iterable[str], by: str) -> None:
+        """Give an administrator these roles and no others. Sessions that are open get the roles at once.
+
+        Raises:
+            NotFound: no such administrator.
+            InvalidValue: a role is unknown, or `roles` is empty.
+        """
+        administrator = self._accounts.load(name)
+        administrator.set_roles(roles, by=by, now=self._clock.now())
+        self._events.save(administrator)
+
+    def set_password(self, name: str, password: Secret, by: str) -> None:
+        """Give an administrator a new password, which ends their sessions.
+
+        Raises:
+            NotFound: no such administrator.
+            InvalidValue: the password is not acceptable.
+        """
+        hashed = self._accounts.hash(password)
+        self._save(self._accounts.load(name), hashed, by)
+        self._throttle.forget(name)
+
+    def remove(self, name: str, by: str) -> None:
+        """Remove an administrator, which ends their sessions.
+
+        Raises:
+            NotFound: no such administrator.
+        """
+        administrator = self._accounts.load(name)
+        administrator.remove(by=by, now=self._clock.now())
+        self._events.save(administrator)
+        self._sessions.end_all(administrator.id)
+        self._events.store.forget()
+
+    # Links
+
+    def link(self, name: str | None, by: str) -> SetUpLink:
+        """A link with which an administrator chooses a password; without a name, the link of the first administrator.
+
+        The link works once, within an hour, and replaces the earlier link.
+
+        Raises:
+            NotFound: no such administrator.
+            Refused: `name` is None, and administrators exist already.
+        """
+        if name is None and self._accounts.all():
+            raise Refused("administrators_exist")
+        about = str(self._accounts.load(name).id) if name is not None else ""
+        secret = new_token()
+        return SetUpLink(secret, name, self._links.add(secret, _LINK, about, by, _LINK_LIFE))
+
+    def first_link(self) -> SetUpLink | None:
+        """The link of the first administrator; None if there is an administrator already."""
+        return None if self._accounts.all() else self.link(None, "service")
+
+    def whose_link(self, secret: Secret) -> str | None:
+        """The name of the administrator whose password the link sets; None if it makes the first administrator.
+
+        Raises:
+            NotPermitted: the link is over, was used, or never existed.
+        """
+        found = self._find_link(secret)
+        return self._name_of(UUID(found.about)) if found.about else None
+
+    def use_link(self, secret: Secret, name: str, password: Secret) -> Secret:
+        """Choose a password with a link, and sign in; returns the token for the browser's cookie.
+
+        The link of the first administrator makes an administrator called `name`, with every role.
+
+        Raises:
+            NotPermitted: the link is over, was used, or never existed.
+            InvalidValue: the name or the password is not valid; the link stays usable.
+        """
+        whose, by = self.whose_link(secret), f"link:{self._find_link(secret).made_by}"
+        hashed = self._accounts.hash(password)
+        if whose is None:
+            administrator = Administrator.add(uuid4(), name, ROLES, by=by, now=self._clock.now())
+        else:
+            administrator = self._accounts.load(whose)
+        if self._links.use(_LINK, secret) is None or (whose is None and self._accounts.all()):
+            raise NotPermitted("set_up_link_over")
+        self._save(administrator, hashed, by)
+        self._throttle.forget(administrator.state.name)
+        return self._sessions.begin(administrator.id, administrator.state)
+
+    def _find_link(self, secret: Secret) -> OneTimeLink:
+        found = self._links.find(_LINK, secret)
+        if found is None:
+            raise NotPermitted("set_up_link_over")
+        return found
+
+    # Signing in
+
+    def sign_in(self, name: str, password: Secret, address: str) -> Secret:
+        """Sign in from `address`; returns the token for the browser's cookie.
+
+        Raises:
+            NotPermitted: wrong name or password; the error does not say which.
+            TooManyRequests: too many wrong passwords came before; this password was not verified.
+            Unreachable: too many sign-ins run at the same time.
+        """
+        self._throttle.begin(name, address)
+        account = self._accounts.find(name)
+        is_right = self._accounts.verify(account, password)
+        if account is None or not is_right:
+            log.warning("sign_in_refused", address=address)
+            raise NotPermitted("wrong_name_or_password")
+        self._throttle.succeeded(name, address)
+        # The session belongs to the password that was verified: a password set since then has ended it.
+        return self._sessions.begin(account.id, account.state)
+
+    # Shared
+
+    def _save(self, administrator: Administrator, hashed: Secret | None, by: str) -> None:
+        put = []
+        if hashed:
+            administrator.change_password(by=by, now=self._clock.now())
+            put = [self._accounts.seal(administrator, hashed)]
+        self._events.save(administrator, unit_of_work=UnitOfWork(put=put))
+        self._sessions.end_all(administrator.id)
+        self._events.store.forget()
+
+    def _name_of(self, id: UUID) -> str:
+        names = [account.state.name for account in self._accounts.all() if account.id == id]
+        if not names:
+            raise NotPermitted("set_up_link_without_administrator")
+        return names[0]

@@ -1,0 +1,152 @@
+"""The login throttle: after a few wrong passwords the next try has to wait, and the wait doubles with each.
+
+The pages refuse a try before its wait is over (`LoginThrottle`). The relay holds the try until then, in its open
+connection. Both count with `WrongTries`, each under a rule of its own.
+
+The throttle slows only sign-ins by password; tokens, sessions and keys are not affected. Root on the Unix socket needs
+no password, and so is never locked out. The relay counts by address alone: a printer with an old password tries for
+ever, and must not lock its own account.
+
+The counts are in the memory of each process. In the store each guess would cause a commit, so guessing would overload
+the store. An attacker gets some ten tries an hour from each node, and five more after a restart: far too few for
+passwords of at least twelve characters.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import TTLCache
+
+from domain.errors import InvalidValue, TooManyRequests
+from domain.networks import read_address
+from domain.ports import Clock
+
+_MOST_DOUBLINGS = 16
+"""More doublings than any rule's longest wait takes, and few enough for a float."""
+_LONGEST_NAME = 64
+"""Characters, the longest name of an account. Longer names are cut here, so they can't fill the memory."""
+
+
+@dataclass(frozen=True)
+class ThrottleRule:
+    """The wait that wrong tries impose on the next try.
+
+    The first `free_tries` wrong tries impose no wait. The next imposes `first_seconds`, and each later one twice the
+    wait before it, up to `longest_seconds`. After `forgotten_after_seconds` without a wrong try the count is 0.
+    """
+
+    free_tries: int
+    first_seconds: float
+    longest_seconds: float
+    forgotten_after_seconds: float
+
+    def wait_seconds(self, wrong_tries: int) -> float:
+        """The wait of the next try, counted from the last wrong try."""
+        doublings = wrong_tries - self.free_tries
+        if doublings < 0:
+            return 0.0
+        return min(self.first_seconds * 2.0 ** min(doublings, _MOST_DOUBLINGS), self.longest_seconds)
+
+
+@dataclass
+class _Count:
+    wrong_tries: int
+    last_at: float
+
+
+class WrongTries:
+    """Wrong tries by account or by source, under one rule. Not to be shared between threads without a lock.
+
+    `monotonic` is in seconds. At most `most` names are kept: a new name replaces the name
+    whose last wrong try is the oldest.
+    """
+
+    def __init__(self, rule: ThrottleRule, monotonic: Callable[[], float], most: int = 10_000) -> None:
+        self._rule = rule
+        self._monotonic = monotonic
+        self._counts: TTLCache[str, _Count] = TTLCache(most, rule.forgotten_after_seconds, monotonic)
+
+    def wait_seconds(self, name: str) -> float:
+        """The whole wait of the next try; 0 if there is no wait."""
+        count = self._counts.get(name)
+        return self._rule.wait_seconds(count.wrong_tries) if count else 0.0
+
+    def remaining_seconds(self, name: str) -> float:
+        """The part of that wait that is still ahead; 0 if the wait is over."""
+        count = self._counts.get(name)
+        if count is None:
+            return 0.0
+        return max(0.0, count.last_at + self._rule.wait_seconds(count.wrong_tries) - self._monotonic())
+
+    def add(self, name: str) -> None:
+        """Count a wrong try."""
+        count = self._counts.get(name)
+        self._counts[name] = _Count(count.wrong_tries + 1 if count else 1, self._monotonic())
+
+    def take_back(self, name: str) -> None:
+        """Uncount a try that turned out to be right."""
+        if count := self._counts.get(name):
+            count.wrong_tries -= 1
+
+    def forget(self, name: str) -> None:
+        """Set the count of this name to 0."""
+        self._counts.pop(name, None)
+
+
+class LoginThrottle:
+    """Refuses sign-ins to an account, or from a source, after too many wrong passwords. Safe to share between threads.
+
+    Names without an account are counted too.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        rule = ThrottleRule(free_tries=5, first_seconds=2.0, longest_seconds=900.0, forgotten_after_seconds=3600.0)
+        self._accounts = WrongTries(rule, clock.elapsed)
+        self._sources = WrongTries(rule, clock.elapsed)
+        self._lock = threading.Lock()
+
+    def begin(self, account: str, address: str) -> None:
+        """Admit another try, and count it as wrong until `succeeded` is called.
+
+        The count comes before the check of the password, so it includes tries that run at the same time.
+
+        Raises:
+            TooManyRequests: the account or the address has to wait.
+        """
+        account, source = account[:_LONGEST_NAME], source_of(address)
+        with self._lock:
+            wait = max(self._accounts.remaining_seconds(account), self._sources.remaining_seconds(source))
+            if wait > 0:
+                raise TooManyRequests("too_many_wrong_passwords", math.ceil(wait))
+            self._accounts.add(account)
+            self._sources.add(source)
+
+    def succeeded(self, account: str, address: str) -> None:
+        """The password was right: the account's count becomes 0, and the address loses only the count of this try."""
+        with self._lock:
+            self._accounts.forget(account[:_LONGEST_NAME])
+            self._sources.take_back(source_of(address))
+
+    def forget(self, account: str) -> None:
+        """Set the account's count to 0, after a new password."""
+        with self._lock:
+            self._accounts.forget(account[:_LONGEST_NAME])
+
+
+def source_of(address: str) -> str:
+    """The source under which tries from this address are counted: for IPv6 the whole /64 network (RFC 6177).
+
+    A single host or customer usually has a /64. Text that is not an address is a source of its own.
+    """
+    try:
+        read = read_address(address)
+    except InvalidValue:
+        return address
+    if isinstance(read, ipaddress.IPv4Address):
+        return str(read)
+    return str(ipaddress.IPv6Network((int(read), 64), strict=False))

@@ -1,0 +1,79 @@
+"""The paths of the configuration file and of the service's socket. Few imports, since they slow each `token show`."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "mailtoken.toml"
+SOCKET_NAME = "mailtoken.sock"
+_LONGEST_PATH = 100
+"""In bytes; sun_path has 108 (unix(7))."""
+
+
+class ConfigurationMissing(Exception):
+    """There is no configuration file: `places` is the path that was named, or the directories that were searched.
+
+    The class is no error of the domain, since `token show` starts without the domain.
+    """
+
+    def __init__(self, *places: Path, is_named: bool = True) -> None:
+        super().__init__(", ".join(map(str, places)))
+        self.is_named = is_named
+
+
+def find_config(option: str | None, environment: Mapping[str, str]) -> Path:
+    """The configuration file: `option`, MAILTOKEN_CONFIG, or in the current, the user's or the system's directory.
+
+    Raises:
+        ConfigurationMissing: the named file is missing, or no directory has a configuration file.
+    """
+    named = option or environment.get("MAILTOKEN_CONFIG")
+    if named:
+        if not os.path.isfile(named):
+            raise ConfigurationMissing(Path(named))
+        return Path(named).absolute()
+    home = environment.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    places = (Path.cwd(), Path(home, "mailtoken"), Path("/etc/mailtoken"))
+    for place in places:
+        if (place / FILE_NAME).is_file():
+            return place / FILE_NAME
+    raise ConfigurationMissing(*places, is_named=False)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a configuration file.
+
+    Raises:
+        OSError: the file can't be read.
+        tomllib.TOMLDecodeError: the file is not TOML; the message says where.
+    """
+    with path.open("rb") as file:
+        try:
+            return tomllib.load(file)
+        except UnicodeDecodeError as error:
+            raise tomllib.TOMLDecodeError(f"not UTF-8 (at byte {error.start})") from None
+
+
+def socket_path(config: Path, tables: Mapping[str, Any]) -> Path:
+    """The path of the service's Unix socket: `[server] socket`, by default beside the configuration."""
+    server = tables.get("server")
+    name = server.get("socket", SOCKET_NAME) if isinstance(server, dict) else SOCKET_NAME
+    return config.parent / str(name)
+
+
+@contextmanager
+def socket_name(path: Path) -> Iterator[str]:
+    """A path of the socket that fits into sun_path, even if the path of its directory is too long for it."""
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

@@ -1,0 +1,1 @@
+"""Envelope encryption, and the sources of the key-encryption key."""

@@ -1,0 +1,104 @@
+"""Envelope encryption: a sealed value opens only with the key of its store, and only at its own place.
+
+Each value has a new data key, which the key-encryption key encrypts. Both encryptions are AES-256-GCM with the place
+(store, subject, generation, kind) as associated data, so a row that was swapped or damaged does not open.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from domain.errors import VaultDamaged
+
+ALGORITHM = "A256GCM"
+_NONCE_BYTES = 12
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Place:
+    """The row of a sealed value; the subject is a token, relay user, administrator or API client."""
+
+    store_id: str
+    subject_id: str
+    kind: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A sealed value: `wrapped` is the encrypted data key, `body` the value; each is nonce, ciphertext and tag."""
+
+    algorithm: str
+    key_id: str
+    wrapped: bytes
+    body: bytes
+
+    def as_text(self) -> str:
+        """One line of JSON, for a file or a text column."""
+        wrapped, body = (base64.b64encode(part).decode() for part in (self.wrapped, self.body))
+        return json.dumps({"algorithm": self.algorithm, "key_id": self.key_id, "wrapped": wrapped, "body": body})
+
+    @classmethod
+    def of_text(cls, text: str | bytes) -> Sealed:
+        """The sealed value of a text that `as_text` returned.
+
+        Raises:
+            ValueError, KeyError: the text is another, or is not complete.
+        """
+        value = json.loads(text)
+        wrapped, body = (base64.b64decode(value[part], validate=True) for part in ("wrapped", "body"))
+        return cls(value["algorithm"], value["key_id"], wrapped, body)
+
+
+@dataclass(frozen=True)
+class Sealer:
+    """Seals and opens with one key-encryption key of 32 bytes."""
+
+    key: bytes = field(repr=False)
+
+    @property
+    def key_id(self) -> str:
+        """A hash that names the key and does not reveal it."""
+        return hashlib.sha256(b"mailtoken key id\0" + self.key).hexdigest()[:16]
+
+    def seal(self, value: bytes, place: Place) -> Sealed:
+        """Encrypt `value` for `place`, with a new data key."""
+        bound = self._bound(place, ALGORITHM, self.key_id)
+        data_key = AESGCM.generate_key(256)
+        return Sealed(ALGORITHM, self.key_id, _encrypt(self.key, data_key, bound), _encrypt(data_key, value, bound))
+
+    def open(self, sealed: Sealed, place: Place) -> bytes:
+        """Decrypt a value that was sealed for `place`.
+
+        Raises:
+            VaultDamaged: the value was damaged, or was sealed for another place or with another key.
+        """
+        bound = self._bound(place, sealed.algorithm, sealed.key_id)
+        try:
+            return _decrypt(_decrypt(self.key, sealed.wrapped, bound), sealed.body, bound)
+        except (InvalidTag, ValueError):
+            raise VaultDamaged(
+                "sealed_value_damaged", kind=place.kind, number=place.generation, subject=place.subject_id
+            ) from None
+
+    @staticmethod
+    def _bound(place: Place, algorithm: str, key_id: str) -> bytes:
+        parts = (place.store_id, place.subject_id, str(place.generation), place.kind, algorithm, key_id)
+        return "\0".join(("mailtoken", *parts)).encode()
+
+
+def _encrypt(key: bytes, value: bytes, bound: bytes) -> bytes:
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, value, bound)
+
+
+def _decrypt(key: bytes, sealed: bytes, bound: bytes) -> bytes:
+    return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound)

@@ -1,0 +1,185 @@
+"""What an administrator does with machines, their settings and SMTP groups, one change at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from domain.catalogue import catalogue
+from domain.errors import Outdated
+from domain.ports import Clock
+from domain.profile import Profile, ProfileState, check_provider
+from infrastructure.fleet.changes import FleetChanges
+from infrastructure.queries.setting_status import SettingStatus, edition, read_statuses
+from infrastructure.store.event_log import EventLog
+from infrastructure.store.rows import profile_state
+
+
+@dataclass(frozen=True)
+class Group:
+    """An SMTP group with the status of each of its settings."""
+
+    name: str
+    members: tuple[SettingStatus, ...]
+
+
+class SettingsService:
+    """Machines, profiles and groups. `providers` are the names the configuration has."""
+
+    def __init__(self, log: EventLog, clock: Clock, providers: Collection[str]) -> None:
+        self._log = log
+        self._clock = clock
+        self._providers = providers
+
+    def machines(self) -> list[Mapping[str, Any]]:
+        """Name and catalogue of every machine."""
+        with self._log.store.reading() as query:
+            rows = query.rows("SELECT name, catalogue FROM machine")
+        return sorted(({"name": row["name"], "catalogue": row["catalogue"]} for row in rows), key=lambda m: m["name"])
+
+    def add_machine(self, name: str, catalogue_name: str, by: str) -> list[str]:
+        """Add a machine with the settings its catalogue has; returns their profiles' names.
+
+        The linked SMTP settings form a group of the machine's name.
+
+        Raises:
+            Refused: a machine or a group has the name.
+            NotFound: no such catalogue.
+            InvalidValue: not a name.
+        """
+        model = catalogue(catalogue_name)
+        changes = self._changes(by)
+        changes.check_name_is_free(name)
+        profiles = changes.add_machine(name, model)
+        changes.save()
+        return [profile.state.name for profile in profiles]
+
+    def remove_machine(self, name: str, by: str) -> None:
+        """Remove a machine and its settings.
+
+        Raises:
+            NotFound: no such machine.
+            Refused: one of its tokens is held or under way, or a relay user is mapped to one of its settings.
+        """
+        changes = self._changes(by)
+        changes.remove_machine(name)
+        changes.save()
+
+    def rename_machine(self, name: str, new_name: str, by: str) -> list[str]:
+        """Give a machine another name, and with it its settings and its group; returns the settings' new names.
+
+        Tokens, clients' grants and relay users follow.
+
+        Raises:
+            NotFound: no such machine.
+            InvalidValue: not a name.
+            Refused: a machine or a group has the new name, or a sign-in of one of the settings is under way.
+        """
+        changes = self._changes(by)
+        profiles = changes.rename_machine(name, new_name)
+        changes.save()
+        return [profile.state.name for profile in profiles]
+
+    def rename_provider(self, name: str, new_name: str, by: str) -> list[str]:
+        """Have settings and tokens follow a provider that has another name in the configuration; returns the settings.
+
+        Raises:
+            NotFound: the configuration has no provider of the new name, or nothing here has one of the old name.
+            Refused: settings have a provider of the new name already, or a sign-in at the provider is under way.
+        """
+        check_provider(new_name, self._providers)
+        changes = self._changes(by)
+        profiles = changes.rename_provider(name, new_name)
+        changes.save()
+        return [profile.state.name for profile in profiles]
+
+    def profiles(self) -> list[ProfileState]:
+        """All profiles, sorted by name."""
+        with self._log.store.reading() as query:
+            states = [profile_state(row) for row in query.rows("SELECT * FROM profile")]
+        return sorted(states, key=lambda state: state.name)
+
+    def profile_names(self, machine: str) -> list[str]:
+        """The names of a machine's profiles, sorted."""
+        with self._log.store.reading() as query:
+            return sorted(row["name"] for row in query.rows("SELECT name FROM profile WHERE machine = ?", (machine,)))
+
+    def some_profile_names(self, limit: int) -> list[str]:
+        """The names of up to `limit` profiles, sorted."""
+        with self._log.store.reading() as query:
+            return sorted(row["name"] for row in query.rows("SELECT name FROM profile ORDER BY name LIMIT ?", (limit,)))
+
+    def set_profile(
+        self, name: str, texts: Mapping[str, str], by: str, only_if: Collection[str] | None = None
+    ) -> ProfileState:
+        """Fill in fields of a setting; an empty text clears a field. A removed setting of the catalogue comes back.
+
+        Raises:
+            Outdated: `only_if` is given, and the setting's edition is not among these.
+            InvalidValue: names the field and what is accepted.
+            NotFound: no such machine or setting, or the provider is not in the configuration.
+            Refused: provider or account can't change in this state of the token.
+        """
+        changes = self._changes(by)
+        profile = changes.find_profile(name) or changes.add_profile(name)
+        _check_edition(profile, only_if)
+        check_provider(profile.changes(texts).get("provider"), self._providers)
+        changes.set_fields(name, texts)
+        changes.save()
+        return profile.state
+
+    def remove_profile(self, name: str, by: str, only_if: Collection[str] | None = None) -> None:
+        """Remove a setting.
+
+        Raises:
+            Outdated: `only_if` is given, and the setting's edition is not among these.
+            NotFound: no such profile.
+            Refused: it is the last one of a token that is held or under way, or a relay user is mapped to it.
+        """
+        changes = self._changes(by)
+        _check_edition(changes.profile(name), only_if)
+        changes.remove_profile(name)
+        changes.save()
+
+    def groups(self) -> list[Group]:
+        """All SMTP groups, sorted by name."""
+        with self._log.store.reading() as query:
+            statuses = read_statuses(query, self._clock.now())
+        members: dict[str, list[SettingStatus]] = {}
+        for status in statuses:
+            if status.group:
+                members.setdefault(status.group, []).append(status)
+        return [Group(name, tuple(members[name])) for name in sorted(members)]
+
+    def link(self, group_name: str, names: Sequence[str], by: str) -> None:
+        """Link all of these SMTP settings into a group, which is created if it does not exist, or none of them.
+
+        Raises:
+            NotFound: no such profile.
+            InvalidValue: a profile is not an SMTP setting, or the new group's name is not a name.
+            Refused: a setting's own token is held or under way.
+        """
+        changes = self._changes(by)
+        for name in names:
+            changes.link(name, group_name)
+        changes.save()
+
+    def unlink(self, name: str, by: str) -> None:
+        """Take a setting out of its group; it gets a token of its own, Not Retrieved.
+
+        Raises:
+            NotFound: no such profile.
+            Refused: it is in no group, an attempt is under way, or it is the last one of a token that is held.
+        """
+        changes = self._changes(by)
+        changes.unlink(name)
+        changes.save()
+
+    def _changes(self, by: str) -> FleetChanges:
+        return FleetChanges(self._log, by, self._clock.now())
+
+
+def _check_edition(profile: Profile, only_if: Collection[str] | None) -> None:
+    if only_if is not None and edition(profile.id, profile.version) not in only_if:
+        raise Outdated("profile_outdated", profile=profile.state.name)

@@ -1,0 +1,180 @@
+"""Setting status: the label of each setting's token, and why, since when and until when it shows that label.
+
+One SQL statement reads all statuses, so they are one consistent snapshot. Expiry is judged by the reader's clock, so a
+status is right even if no worker has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from domain.errors import NotFound
+from domain.outcomes import GrantWarning, Reason
+from domain.profile import ProfileState
+from domain.smtp_group import SmtpGroupState
+from domain.token_state import TokenState
+from infrastructure.clock import instant_text
+from infrastructure.store.fold import Fold
+from infrastructure.store.query import Query, rows_in
+from infrastructure.store.rows import profile_state, token_state
+
+_JOINED = """
+SELECT token.*, profile.id AS profile_id, profile.version AS profile_version, profile.name, profile.machine_id,
+       profile.machine, profile.setting, profile.protocol, profile.token_id, profile.group_id, profile.settings,
+       smtp_group.name AS group_name
+FROM profile JOIN token ON token.id = profile.token_id LEFT JOIN smtp_group ON smtp_group.id = profile.group_id
+"""
+
+
+@dataclass(frozen=True)
+class SettingStatus:
+    """One setting and its token as of one instant. `version` is the profile's."""
+
+    profile_id: UUID
+    profile: ProfileState
+    group: str | None
+    token: TokenState
+    version: int
+
+    @property
+    def edition(self) -> str:
+        """The entity tag of the setting's fields (RFC 9110 section 8.8.3); renewals of its token don't change it."""
+        return edition(self.profile_id, self.version)
+
+    @property
+    def until(self) -> datetime | None:
+        """The attempt's deadline, or else the access token's expiry, if the label has an end."""
+        if self.token.attempt:
+            return self.token.attempt.expires_at
+        if self.token.credential and not self.token.dead:
+            return self.token.credential.expires_at
+        return None
+
+    @property
+    def attention(self) -> Reason | GrantWarning | None:
+        """The reason why a person is needed, or None."""
+        return self.token.attention
+
+    @property
+    def _retrieved_by(self) -> str | None:
+        """The id of the attempt that obtained the current grant."""
+        return self.token.credential.granted_by if self.token.credential else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `status --json`, which are stable, and some more."""
+        token, profile = self.token, self.profile
+        return {
+            "profile": profile.name,
+            "machine": profile.machine,
+            "setting": profile.setting,
+            "protocol": profile.protocol.value,
+            "token": token.status.value,
+            "group": self.group,
+            "provider": profile.settings.provider,
+            "account": profile.settings.account,
+            "mailbox": profile.mailbox,
+            "since": instant_text(token.since),
+            "expires_at": self.until and instant_text(self.until),
+            "reason": token.reason and token.reason.value,
+            "code": token.code,
+            "signed_in_as": token.signed_in_as,
+            "failures": token.failures,
+            "attention": self.attention and self.attention.value,
+            "attention_code": None,
+            "attention_setting": None,
+            "provider_reply": None,
+            "attempt_id": token.attempt and token.attempt.id,
+            "retrieved_by": self._retrieved_by,
+            "forecast": None,
+        }
+
+
+def edition(profile_id: UUID, version: int) -> str:
+    """The entity tag of one version of a profile."""
+    return f"{profile_id.hex}.{version}"
+
+
+def read_statuses(query: Query, now: datetime, after: str = "", limit: int | None = None) -> list[SettingStatus]:
+    """Every setting in the order of names, or the next `limit` after the name `after`, as of `now`."""
+    if after or limit is not None:
+        # Python sorts the names: the database's order depends on its collation.
+        names = sorted(row["name"] for row in query.rows("SELECT name FROM profile") if row["name"] > after)[:limit]
+        return read_statuses_called(query, names, now)
+    return _in_order(_from_row(row, now) for row in query.rows(_JOINED))
+
+
+def read_status(query: Query, name: str, now: datetime) -> SettingStatus:
+    """One setting as of `now`.
+
+    Raises:
+        NotFound: no profile has this name.
+    """
+    rows = query.rows(f"{_JOINED} WHERE profile.name = ?", (name,))
+    if not rows:
+        raise NotFound("profile_not_found", profile=name)
+    return _from_row(rows[0], now)
+
+
+def read_statuses_of(query: Query, machines: Sequence[str], now: datetime) -> list[SettingStatus]:
+    """Every setting of these machines in the order of names, as of `now`."""
+    return _in_order(_from_row(row, now) for row in rows_in(query, f"{_JOINED} WHERE profile.machine IN", machines))
+
+
+def read_statuses_called(query: Query, names: Sequence[str], now: datetime) -> list[SettingStatus]:
+    """The settings of these names in the order of names, as of `now`; a name that does not exist is left out."""
+    return _in_order(_from_row(row, now) for row in rows_in(query, f"{_JOINED} WHERE profile.name IN", names))
+
+
+def read_statuses_with(query: Query, name: str, now: datetime) -> list[SettingStatus]:
+    """Every setting that uses the token of the setting `name`, as of `now`; none if `name` does not exist."""
+    sharing = f"{_JOINED} WHERE profile.token_id = (SELECT token_id FROM profile WHERE name = ?)"  # noqa: S608
+    return _in_order(_from_row(row, now) for row in query.rows(sharing, (name,)))
+
+
+def read_statuses_about(query: Query, id: UUID, now: datetime) -> list[SettingStatus]:
+    """Every setting that uses the token of this id, or the setting of this id, as of `now`."""
+    about = "WHERE profile.token_id = ? OR profile.id = ?"
+    return _in_order(_from_row(row, now) for row in query.rows(f"{_JOINED} {about}", (str(id), str(id))))
+
+
+def fold_statuses(fold: Fold, now: datetime) -> list[SettingStatus]:
+    """Every setting after the events that `fold` has applied, as of `now`."""
+    tokens, groups = fold.of(TokenState), fold.of(SmtpGroupState)
+    profiles = ((id, state) for id, state in fold.of(ProfileState).items() if not state.removed)
+    statuses = (
+        SettingStatus(
+            id,
+            state,
+            groups[state.group_id].name if state.group_id else None,
+            tokens[state.token_id].at(now),
+            fold.versions[id],
+        )
+        for id, state in profiles
+    )
+    return _in_order(statuses)
+
+
+def _in_order(statuses: Iterable[SettingStatus]) -> list[SettingStatus]:
+    # Python sorts: the database's order depends on its collation.
+    return sorted(statuses, key=lambda status: status.profile.name)
+
+
+def named(statuses: Iterable[SettingStatus], name: str) -> SettingStatus:
+    """The status of the setting `name`.
+
+    Raises:
+        NotFound: no status is of a setting with this name.
+    """
+    for status in statuses:
+        if status.profile.name == name:
+            return status
+    raise NotFound("profile_not_found", profile=name)
+
+
+def _from_row(row: Mapping[str, Any], now: datetime) -> SettingStatus:
+    id, token = UUID(row["profile_id"]), token_state(row).at(now)
+    return SettingStatus(id, profile_state(row), row["group_name"], token, row["profile_version"])

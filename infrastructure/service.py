@@ -1,0 +1,67 @@
+"""The use cases of a running service, bundled for the routers and the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from domain.ports import Clock
+from infrastructure.access.administrators import Administrators
+from infrastructure.access.api_clients import ApiClients
+from infrastructure.access.one_time_links import PendingSignIns
+from infrastructure.access.relay_refusals import RelayRefusals
+from infrastructure.access.relay_users import RelayUsers
+from infrastructure.access.sessions import Sessions
+from infrastructure.config.tables import Config
+from infrastructure.fleet.apply import Applier
+from infrastructure.fleet.settings import SettingsService
+from infrastructure.mail import MailService
+from infrastructure.mail_counts import MailCounts
+from infrastructure.notifications import Notifier
+from infrastructure.queries.attention import Attention
+from infrastructure.queries.attention_page import AttentionQuery
+from infrastructure.queries.audit import Audit
+from infrastructure.queries.history import History
+from infrastructure.queries.settings_page import SettingsPageQuery
+from infrastructure.queries.store_state import StoreStateQuery
+from infrastructure.store.event_log import EventLog
+from infrastructure.ticker import Ticker
+from infrastructure.tokens.access_token_cache import AccessTokenCache
+from infrastructure.tokens.polling_worker import PollingWorker
+from infrastructure.tokens.renewal_worker import RenewalWorker
+from infrastructure.tokens.token_service import TokenService
+
+
+@dataclass(frozen=True)
+class Service:
+    """The use cases of a running service; `adapters.bootstrap` makes the object."""
+
+    config: Config
+    clock: Clock
+    settings: SettingsService
+    tokens: TokenService
+    attention: Attention
+    mail: MailService
+    mail_counts: MailCounts
+    audit: Audit
+    polling_worker: PollingWorker
+    renewal_worker: RenewalWorker
+    notifier: Notifier
+    relay_users: RelayUsers
+    settings_page: SettingsPageQuery
+    attention_query: AttentionQuery
+    history: History
+    applier: Applier
+    administrators: Administrators
+    sessions: Sessions
+    pending_sign_ins: PendingSignIns
+    clients: ApiClients
+    access_token_cache: AccessTokenCache
+    events: EventLog
+    store_state: StoreStateQuery
+    relay_refusals: RelayRefusals = field(default_factory=RelayRefusals)
+
+    @property
+    def tickers(self) -> tuple[Ticker, ...]:
+        """The loop of every worker."""
+        workers = (self.polling_worker, self.renewal_worker, self.notifier, self.mail_counts)
+        return tuple(ticker for worker in workers for ticker in worker.tickers)

@@ -1,0 +1,67 @@
+"""The numbered steps of the schema. A step changes the tables of the version before it, in one transaction.
+
+`schema.py` has the tables as the last step leaves them, for a new store. A released step never changes, as there are
+stores that it has changed already. Both engines take the same statements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Migration:
+    """The step to `version`; `purpose` tells an operator the reason."""
+
+    version: int
+    purpose: str
+    statements: tuple[str, ...]
+
+
+MIGRATIONS = (
+    Migration(
+        version=2,
+        purpose="sealed rows, claims and notifications name their subject, which need not be a token",
+        statements=(
+            "ALTER TABLE vault RENAME COLUMN token_id TO subject_id",
+            "ALTER TABLE claim RENAME COLUMN token_id TO subject_id",
+            "ALTER TABLE notice RENAME COLUMN token_id TO subject_id",
+        ),
+    ),
+    Migration(
+        version=3,
+        purpose="a token's row says how often a sign-in's requests failed, and why a working credential needs a person",
+        statements=(
+            "ALTER TABLE token ADD COLUMN takes_over INTEGER",
+            "ALTER TABLE token ADD COLUMN failures INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE token ADD COLUMN warning TEXT",
+            "UPDATE token SET takes_over = 0 WHERE attempt_id IS NOT NULL",
+        ),
+    ),
+    Migration(
+        version=4,
+        purpose="messages, octets and refusals are counted by setting and day",
+        statements=(
+            "CREATE TABLE IF NOT EXISTS mail_count (source TEXT, profile TEXT, day TEXT, messages BIGINT NOT NULL,"
+            " octets BIGINT NOT NULL, refusals BIGINT NOT NULL, PRIMARY KEY (source, profile, day))",
+        ),
+    ),
+    Migration(
+        version=5,
+        purpose="a relay user's messages may get the sender of the mailbox, and CRLF line ends",
+        statements=(
+            "ALTER TABLE relay_user ADD COLUMN sender TEXT",
+            "ALTER TABLE relay_user ADD COLUMN normalize TEXT",
+        ),
+    ),
+    Migration(
+        version=6,
+        purpose="a store that was restored from a backup is on hold until an administrator resumes",
+        statements=(
+            "CREATE TABLE IF NOT EXISTS log_hold (id TEXT PRIMARY KEY, version BIGINT NOT NULL, reason TEXT NOT NULL,"
+            " since TEXT NOT NULL, backup_made_at TEXT NOT NULL)",
+        ),
+    ),
+)
+
+SCHEMA_VERSION = MIGRATIONS[-1].version

@@ -1,0 +1,46 @@
+"""A transaction of either engine, in which statements run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+from eventsourcing.persistence import StoredEvent
+
+_VALUES_AT_ONCE = 500
+
+
+class Query(Protocol):
+    """A transaction that has begun. A statement writes a parameter as `?`; a row is a mapping by column."""
+
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[Mapping[str, Any]]:
+        """The rows that a statement returns."""
+        ...
+
+    def run(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        """Run a statement; returns the number of rows that it changed."""
+        ...
+
+    def run_many(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
+        """Run a statement once for each set of parameters."""
+        ...
+
+    def events(self, after: int, limit: int) -> list[tuple[int, StoredEvent]]:
+        """The first `limit` events of the log behind the position `after`, with their positions."""
+        ...
+
+    def copy_events(self, events: Sequence[tuple[int, StoredEvent]]) -> None:
+        """Store events at these positions, which must be behind the last event; for the restore of a backup."""
+        ...
+
+    def version_of(self, id: UUID) -> int | None:
+        """The number of this aggregate's events in the log; None if it has none."""
+        ...
+
+
+def rows_in(query: Query, statement: str, values: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """The rows of a statement that ends with `IN`, for any number of values: an engine takes only so many at once."""
+    for begin in range(0, len(values), _VALUES_AT_ONCE):
+        some = values[begin : begin + _VALUES_AT_ONCE]
+        yield from query.rows(f"{statement} ({', '.join('?' * len(some))})", some)

@@ -1,0 +1,79 @@
+"""The tables of a store as `migrations.py` leaves them, and the version of the projection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+PROJECTION_VERSION = 4
+
+# {bytes} and {integer} are the engine's own types. Instants are text in UTC, ids are text.
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS chain (position {integer} PRIMARY KEY, hash {bytes} NOT NULL);
+CREATE TABLE IF NOT EXISTS vault (
+    subject_id TEXT, kind TEXT, generation {integer}, algorithm TEXT NOT NULL, key_id TEXT NOT NULL,
+    wrapped {bytes} NOT NULL, body {bytes} NOT NULL, PRIMARY KEY (subject_id, kind, generation));
+CREATE TABLE IF NOT EXISTS claim (
+    subject_id TEXT, kind TEXT, generation {integer}, attempt_id TEXT NOT NULL, node TEXT NOT NULL, boot TEXT NOT NULL,
+    process TEXT NOT NULL, taken_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (subject_id, kind, generation));
+CREATE TABLE IF NOT EXISTS notice (
+    subject_id TEXT, channel TEXT, attention TEXT, told_at TEXT NOT NULL, reminders {integer} NOT NULL,
+    PRIMARY KEY (subject_id, channel));
+CREATE TABLE IF NOT EXISTS token (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, status TEXT NOT NULL, since TEXT NOT NULL,
+    provider TEXT, account TEXT, subject TEXT, tenant TEXT,
+    generation {integer}, granted {integer}, brought_by TEXT, scope TEXT, issued_at TEXT, expires_at TEXT,
+    renewable {integer}, credential_flow TEXT, granted_by TEXT, granted_at TEXT, grant_expires_at TEXT,
+    end_set_at TEXT, dead TEXT,
+    attempt_id TEXT, ordinal {integer}, flow TEXT, attempt_provider TEXT, attempt_account TEXT,
+    attempt_expires_at TEXT, reason TEXT, code TEXT, signed_in_as TEXT, sign_in_seconds {integer},
+    generations {integer} NOT NULL, attempts {integer} NOT NULL, replies TEXT NOT NULL,
+    takes_over {integer}, failures {integer} NOT NULL DEFAULT 0, warning TEXT);
+CREATE INDEX IF NOT EXISTS token_attempt ON token (attempt_id);
+CREATE TABLE IF NOT EXISTS profile (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, machine_id TEXT NOT NULL,
+    machine TEXT NOT NULL, setting TEXT NOT NULL, protocol TEXT NOT NULL, token_id TEXT NOT NULL, group_id TEXT,
+    settings TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS profile_token ON profile (token_id);
+CREATE TABLE IF NOT EXISTS smtp_group (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, token_id TEXT NOT NULL,
+    members TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS machine (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, catalogue TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS relay_user (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, profiles TEXT NOT NULL,
+    networks TEXT NOT NULL, password {integer} NOT NULL, sender TEXT, normalize TEXT);
+CREATE TABLE IF NOT EXISTS administrator (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, roles TEXT NOT NULL,
+    password {integer} NOT NULL);
+CREATE TABLE IF NOT EXISTS client (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, key_number {integer} NOT NULL,
+    key_id TEXT UNIQUE, expires_at TEXT, profiles TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS client_use (client_id TEXT PRIMARY KEY, used_at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS mail_count (
+    source TEXT, profile TEXT, day TEXT, messages BIGINT NOT NULL, octets BIGINT NOT NULL, refusals BIGINT NOT NULL,
+    PRIMARY KEY (source, profile, day));
+CREATE TABLE IF NOT EXISTS log_hold (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, reason TEXT NOT NULL, since TEXT NOT NULL,
+    backup_made_at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS reader (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, client TEXT NOT NULL, token_id TEXT NOT NULL,
+    generation {integer} NOT NULL);
+CREATE TABLE IF NOT EXISTS session (
+    hash TEXT PRIMARY KEY, administrator_id TEXT, password {integer}, name TEXT NOT NULL, roles TEXT NOT NULL,
+    begun_at TEXT NOT NULL, used_at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS one_time (
+    hash TEXT PRIMARY KEY, kind TEXT NOT NULL, about TEXT NOT NULL, made_by TEXT NOT NULL, expires_at TEXT NOT NULL)
+"""
+
+TABLES = {"stored_events", *re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", _TABLES)}
+"""The names of all tables; the event log's own is created by the eventsourcing library's statement."""
+
+VIEWS = ("token", "profile", "smtp_group", "machine", "relay_user", "administrator", "client", "reader", "log_hold")
+
+
+def create_statements(*, bytes_type: str, integer_type: str) -> Iterator[str]:
+    """The statements that create the tables and indexes which are missing."""
+    for statement in _TABLES.format(bytes=bytes_type, integer=integer_type).split(";"):
+        yield statement.strip()

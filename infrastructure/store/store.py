@@ -1,0 +1,154 @@
+"""The store of either engine: the event log, its hash chain, the vault, the claims and the read model.
+
+A `UnitOfWork` is stored in the transaction of its events. The two engines, `sqlite` and `postgres`, differ in how a
+transaction begins and how a parameter is written; `store_unit_of_work` has the rules that hold for both.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from typing import ClassVar
+from uuid import UUID
+
+from eventsourcing.persistence import ApplicationRecorder, IntegrityError, StoredEvent
+
+from infrastructure.store.claim_rows import ClaimKey, release_claim
+from infrastructure.store.hash_chain import extend_chain
+from infrastructure.store.query import Query
+from infrastructure.store.rows import View, write_statements
+from infrastructure.store.schema import create_statements
+from infrastructure.store.vault import VaultRow, delete_vault_rows, insert_vault_rows
+
+
+@dataclass(frozen=True)
+class UnitOfWork:
+    """The changes that are stored in the same transaction as the events.
+
+    `drop` names vault rows by subject and kind. `expects` has the aggregates that were read for the decision, and the
+    versions that they must still have.
+    """
+
+    views: Sequence[View] = ()
+    put: Sequence[VaultRow] = ()
+    drop: Sequence[tuple[UUID, str]] = ()
+    release: Sequence[ClaimKey] = ()
+    expects: Mapping[UUID, int] = field(default_factory=dict)
+
+
+class _TakenBack(Exception):
+    """Leaves a transaction that must not commit."""
+
+
+class Store(ABC):
+    """A store of one engine. A process opens it when it starts and closes it when it ends."""
+
+    recorder: ApplicationRecorder
+    shared_by_nodes: bool
+    bytes_type: ClassVar[str]
+    integer_type: ClassVar[str]
+
+    @abstractmethod
+    def create_tables(self) -> None:
+        """Create the tables that are missing, all of them or none.
+
+        Raises:
+            StoreRefused: this program may not create tables there.
+        """
+
+    @classmethod
+    def create_statements(cls) -> Iterator[str]:
+        """The statements that create the tables except that of the event log, with the types of this engine."""
+        return create_statements(bytes_type=cls.bytes_type, integer_type=cls.integer_type)
+
+    @abstractmethod
+    def tables(self) -> Set[str]:
+        """The names of all tables where the store is or would be, those of other programs included."""
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Query]:
+        """A transaction that reads one consistent snapshot."""
+
+    @abstractmethod
+    def writing(self, *, alone: bool = False) -> AbstractContextManager[Query]:
+        """A transaction that commits unless an exception leaves it; with `alone`, no other one writes events."""
+
+    def check_writes(self) -> None:
+        """Write a row and take the change back.
+
+        Raises:
+            PersistenceError: the store takes no writes now.
+        """
+        with suppress(_TakenBack), self.writing() as query:
+            query.run("UPDATE meta SET value = value WHERE name = 'store_id'")
+            raise _TakenBack
+
+    @abstractmethod
+    def now_seconds(self, query: Query) -> float:
+        """The clock of the claims, in seconds: the database's time, or the time since this machine's boot.
+
+        A change of this machine's wall clock does not move it.
+        """
+
+    @abstractmethod
+    def forget(self) -> bool:
+        """Erase the bytes of deleted rows, as far as the engine can; False if a reader prevents it now."""
+
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Whether there is room to store the reply to a request."""
+
+    @abstractmethod
+    def back_up(self, suffix: str) -> str | None:
+        """Copy the store into a file beside it, whose name ends with `suffix`; None if the engine can't copy it.
+
+        Raises:
+            StoreRefused: there is no room for it.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close every connection."""
+
+
+def store_unit_of_work(
+    query: Query,
+    events: Sequence[StoredEvent],
+    insert: Callable[[], Sequence[int]],
+    unit_of_work: UnitOfWork,
+) -> Sequence[int]:
+    """Store events and their unit of work in the transaction of `query`; returns the positions of the events.
+
+    Raises:
+        IntegrityError: an aggregate that was read for the decision has changed since, or a relay user uses a profile
+            that is to be removed.
+    """
+    _check_expectations(query, unit_of_work.expects)
+    _check_mappings(query, unit_of_work.views)
+    positions = insert()
+    extend_chain(query, positions, events)
+    for statement, parameters in write_statements(unit_of_work.views):
+        query.run_many(statement, parameters)
+    for subject_id, kind in unit_of_work.drop:
+        delete_vault_rows(query, subject_id, kind)
+    insert_vault_rows(query, unit_of_work.put)
+    for claim_key in unit_of_work.release:
+        release_claim(query, claim_key)
+    return positions
+
+
+def _check_expectations(query: Query, expects: Mapping[UUID, int]) -> None:
+    for id, expected in expects.items():
+        version = query.version_of(id)
+        if version != expected:
+            raise IntegrityError(f"{id} is at version {version}, not {expected}")
+
+
+def _check_mappings(query: Query, views: Sequence[View]) -> None:
+    leaving = {str(view.id) for view in views if view.table == "profile" and view.row is None}
+    for user in query.rows("SELECT name, profiles FROM relay_user") if leaving else ():
+        if leaving.intersection(json.loads(user["profiles"]).values()):
+            raise IntegrityError(f"relay user {user['name']} is mapped to a profile that is to be removed")

@@ -1,0 +1,52 @@
+"""Upgrades the store of an older program to this program's schema: a backup first, then step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from domain.errors import StoreRefused
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.store.migrations import MIGRATIONS, Migration
+from infrastructure.store.open import read_meta, read_meta_with_key, write_schema_version
+from infrastructure.store.store import Store
+
+
+@dataclass(frozen=True)
+class BackedUp:
+    """The backup that was made: its file, or the name that the operator gave for their own."""
+
+    place: str
+
+
+def upgrade_store(store: Store, sealer: Sealer, *, backup: str | None, now: datetime) -> Iterator[BackedUp | Migration]:
+    """Migrate `store`; yields each thing as soon as it is done, and nothing if the version is this program's.
+
+    An engine that can't copy the store into a file needs `backup`, which names a backup that the operator made. After
+    an interruption the next call continues: a step is stored whole, with its version, or not at all.
+
+    Raises:
+        StoreRefused: there is no store, the key is not its own, it is newer than this program, there is no room for the
+            backup, or no backup was named.
+    """
+    version = read_meta_with_key(store, sealer).schema_version
+    steps = [step for step in MIGRATIONS if step.version > version]
+    if not steps:
+        return
+    place = store.back_up(f"version-{version}.{now:%Y%m%dT%H%M%SZ}") or backup
+    if place is None:
+        raise StoreRefused("backup_not_named", version=version)
+    yield BackedUp(place)
+    for step in steps:
+        _migrate(store, step)
+        yield step
+
+
+def _migrate(store: Store, step: Migration) -> None:
+    with store.writing(alone=True) as query:
+        if read_meta(query).schema_version >= step.version:
+            return  # another node was first
+        for statement in step.statements:
+            query.run(statement)
+        write_schema_version(query, step.version)

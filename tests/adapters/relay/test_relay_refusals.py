@@ -1,0 +1,211 @@
+"""Refused clients: each reads its refusal, the log names it, and its record has what it said but no secret."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import struct
+from base64 import b64encode
+
+import pytest
+from line_client import MAILBOX, PASSWORD, USER, LineClient
+from sending_relay import MESSAGE, Sender
+from smtp_peer import say
+from waiting import wait_until
+
+
+@pytest.fixture
+def files(ca, tmp_path):
+    issued = ca.issue()
+    shutil.copy(issued.cert_file, tmp_path / "relay.crt")
+    shutil.copy(issued.key_file, tmp_path / "relay.key")
+    return {"certificate_file": tmp_path / "relay.crt", "key_file": tmp_path / "relay.key"}
+
+
+def recorded(relay):
+    records = []
+    relay.relay._listener.report_to(records.append)
+    return records
+
+
+def refused(logged):
+    """The lines of the log about refused clients, as soon as there are some."""
+    lines = []
+
+    def is_logged():
+        lines[:] = [line for line in logged if line["event"] == "client_refused"]
+        return bool(lines)
+
+    wait_until(is_logged, "a refusal is logged")
+    return lines
+
+
+# Messages
+
+
+def test_a_refusal_is_read_by_a_client_that_sends_twelve_megabytes_first(send, peer, logged):
+    relay = send()
+    records = recorded(relay)
+    with Sender(relay.port).greet() as client:
+        client.sign_in()
+        client.begin()
+        client.send(b"Subject: Scan\r\n\r\na bare\nline\r\n" + b"x" * 70 + b"\r\n")
+        for _ in range(12):
+            client.send((b"y" * 1022 + b"\r\n") * 1024)
+        client.send(b".\r\n")
+        client.hear("521 5.5.2")
+    assert peer.messages == []
+    [line] = [line for line in logged if line["event"] == "client_refused"]
+    assert (line["address"], line["user"]) == ("127.0.0.1", USER)
+    assert "bare" in line["why"]
+    [record] = records
+    assert (record.cause, record.user, record.profile) == ("bare_line_end", USER, "office-mfp/smtp")
+    assert record.commands == [
+        "EHLO printer",
+        "AUTH PLAIN",
+        f"MAIL FROM:<{MAILBOX}>",
+        "RCPT TO:<you@contoso.com>",
+        "DATA",
+    ]
+
+
+def test_no_record_and_no_line_of_the_log_has_a_password_or_content(send, peer, logged):
+    relay = send()
+    records = recorded(relay)
+    secret = b64encode(b"correct horse wrong").decode()
+    with Sender(relay.port).greet() as client:
+        client.ask("AUTH LOGIN", "334")
+        client.ask(b64encode(USER.encode()).decode(), "334")
+        client.ask(secret, "535")
+        client.ask(secret, "500")
+        client.ask(f"AUTH PLAIN {secret}", "501")
+        client.ask("Subject: what is no command", "500")
+    wait_until(lambda: len(records) == 4, "four refusals are recorded")
+    assert [record.cause for record in records] == ["wrong_password", "command", "command", "command"]
+    for text in (repr(records), repr(logged)):
+        assert secret not in text
+        assert "correct horse" not in text
+        assert "what is no command" not in text
+
+
+@pytest.mark.parametrize(
+    ("point", "reply", "cause"),
+    [
+        ("MAIL", "550 5.7.60 SMTP; Client does not have permissions to send as this sender", "sender"),
+        ("MAIL", "552 5.3.4 too big", "too_big"),
+        ("RCPT", "550 5.1.1 no such user", "recipient"),
+        ("END", "554 5.7.1 spam", "message"),
+        ("END", "432 4.3.2 sender thread limit exceeded", "mail_server_busy"),
+    ],
+)
+def test_the_mail_servers_refusal_is_recorded_with_its_cause(send, peer, point, reply, cause):
+    relay = send()
+    records = recorded(relay)
+    peer.do(point, say(reply))
+    with Sender(relay.port).greet() as client:
+        client.sign_in()
+        for line in (f"MAIL FROM:<{MAILBOX}>", "RCPT TO:<you@b.c>", "DATA"):
+            if not client.ask(line).startswith(("250", "354")):
+                break
+        else:
+            client.send(MESSAGE)
+            client.hear()
+    assert (records[0].cause, records[0].why) == (cause, reply)
+
+
+def test_a_refused_sender_is_told_the_address_that_the_mailbox_may_use(send, peer):
+    peer.do("MAIL", say("550 5.7.60 not you"))
+    with Sender(send().port).greet() as client:
+        client.sign_in()
+        assert client.ask("MAIL FROM:<printer@local>") == (
+            f"550-5.7.60 not you\n550 5.7.60 the mailbox may send as {MAILBOX}"
+        )
+
+
+# TLS
+
+URLS = ("smtp://127.0.0.1:0", "smtps://127.0.0.1:0", "pop3://127.0.0.1:0", "imap://127.0.0.1:0")
+
+
+def hello(version=ssl.TLSVersion.TLSv1_2, ciphers="ALL:@SECLEVEL=0"):
+    """The first flight of a client with this version and these ciphers."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = context.maximum_version = version
+    context.set_ciphers(ciphers)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("is_implicit", [True, False], ids=["implicit", "starttls"])
+@pytest.mark.parametrize(
+    ("first", "alert", "cause"),
+    [
+        (lambda: hello(ciphers="AES128-SHA:@SECLEVEL=0"), 40, "no_shared_cipher"),
+        (lambda: hello(ssl.TLSVersion.TLSv1), 70, "tls_too_old"),
+    ],
+    ids=["cipher", "version"],
+)
+def test_a_client_whose_tls_is_too_old_gets_an_alert_and_the_log_says_why(
+    send, files, logged, is_implicit, first, alert, cause
+):
+    relay = send(*URLS, **files)
+    records = recorded(relay)
+    with Sender(relay.ports[is_implicit]) as client:
+        if not is_implicit:
+            client.greet().ask("STARTTLS", "220")
+        client.send(first())
+        commands = client.hear_out()
+    assert (commands[0], commands[-2:]) == (0x15, bytes([2, alert]))
+    assert [record.cause for record in records] == [cause]
+    [line] = [line for line in logged if line["event"] == "client_refused"]
+    assert ("cipher" in line["why"]) is (cause == "no_shared_cipher")
+
+
+@pytest.mark.parametrize("listener", [0, 2, 3], ids=["smtp", "pop", "imap"])
+def test_a_client_that_begins_tls_at_a_plain_port_leaves_a_line_with_the_port_to_use(send, files, logged, listener):
+    relay = send(*URLS, **files)
+    with LineClient(relay.ports[listener]) as client:
+        client.hear()
+        client.send(hello())
+        assert client.hear_out() == b""
+    [line] = refused(logged)
+    assert line["address"] == "127.0.0.1"
+    assert "STARTTLS" in line["why"]
+    assert (f"port {relay.ports[1]}" in line["why"]) is (listener == 0)
+
+
+def test_a_client_that_speaks_in_clear_at_a_tls_port_leaves_a_line_with_the_port_to_use(send, files, logged):
+    relay = send(*URLS, **files)
+    with LineClient(relay.ports[1]) as client:
+        client.send(b"EHLO printer\r\n")
+        client.hear_out()
+    [line] = refused(logged)
+    assert f"port {relay.ports[0]}" in line["why"]
+
+
+def test_a_client_that_waits_for_a_greeting_at_a_tls_port_leaves_a_line(send, files, logged, monkeypatch):
+    monkeypatch.setattr("adapters.relay.listener._WAITED_SECONDS", 0)
+    relay = send(*URLS, **files)
+    with LineClient(relay.ports[1]) as client:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    [line] = refused(logged)
+    assert "begins with TLS" in line["why"]
+
+
+def test_a_wrong_password_by_pop_and_imap_is_recorded(send, files):
+    relay = send(*URLS, **files)
+    records = recorded(relay)
+    with LineClient(relay.ports[2]) as pop, LineClient(relay.ports[3]) as imap:
+        pop.hear("+OK")
+        pop.ask(f"USER {USER}", "+OK")
+        pop.ask(f"PASS {PASSWORD}!", "-ERR [AUTH]")
+        imap.hear("* OK")
+        imap.ask(f'a LOGIN {USER} "{PASSWORD}!"', "a NO [AUTHENTICATIONFAILED]")
+    assert [(record.protocol, record.cause, record.commands) for record in records] == [
+        (protocol, "wrong_password", [f"sign-in as {USER}"]) for protocol in ("pop", "imap")
+    ]

@@ -1,0 +1,50 @@
+"""Each finding of `audit verify` has a sentence."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from adapters.texts.audit_findings import FINDINGS, finding_text
+from infrastructure.queries import audit
+from infrastructure.queries.audit import Finding
+
+
+def test_the_codes_that_are_found_are_those_that_have_a_sentence() -> None:
+    source = Path(audit.__file__).read_text()
+    assert set(re.findall(r'"((?:event|row|vault_row)_[a-z_]+)"', source)) == set(FINDINGS)
+
+
+@pytest.mark.parametrize(
+    ("finding", "sentence"),
+    [
+        (
+            Finding("event_not_in_chain", {"position": 7, "topic": "mailtoken.Machine.Created.v1"}),
+            "event 7 (mailtoken.Machine.Created.v1) has no place in the hash chain: it was changed or inserted",
+        ),
+        (
+            Finding("event_hash_differs", {"position": 7, "topic": "mailtoken.Machine.Created.v1"}),
+            "event 7 (mailtoken.Machine.Created.v1) does not fit the hash chain: it was changed or inserted",
+        ),
+        (
+            Finding("event_removed", {"position": 7}),
+            "event 7 is in the hash chain but not in the log: it was removed",
+        ),
+        (
+            Finding("row_differs", {"table": "token", "id": "an-id", "columns": ["status", "since"]}),
+            "token an-id differs from the log in status, since",
+        ),
+        (
+            Finding("vault_row_missing", {"kind": "credential", "number": 2, "id": "an-id"}),
+            "the vault has no credential 2 of token an-id",
+        ),
+        (
+            Finding("vault_row_not_in_log", {"kind": "password", "number": 9, "id": "an-id"}),
+            "the vault has a password 9 of relay user an-id that no event refers to",
+        ),
+    ],
+)
+def test_a_finding_says_what_differs_from_the_log(finding: Finding, sentence: str) -> None:
+    assert finding_text(finding) == sentence

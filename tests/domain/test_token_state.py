@@ -1,0 +1,65 @@
+"""What a token's state asks of a person."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from domain.lifecycle import TokenStatus
+from domain.outcomes import GrantWarning, Reason
+from domain.token_state import Generation, TokenState
+
+NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("reason", "warning", "address"),
+    [
+        (Reason.ACCOUNT_RECREATED, None, "scan@contoso.com"),
+        (Reason.ACCOUNT_RENAMED, None, "new@contoso.com"),
+        (None, GrantWarning.NEW_ADDRESS, "new@contoso.com"),
+        (Reason.WRONG_ACCOUNT, None, None),
+        (None, GrantWarning.ANOTHER_ACCOUNT, None),
+        (None, None, None),
+    ],
+)
+def test_an_address_that_changed_is_taken_over_only_from_the_same_account(
+    reason: Reason | None, warning: GrantWarning | None, address: str | None
+) -> None:
+    state = TokenState(
+        TokenStatus.RETRIEVED,
+        since=NOW,
+        reason=reason,
+        account="scan@contoso.com",
+        signed_in_as="new@contoso.com",
+        warning=warning,
+    )
+    assert state.address_to_take_over == address
+
+
+def test_an_invalid_token_needs_a_person_for_the_reason_of_its_end() -> None:
+    state = TokenState(TokenStatus.INVALID, since=NOW, dead=Reason.INVALID_GRANT)
+    assert state.attention is Reason.INVALID_GRANT
+    assert TokenState(TokenStatus.NOT_RETRIEVED, since=NOW).attention is None
+
+
+def test_a_token_without_a_credential_gives_no_setting_its_provider_and_account() -> None:
+    state = TokenState(TokenStatus.NOT_RETRIEVED, since=NOW, provider="contoso", account="scan@contoso.com")
+    assert state.authorization == (None, None)
+
+
+@pytest.mark.parametrize(("warning", "kept"), [(GrantWarning.NEW_ADDRESS, "new@contoso.com"), (None, None)])
+def test_an_attempt_that_ends_leaves_the_address_that_a_warning_is_about(
+    warning: GrantWarning | None, kept: str | None
+) -> None:
+    state = TokenState(TokenStatus.WAITING, since=NOW, signed_in_as="new@contoso.com", warning=warning)
+    assert state.attempt_over(Reason.CANCELLED, None, None, NOW).signed_in_as == kept
+    assert state.attempt_over(Reason.WRONG_ACCOUNT, None, "eve@contoso.com", NOW).signed_in_as == "eve@contoso.com"
+
+
+def test_a_dead_grant_has_no_failed_requests_of_an_attempt_before() -> None:
+    later = NOW + timedelta(hours=1)
+    credential = Generation(1, 1, "a1", "SMTP.Send", NOW, later, True, "device", "a1", NOW, None, NOW)
+    state = TokenState(TokenStatus.RETRIEVED, since=NOW, credential=credential, failures=7)
+    assert state.grant_dead(Reason.INVALID_GRANT, None, later).failures == 0

@@ -1,0 +1,63 @@
+"""A line to PostgreSQL that breaks at the worst moment: the COMMIT arrives, its reply does not."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+
+class LostReplyLine:
+    """Passes connections on to the server in `server`, from a socket in `folder`.
+
+    Once `lose_commit_after` is set, the next transaction that sends these bytes commits, and its client never hears.
+    """
+
+    def __init__(self, folder: Path, server: Path) -> None:
+        self.lose_commit_after: bytes | None = None
+        self.commits_lost = 0
+        self.folder = folder
+        self._server = server
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / ".s.PGSQL.5432"))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(60)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(str(self._server / ".s.PGSQL.5432"))
+            committing = threading.Event()
+            for pump in (self._forward, self._back):
+                threading.Thread(target=pump, args=(client, server, committing), daemon=True).start()
+
+    def _forward(self, client: socket.socket, server: socket.socket, committing: threading.Event) -> None:
+        concerned = False
+        with suppress(OSError):
+            while data := client.recv(65536):
+                concerned = concerned or bool(self.lose_commit_after and self.lose_commit_after in data)
+                if concerned and b"COMMIT" in data:
+                    self.lose_commit_after = None
+                    committing.set()
+                server.sendall(data)
+            server.shutdown(socket.SHUT_WR)
+
+    def _back(self, client: socket.socket, server: socket.socket, committing: threading.Event) -> None:
+        with client, server, suppress(OSError):
+            while data := server.recv(65536):
+                if committing.is_set():
+                    self.commits_lost += 1
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
+                client.sendall(data)

@@ -1,0 +1,104 @@
+"""An operator's day: a service that stops and clients that hang up in the middle, and a database that is away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+from postgres import NoPostgres, private_server
+from postgres_control import ControlledServer
+from practice_faults.provider import FaultyProvider
+from service_process import LINKED, RETRIEVED, SMTP, ServiceProcess
+from waiting import in_background, wait_until
+
+from adapters.cli.service_socket import connect
+
+MakeService = Callable[..., ServiceProcess]
+
+
+def on_a_rotating_provider(make_service: MakeService, practice: FaultyProvider, **options: str) -> ServiceProcess:
+    """A service with a token whose refresh token is spent at each renewal; a spent one ends the grant."""
+    service = make_service(kind="oidc", **options)
+    service.add_printer()
+    service.get_token()
+    practice.rules.refresh = "rotate"
+    return service
+
+
+def test_a_service_that_is_told_to_stop_ends_the_renewal_under_way_and_loses_no_grant(
+    make_service: MakeService, practice: FaultyProvider
+) -> None:
+    service = on_a_rotating_provider(make_service, practice)
+    reply = practice.hold(grant_type="refresh_token")
+    renewal = in_background(service.renew)
+    reply.wait_until_held(60)
+    os.kill(service.pid, signal.SIGTERM)
+    reply.release()
+    assert renewal.result(60).status == 200
+    assert service.stop() == 0
+    service.start()
+    assert service.renew().status == 200
+    assert service.status()["token"] == RETRIEVED
+
+
+def test_a_client_that_hangs_up_in_the_middle_of_a_renewal_loses_no_grant(
+    make_service: MakeService, practice: FaultyProvider
+) -> None:
+    service = on_a_rotating_provider(make_service, practice)
+    reply = practice.hold(grant_type="refresh_token")
+    with closing(connect(service.socket, 60)) as client:
+        target = f"/api/v1/profiles/{SMTP}/token/renew"
+        client.sendall(f"POST {target} HTTP/1.1\r\nHost: mailtoken\r\nContent-Length: 0\r\n\r\n".encode())
+        reply.wait_until_held(60)
+        client.shutdown(socket.SHUT_RDWR)
+    reply.release()
+    wait_until(lambda: service.events().count("Renewed") == 1, "the renewal is stored")
+    assert service.renew().status == 200
+    assert {service.status(name)["token"] for name in LINKED} == {RETRIEVED}
+
+
+# A database that is away
+
+
+@pytest.fixture
+def server() -> Iterator[ControlledServer]:
+    try:
+        with private_server() as private:
+            yield ControlledServer.of(private)
+    except NoPostgres as none:
+        pytest.skip(f"needs PostgreSQL: {none}")
+
+
+@pytest.mark.thorough
+def test_a_service_whose_database_was_away_heals_by_itself_and_says_when_it_is_ready(
+    make_service: MakeService, practice: FaultyProvider, server: ControlledServer
+) -> None:
+    server.run("CREATE DATABASE tokens")
+    service = on_a_rotating_provider(make_service, practice, url=server.url("tokens"))
+
+    def is_ready() -> bool:
+        return service.call("GET", "/readyz").status == 200
+
+    token = service.access_token().body["access_token"]
+    assert is_ready()
+    server.stop()
+    assert not is_ready()
+    assert service.call("GET", "/healthz").status == 200
+    assert service.access_token().body["access_token"] == token, "the token in hand is served"
+    assert service.renew().status == 503
+    server.start()
+    wait_until(is_ready, "the service is ready again")
+    assert service.renew().status == 200
+    assert service.access_token().status == 200
+    server.set(default_transaction_read_only="on")
+    wait_until(lambda: not is_ready(), "the service is not ready")
+    assert service.access_token().status == 200, "the token in hand is served"
+    server.run("SET default_transaction_read_only = off", "ALTER SYSTEM RESET default_transaction_read_only")
+    server.run("SELECT pg_reload_conf()")
+    wait_until(is_ready, "the service is ready again")
+    assert service.renew().status == 200
+    assert service.findings() == ()
