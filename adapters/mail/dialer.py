@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from adapters.mail import tls
 from adapters.mail.line_connection import DeadlinePassed, LineConnection
-from adapters.mail.report import ConversationFailed, Transcript
+from adapters.mail.report import ConversationFailed, Steps
 from adapters.mail.server_address import MailServerAddress
 from domain.mail_report import Fault, Verdict
 from domain.profile_fields import is_loopback
@@ -50,7 +50,7 @@ class Dialer:
     async def connect(
         self,
         server: MailServerAddress,
-        transcript: Transcript,
+        steps: Steps,
         *,
         timeout_seconds: float,
         deadline: float = math.inf,
@@ -64,21 +64,21 @@ class Dialer:
         """
         if server.tls == "none" and not is_loopback(server.server):
             raise ConversationFailed(Verdict("tls_required", Fault.CONFIGURATION, {"server": server.where}))
-        with transcript.step("resolve") as note:
-            async with _within(timeout_seconds, deadline):
-                addresses = await self._resolved(server.server, server.port)
-            note.detail = ", ".join(addresses)
-        with transcript.step("connect") as note:
+        with steps.step("resolve") as note:
+            addresses = await self._resolved(server, timeout_seconds, deadline)
+            note.detail = lambda: ", ".join(addresses)
+        with steps.step("connect") as note:
             connection = await self._connected(server, addresses, timeout_seconds, deadline)
-            note.detail = connection.peer
+            note.detail = lambda: connection.peer
         connection.deadline = deadline
         if server.tls == "implicit":
-            with transcript.step("tls") as note:
-                note.detail = await self.secure(connection, server, timeout_seconds)
+            with steps.step("tls") as note:
+                await self.secure(connection, server, timeout_seconds)
+                note.detail = lambda: tls.describe(connection.transport)
         return connection
 
-    async def secure(self, connection: LineConnection, server: MailServerAddress, timeout_seconds: float) -> str:
-        """Begin TLS, at once or after the server's go-ahead; returns the TLS version and the certificate as text.
+    async def secure(self, connection: LineConnection, server: MailServerAddress, timeout_seconds: float) -> None:
+        """Begin TLS, at once or after the server's go-ahead.
 
         Raises:
             PlaintextInjection: unread clear text came before the handshake.
@@ -95,7 +95,6 @@ class Dialer:
         except BaseException:
             connection.abort()
             raise
-        return tls.describe(connection.transport.get_extra_info("ssl_object"))
 
     def keep_session(self, connection: LineConnection) -> None:
         """Keep the TLS session for the next connection; call this once the server has sent its first line."""
@@ -123,14 +122,15 @@ class Dialer:
         self._addresses.pop(server.server, None)
         raise failure
 
-    async def _resolved(self, host: str, port: int) -> Sequence[str]:
+    async def _resolved(self, server: MailServerAddress, timeout_seconds: float, deadline: float) -> Sequence[str]:
         """The IP addresses of a host in the order to try; the address of the last successful connection is first."""
-        addresses, until = self._addresses.get(host, ((), 0.0))
+        addresses, until = self._addresses.get(server.server, ((), 0.0))
         if monotonic() >= until:
-            addresses = await _look_up(host, port)
+            async with _within(timeout_seconds, deadline):
+                addresses = await _look_up(server.server, server.port)
             if self._caches:
-                self._addresses[host] = addresses, monotonic() + _ADDRESS_SECONDS
-        last = self._answered.get((host, port))
+                self._addresses[server.server] = addresses, monotonic() + _ADDRESS_SECONDS
+        last = self._answered.get((server.server, server.port))
         return sorted(addresses, key=lambda address: address != last)
 
 

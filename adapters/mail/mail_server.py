@@ -18,7 +18,7 @@ from adapters.mail.pop_client import POPSession
 from adapters.mail.report import ConversationFailed, Transcript
 from adapters.mail.sasl_client import Mechanism
 from adapters.mail.server_address import MailboxLogin, MailServerAddress
-from adapters.mail.session import MailSession, client_responses
+from adapters.mail.session import MailSession, login_responses
 from adapters.mail.smtp_client import SMTPReply, SMTPSession, listed
 from adapters.mail.submission import Submission
 from domain.catalogue import Protocol
@@ -142,7 +142,7 @@ def _secrets(login: MailboxLogin) -> list[str]:
     Raises:
         InvalidValue: a value has characters that the mechanism can't carry.
     """
-    responses = client_responses(login)
+    responses = login_responses(login)
     return [login.access_token.reveal(), *(b64encode(response).decode() for response in responses.values())]
 
 

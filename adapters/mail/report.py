@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -39,28 +39,27 @@ class ConversationFailed(Exception):
         return self.verdict.fault
 
 
+Detail = str | Verdict | Callable[[], str]
+"""The detail of a step: as text, as the verdict of a failure, or as the function that makes the text for a report."""
+
+
 @dataclass
 class Note:
-    """The detail of a step for the report, filled in while the step runs."""
+    """The detail of a step, filled in while the step runs."""
 
-    detail: str = ""
+    detail: Detail = ""
     ok: bool = True
 
 
-class Transcript:
-    """The steps of one conversation with the server at `where`, its host and port.
+class Steps:
+    """The steps of one conversation with the server at `where`, its host and port. No record of them is kept."""
 
-    No report shows any part of `secrets`.
-    """
-
-    def __init__(self, where: str, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, where: str) -> None:
         self._where = where
-        self._secrets = secrets
-        self._steps: list[Step] = []
 
     @contextmanager
     def step(self, name: str) -> Iterator[Note]:
-        """Time a step. A failure in it, of this program or of the network, is raised as `ConversationFailed`."""
+        """Begin a step. A failure in it, of this program or of the network, is raised as `ConversationFailed`."""
         note, began = Note(), monotonic()
         try:
             yield note
@@ -73,6 +72,18 @@ class Transcript:
             raise explained from error
         self._add(name, note.ok, began, note.detail)
 
+    def _add(self, name: str, ok: bool, began: float, detail: Detail) -> None:
+        """Keep a record of a step that has ended."""
+
+
+class Transcript(Steps):
+    """The steps of one conversation, recorded for a report, which shows no part of `secrets`."""
+
+    def __init__(self, where: str, secrets: Iterable[str] = ()) -> None:
+        super().__init__(where)
+        self._secrets = secrets
+        self._steps: list[Step] = []
+
     def report(self, verdict: Verdict, reply: str | None = None) -> MailReport:
         """End the transcript and return its report."""
         secret = parts(self._secrets)
@@ -81,8 +92,8 @@ class Transcript:
             steps, redacted(verdict, secret), _clean(reply[:_SHOWN_CHARACTERS], secret) if reply else None
         )
 
-    def _add(self, name: str, ok: bool, began: float, detail: str | Verdict) -> None:
-        self._steps.append(Step(name, ok, monotonic() - began, detail))
+    def _add(self, name: str, ok: bool, began: float, detail: Detail) -> None:
+        self._steps.append(Step(name, ok, monotonic() - began, detail() if callable(detail) else detail))
 
 
 def _without_secrets(detail: str | Verdict, secret: frozenset[str]) -> str | Verdict:

@@ -51,7 +51,12 @@ def choose(offered: Iterable[str], preferred: Mechanism = Mechanism.XOAUTH2) -> 
 
 
 def client_response(mechanism: Mechanism, user: str, host: str, port: int, access_token: Secret) -> bytes:
-    """The client's response, not yet in base64. XOAUTH2 has no field for `host` and `port`.
+    """The client's response, not yet in base64; raises as `client_responses` does."""
+    return client_responses(user, host, port, access_token)[mechanism]
+
+
+def client_responses(user: str, host: str, port: int, access_token: Secret) -> dict[Mechanism, bytes]:
+    """The client's response of each mechanism, not yet in base64. XOAUTH2 has no field for `host` and `port`.
 
     Sources: RFC 7628 section 3.1; https://developers.google.com/workspace/gmail/imap/xoauth2-protocol.
 
@@ -65,9 +70,11 @@ def client_response(mechanism: Mechanism, user: str, host: str, port: int, acces
     token = access_token.reveal()
     if not _ACCESS_TOKEN.fullmatch(token):
         raise InvalidValue("access token", "access_token_malformed")
-    if mechanism is Mechanism.XOAUTH2:
-        return f"user={user}\x01auth=Bearer {token}\x01\x01".encode()
-    return f"n,a={_saslname(user)},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01".encode()
+    bearer = f"auth=Bearer {token}\x01\x01"
+    return {
+        Mechanism.XOAUTH2: f"user={user}\x01{bearer}".encode(),
+        Mechanism.OAUTHBEARER: f"n,a={_saslname(user)},\x01host={host}\x01port={port}\x01{bearer}".encode(),
+    }
 
 
 def _saslname(user: str) -> str:

@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import ClassVar, Self
 
+from adapters.mail import tls
 from adapters.mail.dialer import Dialer
 from adapters.mail.line_connection import LineConnection, ProtocolError
-from adapters.mail.report import ConversationFailed, Transcript
-from adapters.mail.sasl_client import ClientExchange, Mechanism, choose, client_response
+from adapters.mail.report import ConversationFailed, Steps, Transcript
+from adapters.mail.sasl_client import ClientExchange, Mechanism, choose, client_responses
 from adapters.mail.server_address import MailboxLogin, MailServerAddress
 from domain.errors import InvalidValue
 from domain.mail_report import Fault, Verdict
@@ -47,9 +48,9 @@ class MailSession(ABC):
         Raises:
             ConversationFailed: a step failed; the connection is closed.
         """
-        transcript = Transcript(server.where)
-        session = await cls._connect(dialer, server, transcript, timeout_seconds=timeout_seconds)
-        with _aborted_on_failure(session.connection), transcript.step("capabilities"):
+        steps = Steps(server.where)
+        session = await cls._connect(dialer, server, steps, timeout_seconds=timeout_seconds)
+        with _aborted_on_failure(session.connection), steps.step("capabilities"):
             await session.ask_capabilities()
         dialer.keep_session(session.connection)
         return session
@@ -71,26 +72,26 @@ class MailSession(ABC):
         Raises:
             ConversationFailed: a step failed; the connection is closed.
         """
-        transcript = transcript or Transcript(login.address.where)
+        steps = transcript or Steps(login.address.where)
         try:
-            responses = client_responses(login)
+            responses = login_responses(login)
         except InvalidValue as error:
             raise ConversationFailed(Verdict("login_incomplete", Fault.CONFIGURATION, cause=error)) from None
         session = await cls._connect(
             dialer,
             login.address,
-            transcript,
+            steps,
             timeout_seconds=login.timeout_seconds,
             deadline_seconds=deadline_seconds,
         )
         with _aborted_on_failure(session.connection):
-            with transcript.step("capabilities") as note:
+            with steps.step("capabilities") as note:
                 await session.ask_capabilities()
-                note.detail = f"sign-in by {', '.join(sorted(set(session.mechanisms))) or 'nothing'}"
+                note.detail = lambda: f"sign-in by {', '.join(sorted(set(session.mechanisms))) or 'nothing'}"
                 mechanism = _chosen(session.mechanisms, preferred)
-            with transcript.step("auth") as note:
+            with steps.step("auth") as note:
                 reply = await session.authenticate(ClientExchange(mechanism, responses[mechanism]))
-                note.detail = f"{mechanism} as {login.mailbox}: {reply}"
+                note.detail = lambda: f"{mechanism} as {login.mailbox}: {reply}"
         dialer.keep_session(session.connection)
         return session
 
@@ -100,8 +101,8 @@ class MailSession(ABC):
         """The SASL mechanisms that the server offers."""
 
     @abstractmethod
-    async def greet(self) -> str:
-        """Read the greeting and return it."""
+    async def greet(self) -> object:
+        """Read the greeting and return it, as text or as an object of that text."""
 
     @abstractmethod
     async def ask_capabilities(self) -> None:
@@ -111,8 +112,8 @@ class MailSession(ABC):
     async def request_tls(self) -> None:
         """Ask for TLS, up to the server's go-ahead."""
 
-    async def authenticate(self, exchange: ClientExchange) -> str:
-        """Sign in and return the server's reply.
+    async def authenticate(self, exchange: ClientExchange) -> object:
+        """Sign in and return the server's reply, as text or as an object of that text.
 
         Raises:
             ConversationFailed: the connection is not private, or the server refused, or accepted without the token.
@@ -147,8 +148,8 @@ class MailSession(ABC):
         self.connection.close()
 
     @abstractmethod
-    async def _authenticate(self, exchange: ClientExchange) -> str:
-        """Sign in and return the server's reply."""
+    async def _authenticate(self, exchange: ClientExchange) -> object:
+        """Sign in and return the server's reply, as `authenticate` does."""
 
     @abstractmethod
     async def _quit(self, seconds: float) -> str:
@@ -159,22 +160,24 @@ class MailSession(ABC):
         cls,
         dialer: Dialer,
         server: MailServerAddress,
-        transcript: Transcript,
+        steps: Steps,
         *,
         timeout_seconds: float,
         deadline_seconds: float = math.inf,
     ) -> Self:
         """Connect, read the greeting and begin TLS."""
         deadline = asyncio.get_running_loop().time() + deadline_seconds
-        connection = await dialer.connect(server, transcript, timeout_seconds=timeout_seconds, deadline=deadline)
+        connection = await dialer.connect(server, steps, timeout_seconds=timeout_seconds, deadline=deadline)
         session = cls(connection, timeout_seconds)
         with _aborted_on_failure(session.connection):
-            with transcript.step("greeting") as note:
-                note.detail = await session.greet()
+            with steps.step("greeting") as note:
+                greeting = await session.greet()
+                note.detail = lambda: str(greeting)
             if server.tls == "starttls":
-                with transcript.step("tls") as note:
+                with steps.step("tls") as note:
                     await session.request_tls()
-                    note.detail = await dialer.secure(connection, server, timeout_seconds)
+                    await dialer.secure(connection, server, timeout_seconds)
+                    note.detail = lambda: tls.describe(connection.transport)
         return session
 
     def _require_tls(self, offered: Collection[str]) -> None:
@@ -200,17 +203,13 @@ class MailSession(ABC):
         return line
 
 
-def client_responses(login: MailboxLogin) -> dict[Mechanism, bytes]:
+def login_responses(login: MailboxLogin) -> dict[Mechanism, bytes]:
     """The response of each mechanism, made before the connection is opened.
 
     Raises:
         InvalidValue: a value has characters that the mechanism can't carry.
     """
-    server = login.address
-    return {
-        mechanism: client_response(mechanism, login.mailbox, server.server, server.port, login.access_token)
-        for mechanism in Mechanism
-    }
+    return client_responses(login.mailbox, login.address.server, login.address.port, login.access_token)
 
 
 def no_token_wanted() -> ConversationFailed:

@@ -188,9 +188,9 @@ class SMTPSession(MailSession):
             raise ProtocolError("not one SMTP reply")
         return SMTPReply(int(code), b"\r\n".join((*lines, b"")))
 
-    async def greet(self) -> str:
+    async def greet(self) -> SMTPReply:
         """Read the greeting (RFC 5321 section 3.1) and return it."""
-        return str(_expect("greeting", await self.reply()))
+        return _expect("greeting", await self.reply())
 
     async def ask_capabilities(self) -> None:
         """Send EHLO with this end's address (RFC 5321 section 4.1.1.1)."""
@@ -203,14 +203,14 @@ class SMTPSession(MailSession):
         self._require_tls(self.extensions.keywords)
         _expect("tls", await self.command(b"STARTTLS"))
 
-    async def _authenticate(self, exchange: ClientExchange) -> str:
+    async def _authenticate(self, exchange: ClientExchange) -> SMTPReply:
         """Sign in (RFC 4954)."""
         reply = await self.command(exchange.command("AUTH", COMMAND_LIMIT_OCTETS))
         while reply.code == 334:
             reply = await self.command(exchange.answer(reply.lines[4:]))
         if not reply.is_positive:
             raise SMTPRefused.at("auth", reply, exchange)
-        return str(reply)
+        return reply
 
     async def _quit(self, seconds: float) -> str:
         return str(await self.command(b"QUIT", seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -46,8 +47,9 @@ def client_context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def describe(connection: ssl.SSLObject) -> str:
+def describe(transport: asyncio.Transport) -> str:
     """The TLS version, and the subject, issuer and end of validity of the server's certificate, as text."""
+    connection: ssl.SSLObject = transport.get_extra_info("ssl_object")
     certificate: Mapping[str, Any] = connection.getpeercert() or {}
     names = ", ".join(value for _, value in certificate.get("subjectAltName", ()))
     subject = _common_name(certificate.get("subject", ())) or names
