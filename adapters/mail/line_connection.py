@@ -161,6 +161,10 @@ class LineConnection(asyncio.Protocol):
         """Whether a secret may be sent: under TLS, or to this machine itself."""
         return self.is_secure or is_loopback(self.address)
 
+    def until(self, seconds: float) -> float:
+        """The instant, of the event loop's clock, at which a wait of `seconds` that begins now must end."""
+        return min(self._loop.time() + seconds, self.deadline)
+
     # Reading
 
     @property
@@ -178,30 +182,33 @@ class LineConnection(asyncio.Protocol):
             ConnectionError: the other side has gone.
         """
         line = self.ready_line(limit_octets)
-        if line is None:
-            end = self._until(seconds)
-            while line is None:
-                await self._more(end)
-                line = self.ready_line(limit_octets)
+        return await self.line_by(limit_octets, self.until(seconds)) if line is None else line
+
+    async def line_by(self, limit_octets: int, end: float) -> bytes:
+        """The next line as `line` returns it, complete by `end`, an instant of the event loop's clock."""
+        while (line := self.ready_line(limit_octets)) is None:
+            await self._more(end)
         return line
 
     def ready_line(self, limit_octets: int) -> bytes | None:
         """The next line if it is complete, else None; raises as `line` does."""
         buffer = self._buffer
-        if buffer and buffer[0] == _TLS_HANDSHAKE[0] and buffer.startswith(_TLS_HANDSHAKE):
+        if not buffer:
+            return None
+        if buffer[0] == _TLS_HANDSHAKE[0] and buffer.startswith(_TLS_HANDSHAKE):
             raise UnexpectedTLS("a TLS handshake in place of a line")
         end = buffer.find(b"\n", self._scanned)
-        if end > limit_octets + 1 or (end < 0 and len(buffer) > limit_octets + 1):
+        if (end if end >= 0 else len(buffer)) > limit_octets + 1:
             raise TooLong(f"a line of more than {limit_octets} octets")
         if end < 0:
             self._scanned = len(buffer)
             return None
-        line = bytes(buffer[: end - 1 if end else 0])
-        if buffer[end - 1 if end else 0] != 0x0D or b"\r" in line or b"\0" in line:
+        line = bytes(buffer[:end])
+        if line.find(b"\r") != end - 1 or not line or b"\0" in line:
             raise BareControl("a line with a bare CR or LF, or a NUL in it")
         del buffer[: end + 1]
         self._scanned = 0
-        return line
+        return line[:-1]
 
     async def some(self, seconds: float) -> bytes:
         """The octets that have come, at least one.
@@ -211,14 +218,14 @@ class LineConnection(asyncio.Protocol):
             ConnectionError: the other side has gone.
         """
         if not self._buffer:
-            end = self._until(seconds)
+            end = self.until(seconds)
             while not self._buffer:
                 await self._more(end)
         return self.take()
 
     async def octets(self, count: int, seconds: float) -> bytes:
         """Exactly `count` octets; raises as `some` does. The caller limits `count`."""
-        end = self._until(seconds)
+        end = self.until(seconds)
         while len(self._buffer) < count:
             await self._more(end)
         taken = bytes(self._buffer[:count])
@@ -264,7 +271,7 @@ class LineConnection(asyncio.Protocol):
             ConnectionError: the other side has gone.
         """
         self.flush()
-        end = self._until(seconds)
+        end = self.until(seconds) if self._full else math.inf
         while self._full and not (or_input and self.has_input):
             await self._wait(end)
         if self.is_lost:
@@ -297,7 +304,7 @@ class LineConnection(asyncio.Protocol):
         clear = self._transport
         if self.is_lost or clear.is_closing():
             raise self._gone()
-        end = self._until(seconds)
+        end = self.until(seconds)
         seconds = end - self._loop.time()
         if seconds <= 0:
             raise self._timeout()
@@ -409,10 +416,6 @@ class LineConnection(asyncio.Protocol):
             self._arm(self._end)
         else:
             self._waiter.set_exception(self._timeout())
-
-    def _until(self, seconds: float) -> float:
-        """The instant at which a wait of `seconds` that begins now must end."""
-        return min(self._loop.time() + seconds, self.deadline)
 
     def _timeout(self) -> TimeoutError:
         return DeadlinePassed() if self._loop.time() + _TICK_SECONDS >= self.deadline else TimeoutError()

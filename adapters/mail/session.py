@@ -10,7 +10,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from time import monotonic
 from typing import ClassVar, Self
 
 from adapters.mail import tls
@@ -185,9 +184,9 @@ class MailSession(ABC):
             raise ConversationFailed(Verdict("tls_not_offered", Fault.SERVER, {"command": self.start_tls_command}))
 
     def _begin_reply(self, seconds: float | None = None) -> float:
-        """The instant, on the monotonic clock, at which the wait for a reply ends; by default after the time-out."""
+        """The instant at which the wait for a reply ends; by default after the time-out."""
         self._reply_octets = 0
-        return monotonic() + (seconds or self._timeout_seconds)
+        return self.connection.until(seconds or self._timeout_seconds)
 
     async def _line(self, end: float) -> bytes:
         """The next line of a reply.
@@ -196,7 +195,7 @@ class MailSession(ABC):
             ProtocolError: the line or the reply is too long.
             OSError: the connection has ended, or no line came in time.
         """
-        line = await self.connection.line(LINE_LIMIT_OCTETS, end - monotonic())
+        line = await self.connection.line_by(LINE_LIMIT_OCTETS, end)
         self._reply_octets += len(line)
         if self._reply_octets > REPLY_LIMIT_OCTETS:
             raise ProtocolError(f"a reply of more than {REPLY_LIMIT_OCTETS} octets")

@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -169,8 +169,8 @@ class Pool:
         # The reply is read before the session is lent again, so no client waits for it here.
         lease.session.connection.write(b"RSET\r\n")
         lease.session.connection.flush()
-        kept = replace(lease, is_kept=True)
-        self._idle.setdefault(_profile(lease.admission), []).append(_Idle(kept, self._loop.time()))
+        lease.is_kept = True
+        self._idle.setdefault(_profile(lease.admission), []).append(_Idle(lease, self._loop.time()))
         lease.queue.release_connection()
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)

@@ -272,7 +272,7 @@ class MessageRelay:
 
         A refused sender is followed by the address that the mailbox may use.
         """
-        lines = re.sub(rb"(?m)^421", b"451", reply.lines)
+        lines = reply.lines if reply.code != 421 else re.sub(rb"(?m)^421", b"451", reply.lines)
         if reply.code < 500 or SMTPRefused.at(step, reply).verdict.fault is not Fault.SENDER:
             return lines
         *before, last = lines.split(b"\r\n")[:-1]

@@ -19,6 +19,8 @@ _PATH = (
 MAIL_FROM = re.compile(rb"FROM" + _PATH, re.IGNORECASE)
 RCPT_TO = re.compile(rb"TO" + _PATH, re.IGNORECASE)
 _SOURCE_ROUTE = re.compile(rb"@(?:\[[^\]]*\]|[^\s,:\[\]])+(?:,@(?:\[[^\]]*\]|[^\s,:\[\]])+)*:")
+_SIZE_DIGITS = 20
+"""RFC 1870 section 4: `size-value = 1*20DIGIT`."""
 _UNPRINTABLE = re.compile("[^ -~]+")
 
 
@@ -72,7 +74,7 @@ def check_path(path: bytes, may_be_utf8: bool) -> None:
 def size_of(parameters: Mapping[bytes, bytes]) -> int:
     """The message size that the client announced (RFC 1870), 0 if it announced none."""
     size = parameters.get(b"SIZE", b"0")
-    if not re.fullmatch(rb"[0-9]{1,20}", size):
+    if not size.isdigit() or len(size) > _SIZE_DIGITS:
         raise SMTPRefusal(501, "5.5.4", "SIZE is not a number")
     return int(size)
 
