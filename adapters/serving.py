@@ -75,7 +75,7 @@ class _Serving:
             SystemExit: after SIGTERM or SIGINT.
             StoreRefused, InvalidValue, Unreachable: the service can't start.
         """
-        self._following = None
+        is_reload, self._following = self._listener is not None, None
         with open_service(config) as service:
             if self._listener is None:
                 if self._relay:
@@ -96,6 +96,8 @@ class _Serving:
                     # Nothing fails from here on: the thread of a failed run would take the signal of the next one.
                     threading.Thread(target=self._watch, args=(service, server), name="reload", daemon=True).start()
                     notify("READY=1")
+                    if is_reload:
+                        log.info("configuration_reloaded")
                     server.run()
             except SystemExit:
                 notify("STOPPING=1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from adapters.cli.commands import (
     providers,
     relay,
     service,
+    shell,
     statuses,
     tokens,
 )
@@ -69,6 +71,8 @@ app.command(rich_help_panel=_RECORD)(backups.restore)
 app.command(rich_help_panel=_RECORD)(backups.resume)
 app.command(rich_help_panel=_RECORD)(service.upgrade)
 app.add_typer(audits.app, name="audit", rich_help_panel=_RECORD)
+app.command(rich_help_panel=_BEGIN)(shell.completion)
+app.command(rich_help_panel=_BEGIN)(shell.man_pages)
 
 
 def _show_version(wanted: bool) -> None:
@@ -101,6 +105,8 @@ def run(arguments: Sequence[str]) -> int:
             # A character that the terminal's encoding does not have is replaced; no command fails because of it.
             stream.reconfigure(errors="replace")
     options, rest = global_options_anywhere(arguments)
+    if shell.VARIABLE in os.environ:
+        shell.prepare_completion()
     try:
         ended = app([*options, *rest], prog_name="mailtoken", standalone_mode=False)
         sys.stdout.flush()

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 from service_process import RETRIEVED, ServiceProcess
+from waiting import in_background, wait_until
 
 MakeService = Callable[..., ServiceProcess]
 PAGES = Path(__file__).parents[2] / "docs" / "operation"
-_BLOCK = re.compile(r"^```console(?P<host> new host)?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_DATABASE = "postgresql://mailtoken@db.example.com/mailtoken"
+_BLOCK = re.compile(r"^```console(?P<host> (?:new host|second node))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?P<page>[^):#]+)(?:#[^)]*)?\)")
+_DATABASES = (
+    "postgresql://mailtoken@db.example.com/mailtoken",
+    "postgresql://mailtoken@db1,db2/mailtoken?target_session_attrs=read-write",
+)
 
 
 class Operator:
@@ -28,11 +35,12 @@ class Operator:
         self._places = {
             "/var/backups/mailtoken": str(directory / "backups"),
             "/media/safe": str(directory / "safe"),
-            _DATABASE: url,
+            **dict.fromkeys(_DATABASES, url),
         }
         (directory / "backups").mkdir()
         (directory / "safe").mkdir()
-        shutil.copy(lost.config.with_name("mailtoken.key"), directory / "safe")
+        for name in ("mailtoken.key", "mailtoken.toml"):
+            shutil.copy(lost.config.with_name(name), directory / "safe")
 
     def to_new_host(self) -> None:
         """Lose the host, and go on at an empty one."""
@@ -41,6 +49,12 @@ class Operator:
         shutil.rmtree(self.host.directory)
         new.config.with_name("mailtoken.key").unlink()
         self.host = new
+
+    def second_node(self) -> ServiceProcess:
+        """Another host, which has nothing."""
+        node = self.host.on_new_host(self._directory / "second", self.host.url)
+        node.config.with_name("mailtoken.key").unlink()
+        return node
 
     def run(self, command: str) -> str:
         """Run a command, which must succeed; returns what it printed."""
@@ -52,10 +66,32 @@ class Operator:
             case ["systemctl", "stop", "mailtoken"]:
                 assert self.host.stop() == 0
                 return ""
+            case ["systemctl", "reload", "mailtoken"]:
+                self._reload()
+                return ""
+            case ["mailtoken", "token", "get", *arguments]:
+                return self._get_token(*arguments)
             case ["mailtoken", *arguments]:
                 return self.host.done(*arguments)
             case _:
                 return subprocess.run(words, cwd=self.host.directory, check=True, capture_output=True, text=True).stdout
+
+    def _reload(self) -> None:
+        before = self._reloads()
+        os.kill(self.host.pid, signal.SIGHUP)
+        wait_until(lambda: self._reloads() > before, "the configuration is read again")
+
+    def _reloads(self) -> int:
+        return self.host.log.read_text().count("configuration_reloaded")
+
+    def _get_token(self, *arguments: str) -> str:
+        """Get a token, and sign in beside it."""
+        provider = self.host.provider
+        before = len(provider.issued_user_codes)
+        printed = in_background(lambda: self.host.done("token", "get", *arguments))
+        wait_until(lambda: len(provider.issued_user_codes) > before, "there is a code")
+        self.host.sign_in()
+        return printed.result(120)
 
     def expected(self, line: str) -> str:
         """A line of output as this host prints it; `*` stands for anything."""
@@ -75,8 +111,10 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.fixture
-def operator(make_service: MakeService, postgres_url: str, tmp_path: Path) -> Iterator[Operator]:
-    service = make_service(kind="oidc")
+def operator(
+    request: pytest.FixtureRequest, make_service: MakeService, postgres_url: str, tmp_path: Path
+) -> Iterator[Operator]:
+    service = make_service(kind="oidc", url=postgres_url if request.param == "postgresql" else None)
     service.add_printer()
     service.get_token()
     operator = Operator(service, tmp_path, postgres_url)
@@ -84,18 +122,56 @@ def operator(make_service: MakeService, postgres_url: str, tmp_path: Path) -> It
     operator.host.end()
 
 
-@pytest.mark.parametrize("page", ["backup-and-restore.md", "lost-host.md", "move-to-postgresql.md", "upgrade.md"])
-def test_the_commands_of_a_page_do_what_it_says(page: str, operator: Operator) -> None:
-    blocks = list(_BLOCK.finditer((PAGES / page).read_text()))
-    assert blocks
-    for number, block in enumerate(blocks):
-        if block["host"] and number == 0:
-            operator.run("mailtoken backup /var/backups/mailtoken/monday.backup")
-            operator.to_new_host()
+def follow(operator: Operator, blocks: Iterable[re.Match[str]]) -> None:
+    """Run the commands of these blocks; each prints what stands below it."""
+    for block in blocks:
         for command, lines in commands(block["text"]):
             printed = operator.run(command).splitlines()
             for line in lines:
                 assert any(fnmatch(one, operator.expected(line)) for one in printed), (command, line, printed)
+
+
+@pytest.mark.parametrize(
+    ("page", "operator"),
+    [
+        ("backup-and-restore.md", "sqlite"),
+        ("first-token.md", "sqlite"),
+        ("lost-host.md", "sqlite"),
+        ("move-to-postgresql.md", "sqlite"),
+        ("reload.md", "sqlite"),
+        ("upgrade.md", "sqlite"),
+    ],
+    indirect=["operator"],
+)
+def test_the_commands_of_a_page_do_what_it_says(page: str, operator: Operator) -> None:
+    blocks = list(_BLOCK.finditer((PAGES / page).read_text()))
+    assert blocks
+    if blocks[0]["host"]:
+        operator.run("mailtoken backup /var/backups/mailtoken/monday.backup")
+        operator.to_new_host()
+    follow(operator, blocks)
     assert operator.host.status()["token"] == RETRIEVED
     assert operator.host.renew().status == 200
     assert operator.host.findings() == ()
+
+
+@pytest.mark.parametrize("operator", ["postgresql"], indirect=True)
+def test_a_second_node_goes_on_when_the_first_one_ends(operator: Operator) -> None:
+    first, second = operator.host, operator.second_node()
+    try:
+        for block in _BLOCK.finditer((PAGES / "failover.md").read_text()):
+            operator.host = second if block["host"] else first
+            follow(operator, [block])
+        assert second.renew().status == 200
+        assert second.findings() == ()
+    finally:
+        second.end()
+
+
+def test_the_manual_has_a_link_to_each_of_its_pages_and_no_other() -> None:
+    pages = {path.name for path in PAGES.glob("*.md")} - {"README.md"}
+    for path in PAGES.glob("*.md"):
+        linked = {match["page"] for match in _LINK.finditer(path.read_text())}
+        assert all((PAGES / page).exists() for page in linked), path
+        if path.name == "README.md":
+            assert {page for page in linked if "/" not in page} == pages
