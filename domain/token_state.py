@@ -281,8 +281,6 @@ def why_invalid(state: TokenState) -> dict[str, str]:
     facts = {"reason": reason.value if reason else ""}
     if state.dead and state.dead is not reason:
         facts["dead"] = state.dead.value
-    if state.dead and state.dead is not reason:
-        facts["dead"] = state.dead.value
     if state.code and state.code != reason:
         facts["provider_code"] = state.code
     if state.signed_in_as and state.account:

@@ -20,7 +20,8 @@ def anna(*roles: str) -> Administrator:
 
 
 def test_a_new_administrator_has_roles_and_no_password() -> None:
-    assert anna("auditor", "administrator").state == AdministratorState("anna", ("administrator", "auditor"))
+    new = AdministratorState("anna", ("administrator", "auditor"), password=0, removed=False)
+    assert anna("auditor", "administrator").state == new
 
 
 @pytest.mark.parametrize("name", ["", "two words", "anna@contoso.com", "a" * 64, "-anna", "ann\n", "Ännä"])

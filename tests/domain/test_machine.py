@@ -51,6 +51,32 @@ def test_what_is_not_a_name_is_refused(name: str) -> None:
     assert (error.field, error.code, error.fields) == ("machine", "not_a_name", {"value": name})
 
 
+def test_a_machine_gets_another_name_and_keeps_the_rest() -> None:
+    machine = Machine.add(MACHINE, "office-mfp", "sharp-bp", by="administrator", now=NOW)
+    machine.collect_events()
+    machine.rename("lobby-mfp", by="bob", now=NOW)
+    assert machine.collect_events() == [
+        Machine.Renamed(
+            originator_id=MACHINE,
+            originator_version=2,
+            timestamp=NOW,
+            name="lobby-mfp",
+            previous="office-mfp",
+            by="bob",
+        )
+    ]
+    assert machine.state == MachineState("lobby-mfp", "sharp-bp")
+
+
+def test_a_name_that_is_none_changes_nothing_at_a_machine() -> None:
+    machine = Machine.add(MACHINE, "office-mfp", "sharp-bp", by="administrator", now=NOW)
+    machine.collect_events()
+    with pytest.raises(InvalidValue) as refused:
+        machine.rename("lobby/mfp", by="bob", now=NOW)
+    assert (refused.value.field, refused.value.code) == ("machine", "not_a_name")
+    assert machine.collect_events() == []
+
+
 def test_a_machine_that_was_removed_knows_it() -> None:
     machine = Machine.add(MACHINE, "office-mfp", "sharp-bp", by="administrator", now=NOW)
     machine.collect_events()

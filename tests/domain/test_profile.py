@@ -436,6 +436,7 @@ def test_no_tls_is_accepted_towards_loopback(server: str) -> None:
         "0.0.0.0",
         "::",
         "localhost.contoso.com",
+        "localhostX",
         "127.1x",
         "",
     ],
@@ -489,6 +490,14 @@ def test_a_token_that_was_deleted_leaves_provider_and_account_filled_in() -> Non
     profile.lose_token(by=ADMIN, now=NOW)
     then(profile, Profile.TokenDeleted, token_id=TOKEN, by=ADMIN)
     assert profile.state == before
+
+
+def test_a_setting_follows_the_new_name_of_its_machine() -> None:
+    profile = configured(server="smtp.contoso.com")
+    before = profile.state
+    profile.rename_machine("lobby-mfp", by="bob", now=NOW)
+    then(profile, Profile.MachineRenamed, machine="lobby-mfp", previous="office-mfp", by="bob")
+    assert profile.state == replace(before, machine="lobby-mfp")
 
 
 def test_a_setting_that_joins_a_group_with_an_authorization_is_in_concert_at_once() -> None:

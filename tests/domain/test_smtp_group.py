@@ -164,6 +164,15 @@ def test_a_new_group_has_a_token_and_nobody_linked() -> None:
     assert group.state == SmtpGroupState("office-mfp", TOKEN_ID)
 
 
+def test_a_group_follows_the_new_name_of_its_machine() -> None:
+    group = new_group()
+    group.rename("lobby-mfp", by="bob", now=NOW)
+    assert group.collect_events() == [
+        SmtpGroup.Renamed(originator_id=GROUP, originator_version=2, timestamp=NOW, name="lobby-mfp", by="bob")
+    ]
+    assert group.state == SmtpGroupState("lobby-mfp", TOKEN_ID)
+
+
 def test_settings_are_linked_in_the_order_they_joined() -> None:
     group = new_group()
     for number in (3, 1, 2):

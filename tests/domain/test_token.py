@@ -26,6 +26,7 @@ from token_examples import (
     TENANT,
     TOKEN_ID,
     WORKER,
+    Happening,
     at,
     created,
     deleted,
@@ -990,3 +991,30 @@ def test_an_account_that_only_looks_like_the_one_asked_for_is_another() -> None:
     ):
         assert not is_same_address(lookalike, "mike@contoso.com")
     assert not is_same_address("stra\u00dfe@contoso.com", "strasse@contoso.com")
+
+
+# A provider gets another name
+
+
+@pytest.mark.parametrize("before", [(), (requested(), retrieved()), (requested(), retrieved(), found_dead())])
+def test_a_provider_gets_another_name_and_the_token_keeps_the_rest(before: tuple[Happening, ...]) -> None:
+    token = given(*before)
+    state = token.state
+    token.rename_provider("entra", by=ADMIN, now=at(21))
+    assert list(token.pending_events) == [
+        Token.ProviderRenamed(
+            originator_id=TOKEN_ID,
+            originator_version=len(before) + 2,
+            timestamp=at(21),
+            provider="entra",
+            by=ADMIN,
+        )
+    ]
+    assert token.state == replace(state, provider="entra")
+
+
+def test_a_provider_keeps_its_name_while_a_sign_in_is_under_way() -> None:
+    token = given(requested())
+    with pytest.raises(Refused, match=r"^token_waiting"):
+        token.rename_provider("entra", by=ADMIN, now=at(2))
+    then(token)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from domain.lifecycle import TokenStatus
 from domain.outcomes import GrantWarning, Reason
-from domain.token_state import Generation, TokenState
+from domain.token_state import Generation, TokenState, why_invalid
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
@@ -63,3 +64,29 @@ def test_a_dead_grant_has_no_failed_requests_of_an_attempt_before() -> None:
     credential = Generation(1, 1, "a1", "SMTP.Send", NOW, later, True, "device", "a1", NOW, None, NOW)
     state = TokenState(TokenStatus.RETRIEVED, since=NOW, credential=credential, failures=7)
     assert state.grant_dead(Reason.INVALID_GRANT, None, later).failures == 0
+
+
+INVALID = TokenState(TokenStatus.INVALID, since=NOW)
+
+
+@pytest.mark.parametrize(
+    ("state", "facts"),
+    [
+        (INVALID, {"reason": ""}),
+        (replace(INVALID, dead=Reason.EXPIRED), {"reason": "expired"}),
+        (replace(INVALID, reason=Reason.EXPIRED, dead=Reason.EXPIRED), {"reason": "expired"}),
+        (
+            replace(INVALID, reason=Reason.ACCESS_DENIED, dead=Reason.INVALID_GRANT, code="AADSTS65004"),
+            {"reason": "access_denied", "dead": "invalid_grant", "provider_code": "AADSTS65004"},
+        ),
+        (replace(INVALID, reason=Reason.ACCESS_DENIED, code="access_denied"), {"reason": "access_denied"}),
+        (replace(INVALID, reason=Reason.WRONG_ACCOUNT, account="scan@contoso.com"), {"reason": "wrong_account"}),
+        (replace(INVALID, reason=Reason.WRONG_ACCOUNT, signed_in_as="eve@contoso.com"), {"reason": "wrong_account"}),
+        (
+            replace(INVALID, reason=Reason.WRONG_ACCOUNT, signed_in_as="eve@contoso.com", account="scan@contoso.com"),
+            {"reason": "wrong_account", "signed_in_as": "eve@contoso.com", "account": "scan@contoso.com"},
+        ),
+    ],
+)
+def test_an_invalid_token_says_why(state: TokenState, facts: dict[str, str]) -> None:
+    assert why_invalid(state) == facts
