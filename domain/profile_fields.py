@@ -12,6 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -221,6 +222,7 @@ def changed_fields(protocol: Protocol, settings: Settings, texts: Mapping[str, s
     return {field: value for field, value in values.items() if value != getattr(settings, field)}
 
 
+@lru_cache(maxsize=256)
 def is_loopback(server: str) -> bool:
     """Whether `server` is a loopback address or the name `localhost` reserved for it (RFC 6761)."""
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from uuid import uuid4
 
@@ -65,8 +65,8 @@ class MailCounters:
         key = (profile, self._clock.now().date())
         with self._lock:
             count = self._counts.get(key) or MailCount(*key)
-            self._counts[key] = replace(
-                count,
+            self._counts[key] = MailCount(
+                *key,
                 messages=count.messages + messages,
                 octets=count.octets + octets,
                 refusals=count.refusals + refusals,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from time import monotonic
+from typing import Self
 
 from adapters.mail import tls
 from adapters.mail.line_connection import DeadlinePassed, PlaintextInjection, ProtocolError
@@ -43,12 +43,21 @@ Detail = str | Verdict | Callable[[], str]
 """The detail of a step: as text, as the verdict of a failure, or as the function that makes the text for a report."""
 
 
-@dataclass
 class Note:
-    """The detail of a step, filled in while the step runs."""
+    """A step while it runs, as a context: its detail, and whether it went well, are filled in meanwhile."""
 
-    detail: Detail = ""
-    ok: bool = True
+    def __init__(self, steps: Steps, name: str) -> None:
+        self.detail: Detail = ""
+        self.ok = True
+        self.name = name
+        self.began = monotonic()
+        self._steps = steps
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._steps.end(self, error)
 
 
 class Steps:
@@ -57,22 +66,27 @@ class Steps:
     def __init__(self, where: str) -> None:
         self._where = where
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[Note]:
+    def step(self, name: str) -> Note:
         """Begin a step. A failure in it, of this program or of the network, is raised as `ConversationFailed`."""
-        note, began = Note(), monotonic()
-        try:
-            yield note
-        except ConversationFailed as failed:
-            self._add(name, False, began, note.detail or failed.reply or failed.verdict)
-            raise
-        except (OSError, ProtocolError, PlaintextInjection, InvalidValue) as error:
-            explained = explain(error, name, self._where)
-            self._add(name, False, began, str(error) or explained.verdict)
-            raise explained from error
-        self._add(name, note.ok, began, note.detail)
+        return Note(self, name)
 
-    def _add(self, name: str, ok: bool, began: float, detail: Detail) -> None:
+    def end(self, step: Note, error: BaseException | None) -> None:
+        """End a step, with the error that was raised in it.
+
+        Raises:
+            ConversationFailed: the error is a failure of this program or of the network.
+        """
+        match error:
+            case None:
+                self._add(step, step.ok, step.detail)
+            case ConversationFailed():
+                self._add(step, False, step.detail or error.reply or error.verdict)
+            case OSError() | ProtocolError() | PlaintextInjection() | InvalidValue():
+                explained = explain(error, step.name, self._where)
+                self._add(step, False, str(error) or explained.verdict)
+                raise explained from error
+
+    def _add(self, step: Note, ok: bool, detail: Detail) -> None:
         """Keep a record of a step that has ended."""
 
 
@@ -92,8 +106,9 @@ class Transcript(Steps):
             steps, redacted(verdict, secret), _clean(reply[:_SHOWN_CHARACTERS], secret) if reply else None
         )
 
-    def _add(self, name: str, ok: bool, began: float, detail: Detail) -> None:
-        self._steps.append(Step(name, ok, monotonic() - began, detail() if callable(detail) else detail))
+    def _add(self, step: Note, ok: bool, detail: Detail) -> None:
+        text = detail() if callable(detail) else detail
+        self._steps.append(Step(step.name, ok, monotonic() - step.began, text))
 
 
 def _without_secrets(detail: str | Verdict, secret: frozenset[str]) -> str | Verdict:

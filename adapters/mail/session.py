@@ -195,7 +195,9 @@ class MailSession(ABC):
             ProtocolError: the line or the reply is too long.
             OSError: the connection has ended, or no line came in time.
         """
-        line = await self.connection.line_by(LINE_LIMIT_OCTETS, end)
+        line = self.connection.ready_line(LINE_LIMIT_OCTETS)
+        if line is None:
+            line = await self.connection.line_by(LINE_LIMIT_OCTETS, end)
         self._reply_octets += len(line)
         if self._reply_octets > REPLY_LIMIT_OCTETS:
             raise ProtocolError(f"a reply of more than {REPLY_LIMIT_OCTETS} octets")

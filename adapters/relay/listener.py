@@ -14,7 +14,7 @@ import ssl
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -223,16 +223,9 @@ class ClientConnection:
             )
         )
 
-    @contextmanager
-    def idle(self) -> Iterator[None]:
+    def idle(self) -> _IdleWait:
         """A context for the wait between commands; a session that must end raises `SessionRevoked` in it."""
-        if self.is_leaving:
-            raise SessionRevoked
-        self.is_idle = True
-        try:
-            yield
-        finally:
-            self.is_idle = False
+        return _IdleWait(self)
 
     def mark_signed_in(self) -> None:
         """Note that the client has signed in.
@@ -249,6 +242,21 @@ class ClientConnection:
         self.is_leaving = True
         if self.is_idle:
             self.connection.interrupt(SessionRevoked())
+
+
+class _IdleWait:
+    """The context of a client's wait between commands."""
+
+    def __init__(self, client: ClientConnection) -> None:
+        self._client = client
+
+    def __enter__(self) -> None:
+        if self._client.is_leaving:
+            raise SessionRevoked
+        self._client.is_idle = True
+
+    def __exit__(self, *_: object) -> None:
+        self._client.is_idle = False
 
 
 class ProtocolServer(Protocol):

@@ -45,8 +45,8 @@ class SMTPRefusal(Exception):
 
 def split_command(line: bytes) -> tuple[bytes, bytes]:
     """The verb of a command in upper case, and its argument without the blanks and tabs around it."""
-    verb, argument, *_ = [*line.strip(b" \t").split(maxsplit=1), b"", b""]
-    return verb.upper(), argument
+    words = line.strip(b" \t").split(maxsplit=1)
+    return words[0].upper() if words else b"", words[1] if len(words) > 1 else b""
 
 
 def parsed(form: re.Pattern[bytes], argument: bytes) -> tuple[bytes, dict[bytes, bytes]]:

@@ -19,6 +19,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cachetools import TTLCache
 
@@ -138,6 +139,7 @@ class LoginThrottle:
             self._accounts.forget(account[:_LONGEST_NAME])
 
 
+@lru_cache(maxsize=256)
 def source_of(address: str) -> str:
     """The source under which tries from this address are counted: for IPv6 the whole /64 network (RFC 6177).
 
