@@ -128,19 +128,22 @@ def lock_in_postgres(recorder: PostgresApplicationRecorder, cursor: Cursor[DictR
 
 
 def insert_in_postgres(
-    recorder: PostgresApplicationRecorder, cursor: Cursor[DictRow], events: Sequence[StoredEvent]
-) -> Sequence[int]:
-    """Insert events within the transaction of `cursor`, which has the lock; returns their positions."""
+    recorder: PostgresApplicationRecorder,
+    cursor: Cursor[DictRow],
+    positions: Sequence[int],
+    events: Sequence[StoredEvent],
+) -> None:
+    """Insert events at these positions within the transaction of `cursor`, which has the lock; nothing is awaited."""
     recorder._notify_channel(cursor)
     columns = [
+        list(positions),
         [event.originator_id for event in events],
         [event.originator_version for event in events],
         [event.topic for event in events],
         [event.state for event in events],
     ]
     cursor.execute(
-        b"INSERT INTO stored_events (originator_id, originator_version, topic, state)"
-        b" SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bytea[]) RETURNING notification_id",
+        b"INSERT INTO stored_events (notification_id, originator_id, originator_version, topic, state)"
+        b" SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::bigint[], %s::text[], %s::bytea[])",
         columns,
     )
-    return [row["notification_id"] for row in cursor.fetchall()]

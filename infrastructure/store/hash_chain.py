@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
@@ -11,6 +12,8 @@ from eventsourcing.persistence import StoredEvent
 from infrastructure.store.query import Query
 
 GENESIS = b"\0" * 32
+LAST_LINK = "SELECT hash FROM chain ORDER BY position DESC LIMIT 1"
+"""Reads the last hash."""
 
 
 def link_hash(previous: bytes, position: int, event: StoredEvent) -> bytes:
@@ -25,15 +28,18 @@ def link_hash(previous: bytes, position: int, event: StoredEvent) -> bytes:
     return digest.digest()
 
 
-def extend_chain(query: Query, positions: Sequence[int], events: Sequence[StoredEvent]) -> None:
-    """Store the hashes of these events, which are at these positions, behind the last hash."""
-    last = query.rows("SELECT hash FROM chain ORDER BY position DESC LIMIT 1")
-    previous = bytes(last[0]["hash"]) if last else GENESIS
+def extend_chain(query: Query, previous: bytes, positions: Sequence[int], events: Sequence[StoredEvent]) -> None:
+    """Store the hashes of these events, which are at these positions, behind the last hash, `previous`."""
     links = []
     for position, event in zip(positions, events, strict=True):
         previous = link_hash(previous, position, event)
         links.append((position, previous))
     query.run_many("INSERT INTO chain (position, hash) VALUES (?, ?)", links)
+
+
+def last_hash(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """The hash in the row that `LAST_LINK` reads; that of a log without events, if it reads none."""
+    return bytes(rows[0]["hash"]) if rows else GENESIS
 
 
 def read_chain(query: Query) -> dict[int, bytes]:

@@ -8,18 +8,34 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg import Connection, Cursor
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import DictRow
 
 from domain.errors import StoreRefused
 from infrastructure.store.eventsourcing_internals import insert_in_postgres, lock_in_postgres
+from infrastructure.store.hash_chain import LAST_LINK, last_hash
 from infrastructure.store.postgres_pool import PostgresPool, ask_session, parameters_of
 from infrastructure.store.query import Query
-from infrastructure.store.store import Store, UnitOfWork, store_unit_of_work
+from infrastructure.store.store import MAPPINGS, Found, Store, UnitOfWork, store_unit_of_work
 
 _LOCK_TIMEOUT_SECONDS = 30
+
+
+_POSITIONS = (
+    "SELECT nextval(pg_get_serial_sequence('stored_events', 'notification_id')) AS position FROM generate_series(1, %s)"
+)
+_VERSIONS = (
+    "SELECT originator_id AS id, max(originator_version) AS version FROM stored_events"
+    " WHERE originator_id = ANY(%s::uuid[]) GROUP BY originator_id"
+)
+
+
+class _NotBegun(Exception):
+    """The connection was broken or its server read-only, as was found before anything was written."""
 
 
 class _PostgresQuery:
@@ -84,17 +100,64 @@ class _Datastore(PostgresDatastore):
 
 class _Recorder(PostgresApplicationRecorder):
     # The library's own insert_events can commit the unit of work without the events if the client fails in between, and
-    # repeats itself after an error that may hide a commit. This one has a plain transaction and repeats nothing.
+    # repeats itself after an error that may hide a commit. This one begins a transaction in its first round trip, in
+    # which it reads, and writes and commits in its second, which it never repeats.
     def insert_events(
         self, stored_events: Sequence[StoredEvent], *, unit_of_work: UnitOfWork | None = None, **_: Any
     ) -> Sequence[int]:
-        with self.datastore.transaction(commit=True) as cursor:
-            lock_in_postgres(self, cursor)
+        work, pool = unit_of_work or UnitOfWork(), self.datastore.pool
+        assert isinstance(pool, PostgresPool)
+        try:
+            with pool.unchecked(), self.datastore.get_connection() as connection:
+                try:
+                    begun = self._begin(connection, len(stored_events), work)
+                except psycopg.Error as error:
+                    if not connection.closed and not isinstance(error, ReadOnlySqlTransaction):
+                        raise
+                    pool.give_up(connection)
+                    raise _NotBegun from error
+                return self._finish(connection, stored_events, work, *begun)
+        except _NotBegun:
+            with self.datastore.get_connection() as connection:
+                begun = self._begin(connection, len(stored_events), work)
+                return self._finish(connection, stored_events, work, *begun)
+
+    def _begin(self, connection: Connection[DictRow], events: int, work: UnitOfWork) -> tuple[Found, Sequence[int]]:
+        """Begin a transaction that has the lock, in one round trip: what it finds, and positions for its events."""
+        with connection.pipeline():
+            connection.execute("BEGIN")
+            lock_in_postgres(self, connection.cursor())
+            link = connection.execute(LAST_LINK)
+            taken = connection.execute(_POSITIONS, (events,))
+            versions = connection.execute(_VERSIONS, ([str(id) for id in work.expects],)) if work.expects else None
+            users = connection.execute(MAPPINGS) if work.leaving else None
+        known = {row["id"]: row["version"] for row in versions or ()}
+        found = Found(
+            last_hash(link.fetchall()), {id: known.get(id) for id in work.expects}, users.fetchall() if users else ()
+        )
+        return found, sorted(row["position"] for row in taken)
+
+    def _finish(
+        self,
+        connection: Connection[DictRow],
+        events: Sequence[StoredEvent],
+        work: UnitOfWork,
+        found: Found,
+        positions: Sequence[int],
+    ) -> Sequence[int]:
+        """Write all and commit, in one round trip; after the first statement that fails the server runs no other."""
+        with connection.pipeline():
+            cursor = connection.cursor()
 
             def insert() -> Sequence[int]:
-                return insert_in_postgres(self, cursor, stored_events)
+                insert_in_postgres(self, cursor, positions, events)
+                return positions
 
-            return store_unit_of_work(_PostgresQuery(cursor), stored_events, insert, unit_of_work or UnitOfWork())
+            store_unit_of_work(_PostgresQuery(cursor), events, insert, work, found)
+            committed = connection.execute("COMMIT", prepare=False)
+        if committed.statusmessage != "COMMIT":
+            raise psycopg.OperationalError(f"the transaction ended with {committed.statusmessage}")
+        return positions
 
     # The library reads ten times before it gives up; the pool has tried a new connection already.
     select_events: Any = inspect.unwrap(PostgresApplicationRecorder.select_events)

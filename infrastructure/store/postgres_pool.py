@@ -5,6 +5,9 @@ After a failover the next transaction gets a connection that libpq opens anew, a
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +44,7 @@ class PostgresPool(ConnectionPool[_Connection]):
     """A pool of connections with these parameters of libpq."""
 
     def __init__(self, parameters: dict[str, Any]) -> None:
+        self._here = threading.local()
         super().__init__(
             connection_class=_Connection,
             kwargs={**parameters, "row_factory": dict_row, "autocommit": True},
@@ -67,18 +71,36 @@ class PostgresPool(ConnectionPool[_Connection]):
         # The server answers, so every connection was in use.
         return super().getconn(timeout)
 
+    @contextmanager
+    def unchecked(self) -> Iterator[None]:
+        """Within the block, this thread's connections are not checked first, which takes a round trip.
+
+        A caller that finds its connection broken, or its server read-only, calls `give_up` and asks for another one.
+        """
+        self._here.unchecked = True
+        try:
+            yield
+        finally:
+            self._here.unchecked = False
+
+    def give_up(self, connection: Connection[DictRow]) -> None:
+        """Use neither this connection again nor those that were opened before now."""
+        connection.close()
+        self.drain()
+
     def _verify(self, connection: _Connection) -> None:
         """Check a connection before its use; if it can't be used, neither can those that were opened before now.
 
         A connection that was read-only from the start serves those who read, as there may be no better one.
         """
+        if getattr(self._here, "unchecked", False):
+            return
         try:
             row = connection.execute("SHOW transaction_read_only").fetchone()
             if connection.was_used and row and row["transaction_read_only"] == "on":
                 raise psycopg.OperationalError("the server is read-only")
         except psycopg.Error:
-            connection.close()
-            self.drain()
+            self.give_up(connection)
             raise
         connection.was_used = True
 

@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, StoredEvent
 
 from infrastructure.store.claim_rows import ClaimKey, release_claim
-from infrastructure.store.hash_chain import extend_chain
+from infrastructure.store.hash_chain import LAST_LINK, extend_chain, last_hash
 from infrastructure.store.query import Query
 from infrastructure.store.rows import View, write_statements
 from infrastructure.store.schema import create_statements
@@ -37,6 +37,27 @@ class UnitOfWork:
     drop: Sequence[tuple[UUID, str]] = ()
     release: Sequence[ClaimKey] = ()
     expects: Mapping[UUID, int] = field(default_factory=dict)
+
+    @property
+    def leaving(self) -> Set[str]:
+        """The ids of the profiles that are to be removed."""
+        return {str(view.id) for view in self.views if view.table == "profile" and view.row is None}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a transaction reads before it writes, while no other one writes events.
+
+    `versions` are those of the aggregates that the unit of work expects; `relay_users` are read if profiles leave.
+    """
+
+    last_hash: bytes
+    versions: Mapping[UUID, int | None]
+    relay_users: Sequence[Mapping[str, Any]]
+
+
+MAPPINGS = "SELECT name, profiles FROM relay_user"
+"""Reads the relay users as `Found` has them."""
 
 
 class _TakenBack(Exception):
@@ -119,17 +140,21 @@ def store_unit_of_work(
     events: Sequence[StoredEvent],
     insert: Callable[[], Sequence[int]],
     unit_of_work: UnitOfWork,
+    found: Found | None = None,
 ) -> Sequence[int]:
     """Store events and their unit of work in the transaction of `query`; returns the positions of the events.
+
+    With `found` nothing is read, so a caller need not wait for the answer to any of the statements.
 
     Raises:
         IntegrityError: an aggregate that was read for the decision has changed since, or a relay user uses a profile
             that is to be removed.
     """
-    _check_expectations(query, unit_of_work.expects)
-    _check_mappings(query, unit_of_work.views)
+    found = found or _find(query, unit_of_work)
+    _check_expectations(found.versions, unit_of_work.expects)
+    _check_mappings(found.relay_users, unit_of_work.leaving)
     positions = insert()
-    extend_chain(query, positions, events)
+    extend_chain(query, found.last_hash, positions, events)
     for statement, parameters in write_statements(unit_of_work.views):
         query.run_many(statement, parameters)
     for subject_id, kind in unit_of_work.drop:
@@ -140,15 +165,22 @@ def store_unit_of_work(
     return positions
 
 
-def _check_expectations(query: Query, expects: Mapping[UUID, int]) -> None:
+def _find(query: Query, unit_of_work: UnitOfWork) -> Found:
+    return Found(
+        last_hash(query.rows(LAST_LINK)),
+        {id: query.version_of(id) for id in unit_of_work.expects},
+        query.rows(MAPPINGS) if unit_of_work.leaving else (),
+    )
+
+
+def _check_expectations(versions: Mapping[UUID, int | None], expects: Mapping[UUID, int]) -> None:
     for id, expected in expects.items():
-        version = query.version_of(id)
+        version = versions[id]
         if version != expected:
             raise IntegrityError(f"{id} is at version {version}, not {expected}")
 
 
-def _check_mappings(query: Query, views: Sequence[View]) -> None:
-    leaving = {str(view.id) for view in views if view.table == "profile" and view.row is None}
-    for user in query.rows("SELECT name, profiles FROM relay_user") if leaving else ():
-        if leaving.intersection(json.loads(user["profiles"]).values()):
+def _check_mappings(relay_users: Sequence[Mapping[str, Any]], leaving: Set[str]) -> None:
+    for user in relay_users:
+        if not leaving.isdisjoint(json.loads(user["profiles"]).values()):
             raise IntegrityError(f"relay user {user['name']} is mapped to a profile that is to be removed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from eventsourcing.persistence import OperationalError, PersistenceError
@@ -11,9 +12,9 @@ from fakes import FakeProvider, Services
 from lost_reply_server import LostReplyLine
 from postgres import PostgresServer
 from psycopg.conninfo import make_conninfo
-from store_examples import a_credential, a_profile, a_token, change, everything, receive
+from store_examples import a_credential, a_profile, a_token, change, everything, receive, some_claim_key
 
-from domain.errors import StoreRefused
+from domain.errors import Conflict, StoreRefused
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.store import postgres as engine_module
 from infrastructure.store.event_log import EventLog
@@ -113,6 +114,37 @@ def test_a_grant_whose_commit_was_not_heard_of_is_stored_once(
     assert troubled.audit.verify().findings == ()
     assert list(service.restart().escrow.left_over()) == []
     assert troubled.access_token(scanner).account == "scan@contoso.com"
+
+
+@pytest.mark.parametrize("saves", [1, 8], ids=["first", "with prepared statements"])
+def test_a_save_takes_two_round_trips_whatever_is_stored_with_it(
+    line: LostReplyLine, store_over_the_line: Store, sealer: Sealer, store_id: str, saves: int
+) -> None:
+    log = EventLog(store_over_the_line)
+    for number in range(saves):
+        token = a_token()
+        log.save(token)
+        profiles = [a_profile(token, f"office-{number}/smtp-{one}") for one in range(3)]
+        receive(token)
+        sealed = Vault(sealer, store_id).seal_credential(token.id, 1, a_credential())
+        before = line.round_trips
+        log.save(
+            token,
+            *profiles,
+            unit_of_work=UnitOfWork(put=[sealed], release=[some_claim_key(token.id)], expects={token.id: 1}),
+        )
+        assert line.round_trips - before == 2
+
+
+def test_a_save_that_finds_its_decision_out_of_date_writes_nothing(store: Store, event_log: EventLog) -> None:
+    token = a_token()
+    event_log.save(token)
+    before = everything(store)
+    with pytest.raises(Conflict):
+        event_log.save(a_profile(token), unit_of_work=UnitOfWork(expects={token.id: 2}))
+    with pytest.raises(Conflict):
+        event_log.save(a_profile(token), unit_of_work=UnitOfWork(expects={uuid4(): 1}))
+    assert everything(store) == before
 
 
 def test_an_address_that_is_none_is_refused() -> None:
