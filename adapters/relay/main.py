@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from adapters import descriptors
 from adapters.mail.dialer import Dialer
 from adapters.relay.admission import AdmissionChange, AdmissionClient
 from adapters.relay.capabilities import Capabilities
@@ -77,7 +78,7 @@ async def _relay(path: Path, config: Config) -> None:
         opened.push_async_callback(running.close)
         await running.start()
         notify("READY=1")
-        for task in (keep_watchdog_quiet(lambda: True), running.reload_when_asked()):
+        for task in (keep_watchdog_quiet(lambda: True), descriptors.keep_logging(), running.reload_when_asked()):
             opened.callback(asyncio.create_task(task).cancel)
         await stopping.wait()
         notify("STOPPING=1")

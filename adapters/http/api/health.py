@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import resource
 from collections.abc import Callable, Sequence
 
 import structlog
 from eventsourcing.persistence import PersistenceError
 from fastapi import APIRouter
 
+from adapters import descriptors
 from adapters.http.api.models import health as models
 from adapters.http.api.openapi import api_router
 from domain.errors import Unreachable
 from infrastructure.ticker import Ticker
 
 log = structlog.get_logger("mailtoken")
-
-_SPARE_DESCRIPTORS = 16
 
 
 def router(tickers: Sequence[Ticker], check_storage: Callable[[], None]) -> APIRouter:
@@ -30,7 +27,7 @@ def router(tickers: Sequence[Ticker], check_storage: Callable[[], None]) -> APIR
         dead = [ticker.name for ticker in tickers if ticker.is_dead]
         if dead:
             raise Unreachable("workers_dead", workers=dead)
-        if not _has_descriptors():
+        if not descriptors.are_left():
             log.error("not_healthy", why="descriptors_few")
             raise Unreachable("descriptors_few")
         return {"status": "ok"}
@@ -46,13 +43,3 @@ def router(tickers: Sequence[Ticker], check_storage: Callable[[], None]) -> APIR
         return {"status": "ready"}
 
     return router
-
-
-def _has_descriptors() -> bool:
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    try:
-        return most == resource.RLIM_INFINITY or len(os.listdir("/proc/self/fd")) + _SPARE_DESCRIPTORS <= most
-    except FileNotFoundError:  # there is no /proc
-        return True
-    except OSError:
-        return False

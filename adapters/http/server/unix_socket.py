@@ -21,6 +21,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from adapters import descriptors
 from adapters.http.api.access_token_fast_path import AccessTokenFastPath
 from adapters.http.api.server_sent_events import Follower
 from adapters.http.app import create_app
@@ -110,11 +111,15 @@ class SocketServer:
 
     async def _serve(self, listener: socket.socket) -> None:
         tickers = self._service.tickers
-        watchdog = asyncio.create_task(keep_watchdog_quiet(lambda: not any(ticker.is_dead for ticker in tickers)))
+        beside = [
+            asyncio.create_task(keep_watchdog_quiet(lambda: not any(ticker.is_dead for ticker in tickers))),
+            asyncio.create_task(descriptors.keep_logging()),
+        ]
         try:
             await _serve(self._server, listener, self._tcp)
         finally:
-            watchdog.cancel()
+            for task in beside:
+                task.cancel()
 
 
 class _Server(uvicorn.Server):

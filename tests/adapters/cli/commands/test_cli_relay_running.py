@@ -12,13 +12,14 @@ import smtplib
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import cycle, takewhile
 from pathlib import Path
 
 import command_line
 import pytest
 from command_line import Command
+from file_descriptors import few_descriptors, open_files, share_of_a_processor
 from service_process import SCAN, ServiceProcess
 from waiting import DEADLINE_SECONDS, wait_until
 
@@ -264,6 +265,31 @@ def test_ten_thousand_clients_that_say_nothing_or_half_a_word_are_in_nobodys_way
         for client in idle[: len(SAYS_NOTHING)]:
             client.sendall(b"\r\n")
             assert client.recv(65536)
+
+
+def test_a_relay_without_descriptors_says_so_does_not_spin_and_goes_on_when_clients_leave(
+    relay: Start,
+) -> None:
+    process, (port,) = relay()
+    lines = (json.loads(line) for line in process.stderr or ())
+    with few_descriptors(process.pid) as most:
+        with ExitStack() as clients:
+            for _ in range(40):
+                clients.enter_context(socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS))
+            wait_until(lambda: open_files(process.pid) >= most - 1, "it has no descriptor left")
+            assert any(line["event"] == "descriptors_few" for line in lines)
+            assert share_of_a_processor(process.pid, 3) < 0.5
+        wait_until(lambda: _greets(port), "it takes clients again")
+    assert any(line["event"] == "descriptors_enough" for line in lines)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_SECONDS) == 0
+
+
+def _greets(port: int) -> bool:
+    """Whether a relay takes a client; a connection that it took too late for the limit is reset."""
+    with suppress(OSError, smtplib.SMTPException), smtplib.SMTP("127.0.0.1", port, timeout=DEADLINE_SECONDS) as client:
+        return client.noop()[0] == 250
+    return False
 
 
 def test_sighup_has_the_relay_read_its_table_and_keeps_its_ports_and_sessions(relay: Start, tmp_path: Path) -> None:
