@@ -20,6 +20,7 @@ MakeService = Callable[..., ServiceProcess]
 PAGES = Path(__file__).parents[2] / "docs" / "operation"
 _BLOCK = re.compile(r"^```console(?P<host> (?:new host|second node))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?P<page>[^):#]+)(?:#[^)]*)?\)")
+_INSTALLED = ("/etc/mailtoken", "/var/lib/mailtoken")
 _DATABASES = (
     "postgresql://mailtoken@db.example.com/mailtoken",
     "postgresql://mailtoken@db1,db2/mailtoken?target_session_attrs=read-write",
@@ -98,7 +99,7 @@ class Operator:
         return self._here(line)
 
     def _here(self, text: str) -> str:
-        for place, here in {**self._places, "/etc/mailtoken": str(self.host.directory)}.items():
+        for place, here in {**self._places, **dict.fromkeys(_INSTALLED, str(self.host.directory))}.items():
             text = text.replace(place, here)
         return text
 
