@@ -163,7 +163,8 @@ class LineConnection(asyncio.Protocol):
 
     def until(self, seconds: float) -> float:
         """The instant, of the event loop's clock, at which a wait of `seconds` that begins now must end."""
-        return min(self._loop.time() + seconds, self.deadline)
+        end = self._loop.time() + seconds
+        return end if end < self.deadline else self.deadline
 
     # Reading
 

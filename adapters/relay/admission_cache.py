@@ -47,8 +47,10 @@ class AdmissionCache:
 
     def get(self, key: bytes) -> Admission | None:
         """The admission that was kept under `key`, if it is still valid."""
-        entry = self._entries.get(key)
-        return entry.admission if entry else None
+        try:
+            return self._entries[key].admission
+        except KeyError:
+            return None
 
     def put(self, key: bytes, admission: Admission) -> None:
         """Keep an admission for a minute, but not beyond the moment at which its token should be renewed."""

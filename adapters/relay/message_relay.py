@@ -135,7 +135,8 @@ class MessageRelay:
         """
         self._is_in_transaction = True
         replies, error = await self._replies(lease, steps)
-        if lease.is_kept and await self._has_ended(lease, replies, error):
+        is_in_doubt = error is not None or any(reply.code >= 400 for reply in replies)
+        if lease.is_kept and is_in_doubt and await self._has_ended(lease, replies, error):
             done = _carried_out(replies)
             self._pass_all_back(lease, steps[:done], replies[:done])
             steps = steps[done:]
@@ -181,12 +182,10 @@ class MessageRelay:
         return replies, None
 
     async def _has_ended(self, lease: Lease, replies: Sequence[SMTPReply], error: Exception | None) -> bool:
-        """Whether the mail server has ended the session.
+        """Whether the mail server has ended the session, after a refusal or an error in place of a reply.
 
         A 4xx may be the server's last reply to a command or its last reply of all: NOOP tells which.
         """
-        if error is None and all(reply.code < 400 for reply in replies):
-            return False
         codes = [reply.code for reply in replies if reply.code]
         if isinstance(error, ProtocolError) or any(reply.is_busy and reply.code != 421 for reply in replies):
             return False
@@ -239,7 +238,8 @@ class MessageRelay:
     def _pass_all_back(self, lease: Lease, steps: Sequence[Step], replies: Sequence[SMTPReply]) -> dict[str, int]:
         """Send replies to the client in order; returns the code of the last reply to each verb."""
         codes: dict[str, int] = {}
-        for step, reply in zip(steps, replies, strict=False):
+        for at, reply in enumerate(replies):
+            step = steps[at]
             if step.answer:
                 self._connection.write(step.answer)
                 continue
