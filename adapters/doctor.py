@@ -133,21 +133,28 @@ def _rooms(config: Config) -> Iterator[Diagnosis]:
 
 
 def _certificates(config: Config) -> Iterator[Diagnosis]:
-    tables = {"[server]": config.server, "[server.callback]": config.server.callback, "[relay]": config.relay}
-    for name, table in tables.items():
-        if not table or not table.certificate_file:
-            continue
+    for subject, file in _certificate_files(config):
         try:
-            first = x509.load_pem_x509_certificates(config.path(table.certificate_file).read_bytes())[0]
+            first = x509.load_pem_x509_certificates(config.path(file).read_bytes())[0]
         except (OSError, ValueError):
-            continue  # a fault of the configuration
+            continue  # a fault of the configuration, or PKCS#12, which `provider check` reads with its password
         until, now = first.not_valid_after_utc, datetime.now(UTC)
         verdict, code = Verdict.GOOD, "certificate_good"
         if until <= now:
             verdict, code = Verdict.BAD, "certificate_over"
         elif until <= now + _RENEW_BEFORE:
             verdict, code = Verdict.WARNING, "certificate_ends"
-        yield _found(f"certificate of {name}", verdict, code, until=instant_text(until))
+        yield _found(f"certificate of {subject}", verdict, code, until=instant_text(until))
+
+
+def _certificate_files(config: Config) -> Iterator[tuple[str, str]]:
+    """The certificates of the listeners, and those with which we sign in to providers, by the table that names them."""
+    tables = {"[server]": config.server, "[server.callback]": config.server.callback, "[relay]": config.relay}
+    for name, table in tables.items():
+        if table and table.certificate_file:
+            yield name, table.certificate_file
+    for name, provider in config.providers.items():
+        yield from ((f"[providers.{name}]", file) for file in provider.certificate_files)
 
 
 def _service(ask: Ask) -> Diagnosis:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import tarfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from client_certificates import BEGINS_AT, certificate_pem, private_pem, rsa_key
 from service_process import ServiceProcess
 
 from adapters.cli.commands.doctor import without_passwords
@@ -74,6 +76,34 @@ def test_each_provider_is_checked_by_the_service(tmp_path: Path) -> None:
         Verdict.BAD,
         "its registration has faults: run mailtoken provider check contoso",
     )
+
+
+@pytest.mark.parametrize(
+    ("lasts", "verdict"),
+    [
+        (timedelta(days=-1), Verdict.BAD),
+        (timedelta(days=29), Verdict.WARNING),
+        (timedelta(days=60), Verdict.GOOD),
+    ],
+)
+def test_a_certificate_of_a_listener_or_a_client_registration_that_ends_soon_is_found(
+    tmp_path: Path, lasts: timedelta, verdict: Verdict
+) -> None:
+    made, key = initialise(tmp_path), rsa_key()
+    certificate = certificate_pem(key, datetime.now(UTC) + lasts - BEGINS_AT)
+    (tmp_path / "client.pem").write_text(certificate + private_pem(key))
+    (tmp_path / "relay.pem").write_text(certificate)
+    (tmp_path / "relay.key").write_text(private_pem(key))
+    (tmp_path / "client.pem").chmod(0o600)
+    (tmp_path / "relay.key").chmod(0o600)
+    made.config.write_text(
+        made.config.read_text()
+        + '\n[providers.contoso]\nkind = "microsoft"\ntenant = "contoso.com"\nclient_id = "mailtoken"\n'
+        + 'certificate_file = "client.pem"\n[relay]\ncertificate_file = "relay.pem"\nkey_file = "relay.key"\n'
+    )
+    found = verdicts(made.config)
+    assert found["certificate of [relay]"][0] == verdict
+    assert found["certificate of [providers.contoso]"][0] == verdict
 
 
 def test_the_bundle_of_a_running_service_holds_no_secret(service: ServiceProcess) -> None:
