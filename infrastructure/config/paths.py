@@ -54,7 +54,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     with path.open("rb") as file:
         try:
-            return tomllib.load(file)
+            # Some editors write a byte order mark first.
+            return tomllib.loads(file.read().decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise tomllib.TOMLDecodeError(f"not UTF-8 (at byte {error.start})") from None
 

@@ -193,6 +193,12 @@ def test_what_is_no_configuration_at_all_is_refused_with_the_reason(tmp_path: Pa
         load_config(tmp_path)
 
 
+def test_a_byte_order_mark_and_line_ends_of_windows_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path, "")
+    path.write_bytes(b'\xef\xbb\xbf[store]\r\npath = "other.db"\r\n')
+    assert load_config(path).store.path == "other.db"
+
+
 def test_a_value_that_was_refused_is_not_shown(tmp_path: Path) -> None:
     text = f'{PROVIDER}client_secret = "s3cret"\n'
     assert "s3cret" not in problem(tmp_path, text)
