@@ -226,9 +226,6 @@ class _Resuming(ssl.SSLObject):
                 self.session, self.has_offered = session, True
         super().do_handshake()
 
-    def getpeercert(self, binary_form: bool = False) -> None:
-        """Nothing. The event loop asks at each handshake; OpenSSL has verified the certificate, and nobody reads it."""
-
 
 def _resuming(known: _Sessions) -> type[ssl.SSLObject]:
     class Resuming(_Resuming):

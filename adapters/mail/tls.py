@@ -50,8 +50,7 @@ def client_context(ca_file: Path | None) -> ssl.SSLContext:
 def describe(transport: asyncio.Transport) -> str:
     """The TLS version, and the subject, issuer and end of validity of the server's certificate, as text."""
     connection: ssl.SSLObject = transport.get_extra_info("ssl_object")
-    # A connection of the relay has a method of this name that decodes nothing.
-    certificate: Mapping[str, Any] = ssl.SSLObject.getpeercert(connection) or {}
+    certificate: Mapping[str, Any] = connection.getpeercert() or {}
     names = ", ".join(value for _, value in certificate.get("subjectAltName", ()))
     subject = _common_name(certificate.get("subject", ())) or names
     issuer = _common_name(certificate.get("issuer", ()))
