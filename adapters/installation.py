@@ -32,7 +32,7 @@ from infrastructure.config.tables import Config
 from infrastructure.encryption.key_file import create_key_file, read_key
 from infrastructure.new_file import new_file
 from infrastructure.queries.audit import Audit
-from infrastructure.queries.setting_status import SettingStatus, read_statuses
+from infrastructure.queries.setting_status import SettingStatus, read_status, read_statuses
 from infrastructure.queries.store_state import StoreStateQuery, read_providers_left
 from infrastructure.store.backup import (
     BackupContent,
@@ -76,6 +76,15 @@ class Offline:
         """Every setting now."""
         with self._events.store.reading() as query:
             return read_statuses(query, self._clock.now())
+
+    def status(self, name: str) -> SettingStatus:
+        """The setting of this name now.
+
+        Raises:
+            NotFound: no profile has this name.
+        """
+        with self._events.store.reading() as query:
+            return read_status(query, name, self._clock.now())
 
     def last_event_at(self) -> datetime | None:
         """The instant of the log's last event; None if the log is empty."""

@@ -20,7 +20,7 @@ from domain.ports import Clock
 from domain.renewal import GrantLimits
 from domain.token_state import TokenState, concern
 from infrastructure.clock import instant_text, read_instant
-from infrastructure.queries.setting_status import SettingStatus, read_statuses
+from infrastructure.queries.setting_status import SettingStatus, read_statuses, read_statuses_called
 from infrastructure.queries.store_state import ON_HOLD, read_hold
 from infrastructure.store.query import Query, rows_in
 from infrastructure.store.rows import GENERATION_COLUMNS, generation, token_state
@@ -119,6 +119,18 @@ class Attention:
             statuses = read_statuses(query, self._clock.now(), after, limit)
             on_hold = read_hold(query) is not None
         return self.of_all(statuses, on_hold=on_hold)
+
+    def statuses_in_need(self) -> list[StatusWithAttention]:
+        """Every setting that needs a person as of now; only the tokens that may need one are read."""
+        with self._store.reading() as query:
+            now, on_hold = self._clock.now(), read_hold(query) is not None
+            if on_hold:
+                statuses = read_statuses(query, now)
+            else:
+                tokens = [one.id for one in self.soon(query, now) if one.attention]
+                names = [row["name"] for row in rows_in(query, "SELECT name FROM profile WHERE token_id IN", tokens)]
+                statuses = read_statuses_called(query, names, now)
+        return [one for one in self.of_all(statuses, on_hold=on_hold) if one.attention]
 
     def of(self, status: SettingStatus, *, on_hold: bool = False) -> StatusWithAttention:
         """The status with the code of why it needs a person."""

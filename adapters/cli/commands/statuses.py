@@ -38,7 +38,9 @@ def status(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Keep the states up to date, until Ctrl-C.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a token needs a person's attention.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Show no table; exit with 1 if a token needs a person.")
+    ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Read the store instead of asking the service.")] = False,
 ) -> None:
     """Show the state of every token."""
@@ -48,14 +50,18 @@ def status(
             raise CommandError(ExitCode.USAGE, "--watch can't be combined with --json, --check, --offline or --as-of")
         _watch(client(context), profile)
         return
-    statuses = _from_store(context, profile, instant) if offline else _from_service(client(context), profile, instant)
-
+    in_need = check and not json
+    statuses = (
+        _from_store(context, profile, instant)
+        if offline
+        else _from_service(client(context), profile, instant, in_need=in_need)
+    )
     of_store = [] if instant else _of_store(context) if offline else client(context).get("/api/v1/store")["attention"]
     for code in of_store:
         print_error(reasons.reason_text(code, Surface.COMMAND))
     if json:
         output.write_json(statuses)
-    else:
+    elif not check:
         _show(statuses, instant or output.now())
         if profile is not None:
             _show_provider_words(statuses[0])
@@ -70,12 +76,14 @@ def _instant(text: str) -> datetime:
         raise InvalidValue("--as-of", "not_an_instant", value=text) from None
 
 
-def _from_service(service: ServiceConnection, profile: str | None, instant: datetime | None) -> Statuses:
+def _from_service(
+    service: ServiceConnection, profile: str | None, instant: datetime | None, *, in_need: bool = False
+) -> Statuses:
     query = {"as_of": instant_text(instant) if instant else None}
     try:
         if profile is not None:
             return [service.get(f"{profile_path(profile)}/status", query)]
-        statuses: Statuses = service.get("/api/v1/status", query)
+        statuses: Statuses = service.get("/api/v1/status", query | {"attention": "true" if in_need else None})
     except CommandError as error:
         if error.exit_code is ExitCode.UNREACHABLE:
             raise CommandError(error.exit_code, f"{error}, or read the store with --offline") from None
@@ -88,9 +96,12 @@ def _from_store(context: typer.Context, profile: str | None, instant: datetime |
     from infrastructure.queries.setting_status import named
 
     with installation.offline(CommandContext.of(context).config) as store:
-        statuses = store.audit.statuses_as_of(instant) if instant else store.statuses()
+        if instant:
+            then = store.audit.statuses_as_of(instant)
+            chosen = then if profile is None else [named(then, profile)]
+        else:
+            chosen = store.statuses() if profile is None else [store.status(profile)]
     print_error("read from the store, without the service")
-    chosen = [named(statuses, profile)] if profile is not None else statuses
     return [one.as_json() for one in chosen]
 
 
@@ -106,7 +117,8 @@ def _check(statuses: Statuses, of_store: Sequence[str]) -> None:
     waiting = [one["profile"] for one in statuses if one["attention"]]
     if waiting:
         raise CommandError(
-            ExitCode.FAILED, f"a person is needed for {len(waiting)} of {len(statuses)} settings: {_some(waiting)}"
+            ExitCode.FAILED,
+            f"a person is needed for {len(waiting)} setting{'s' if len(waiting) > 1 else ''}: {_some(waiting)}",
         )
     if of_store:
         raise CommandError(ExitCode.FAILED, "a person is needed for the store")

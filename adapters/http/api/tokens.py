@@ -23,6 +23,8 @@ AsOf = Annotated[
     str | None, Query(description="The status as it was at this instant.", examples=["2026-11-22T09:30:00Z"])
 ]
 
+InNeed = Annotated[bool, Query(description="Only the settings that need a person.")]
+
 
 def router(service: Service) -> APIRouter:
     """The routes of tokens."""
@@ -35,13 +37,18 @@ def router(service: Service) -> APIRouter:
 
 def _add_statuses(router: APIRouter, service: Service) -> None:
     @router.get("/status", response_model=list[models.Status])
-    def statuses(_: ReaderRole, page: OfNames, response: Response, as_of: AsOf = None) -> list[dict[str, Any]]:
+    def statuses(
+        _: ReaderRole, page: OfNames, response: Response, as_of: AsOf = None, attention: InNeed = False
+    ) -> list[dict[str, Any]]:
         """The label that every setting displays under "Token", in one consistent snapshot of all or of a page."""
+        if as_of is None and attention:
+            in_need = page.of_all(response, service.attention.statuses_in_need(), lambda one: one.status.profile.name)
+            return [with_attention.as_json() for with_attention in in_need]
         if as_of is None:
             now = page.of(response, service.attention.statuses, lambda one: one.status.profile.name)
             return [with_attention.as_json() for with_attention in now]
         then = page.of_all(response, service.audit.statuses_as_of(_instant(as_of)), lambda one: one.profile.name)
-        return [status.as_json() for status in then]
+        return [status.as_json() for status in then if status.attention or not attention]
 
     @router.get("/profiles/{machine}/{setting}/status", response_model=models.Status)
     def status(name: ProfileName, _: ReaderRole, as_of: AsOf = None) -> dict[str, Any]:

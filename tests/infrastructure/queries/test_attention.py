@@ -28,6 +28,7 @@ def with_attention(service: Services, name: str, secret_expires_at: datetime | N
     attention = Attention(service.store, service.tokens.alarms, service.clock, LIMITS, {"contoso": secret_expires_at})
     (one,) = (one for one in attention.statuses() if one.status.profile.name == name)
     assert attention.of(service.tokens.status(name)) == one
+    assert attention.statuses_in_need() == [one for one in attention.statuses() if one.attention]
     return one
 
 
@@ -103,6 +104,7 @@ def test_a_live_token_whose_provider_has_left_the_configuration_wants_a_person_a
     with service.store.reading() as query:
         seen = {one.id: one.attention for one in attention.soon(query, service.clock.now())}
     assert seen.get(str(status.profile.token_id)) == code
+    assert attention.statuses_in_need() == [one for one in attention.statuses() if one.attention]
 
 
 def test_a_setting_without_a_token_wants_nobody_when_its_provider_leaves(service: Services) -> None:
@@ -113,6 +115,7 @@ def test_a_setting_without_a_token_wants_nobody_when_its_provider_leaves(service
 def test_linked_settings_want_the_same(service: Services, clock: FakeClock, name: str) -> None:
     clock.step(days=80)
     attention = Attention(service.store, service.tokens.alarms, clock, LIMITS, {})
+    assert attention.statuses_in_need() == [one for one in attention.statuses() if one.attention]
     wanted = {one.status.profile.name: one.attention for one in attention.statuses()}
     linked = {one for one in wanted if "/smtp" in one}
     assert {wanted[one] for one in linked} == {"grant_ends"}
