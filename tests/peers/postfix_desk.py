@@ -12,7 +12,7 @@ from command_line import Command, environment
 from peer_service import OfficeService
 from ports import answers, free_ports
 from recipe_desk import Desk
-from recipe_pages import sections
+from recipe_pages import Block, sections
 from waiting import DEADLINE_SECONDS, wait_until
 
 SECTIONS = sections()
@@ -35,6 +35,17 @@ connections = 3
 messages_per_minute = 900
 pause = 1
 """
+
+
+def set_up_smarthost(desk: Desk, more: str = "") -> Block:
+    """Set Postfix up as the recipe for a smarthost says; returns what it says to try."""
+    desk.write("/etc/postfix/main.cf", POSTFIX + more)
+    desk.write("/etc/postfix/master.cf", Path("/usr/share/postfix/master.cf.dist").read_text())
+    *preparing, trying = SECTIONS["postfix.md", ""].blocks()
+    for block in preparing:
+        desk.do(block)
+    desk.type("mkdir ~/postfix/queue ~/postfix/data && chown postfix ~/postfix/data", as_root=True)
+    return trying
 
 
 def set_up_queue(desk: Desk, more: str = "") -> int:

@@ -12,14 +12,17 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
 from dovecot import Dovecot
 from peer_service import OfficeService
 from ports import answers, free_ports
-from postfix_desk import POSTFIX, OwnRelay, postfix, set_up_queue
+from postfix_desk import OwnRelay, postfix, set_up_queue, set_up_smarthost
 from practice_faults.provider import FaultyProvider
 from recipe_desk import SERVICE_CONFIGURATION, Desk, filled
 from recipe_pages import PAGES, sections
@@ -288,18 +291,58 @@ def test_mailx_and_scripts_send(desk: Desk, server: Dovecot, you: str, section: 
 
 @pytest.mark.needs("postfix", "root or sudo")
 def test_postfix_sends(desk: Desk, server: Dovecot, you: str) -> None:
-    desk.write("/etc/postfix/main.cf", POSTFIX)
-    desk.write("/etc/postfix/master.cf", Path("/usr/share/postfix/master.cf.dist").read_text())
-    *preparing, trying = SECTIONS["postfix.md", ""].blocks()
-    for block in preparing:
-        desk.do(block)
-    desk.type("mkdir ~/postfix/queue ~/postfix/data && chown postfix ~/postfix/data", as_root=True)
+    trying = set_up_smarthost(desk)
     with postfix(desk):
         desk.do(trying, as_root=True)
         assert_arrived(server, you)
     password = (desk.home / "postfix/relay_password").read_text().rpartition(":")[2].strip()
     assert len(password) == 32
     assert_hidden(desk, password)
+
+
+@pytest.mark.thorough
+@pytest.mark.needs("postfix", "root or sudo")
+def test_postfix_sends_a_scan_that_another_users_mail_server_would_not_take(
+    desk: Desk, mailer: OfficeService, server: Dovecot, you: str
+) -> None:
+    relay = OwnRelay(mailer, *free_ports("relay").values())
+    desk.places.update({"smarthost": "scans", "2587": str(relay.port)})
+    with small_mail_server() as (port, sessions):
+        mailer.add_machine("small", smtp={"port": port, "tls": "none"})
+        desk.type("echo secret-of-small | mailtoken relay user add small small/smtp")
+        relay.start()
+        wait_until(lambda: len(sessions) > 0, "the relay asks the other server for its extensions")
+        set_up_smarthost(desk, "message_size_limit = 157286400\n")
+        page = f"{'0123456789abcdef' * 4}\n" * (12 * 1024 * 1024 // 65)
+        (desk.home / "scan").write_text(f"To: {you}\nSubject: It works\n\n{page}")
+        with postfix(desk):
+            desk.type("sendmail -t <~/scan", as_root=True)
+            assert_arrived(server, you)
+        relay.stop()
+        desk.type("mailtoken relay user remove small && mailtoken machine remove small")
+    (message,) = server.messages(you)
+    assert message.replace(b"\r\n", b"\n").endswith(page.encode())
+
+
+@contextmanager
+def small_mail_server() -> Iterator[tuple[int, list[Session]]]:
+    """A server that takes no more than five megabytes: its port, and the sessions that began."""
+    sessions: list[Session] = []
+
+    class Noting:
+        async def handle_EHLO(  # noqa: N802 - its name
+            self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+        ) -> list[str]:
+            session.host_name = hostname
+            sessions.append(session)
+            return responses
+
+    controller = Controller(Noting(), "127.0.0.1", *free_ports("small").values(), data_size_limit=5_000_000)
+    controller.start()
+    try:
+        yield controller.port, sessions
+    finally:
+        controller.stop()
 
 
 @pytest.mark.needs("postfix", "root or sudo")
