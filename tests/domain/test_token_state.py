@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from domain.lifecycle import TokenStatus
-from domain.outcomes import GrantWarning, Reason
-from domain.token_state import Generation, TokenState, why_invalid
+from domain.outcomes import GrantWarning, Identity, Reason
+from domain.token_state import Generation, TokenState, is_same_subject, why_invalid
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
@@ -90,3 +90,40 @@ INVALID = TokenState(TokenStatus.INVALID, since=NOW)
 )
 def test_an_invalid_token_says_why(state: TokenState, facts: dict[str, str]) -> None:
     assert why_invalid(state) == facts
+
+
+@pytest.mark.parametrize(
+    ("subject", "tenant", "pinned", "same"),
+    [
+        ("s", "t", "t", True),
+        ("s", None, "t", True),
+        ("s", "t", None, True),
+        ("s", None, None, True),
+        ("s", "other", "t", False),
+        ("other", "t", "t", False),
+        ("other", None, None, False),
+    ],
+)
+def test_a_renewal_is_of_the_same_subject_where_neither_id_differs(
+    subject: str, tenant: str | None, pinned: str | None, same: bool
+) -> None:
+    state = TokenState(TokenStatus.RETRIEVED, since=NOW, subject="s", tenant=pinned)
+    assert is_same_subject(Identity("scan@contoso.com", subject, tenant), state) is same
+
+
+def test_the_attempts_of_the_last_32_replies_are_remembered() -> None:
+    state = TokenState(TokenStatus.RETRIEVED, since=NOW, replies=tuple(f"a{number}" for number in range(32)))
+    assert state.replies_and("new") == (*(f"a{number}" for number in range(1, 32)), "new")
+
+
+def test_a_grant_that_outlives_the_known_sign_in_age_shows_another_policy() -> None:
+    def after(seconds: int) -> int | None:
+        issued = NOW + timedelta(seconds=seconds)
+        until = issued + timedelta(hours=1)
+        credential = Generation(2, 1, "r1", "SMTP.Send", issued, until, True, "device", "a1", NOW, None, NOW)
+        state = TokenState(TokenStatus.RETRIEVED, since=NOW, sign_in_seconds=3600, failures=3)
+        renewed = state.with_credential(credential)
+        assert renewed.failures == 0
+        return renewed.sign_in_seconds
+
+    assert (after(3600), after(3601)) == (3600, None)
