@@ -9,21 +9,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adapters.error_kinds import ExitCode
+
 _SECTION = "1"
-_EXIT_CODES = (
-    ("0", "done"),
-    ("1", "failed, with a reason"),
-    ("2", "usage"),
-    ("3", "not permitted"),
-    ("4", "not found"),
-    ("5", "refused in this state"),
-    ("6", "the service, a provider or a mail server can't be reached"),
-)
+_EXIT_STATUS = {
+    ExitCode.DONE: "done",
+    ExitCode.FAILED: "failed, with a reason",
+    ExitCode.USAGE: "usage",
+    ExitCode.NOT_PERMITTED: "not permitted",
+    ExitCode.NOT_FOUND: "not found",
+    ExitCode.REFUSED: "refused in this state",
+    ExitCode.UNREACHABLE: "the service, a provider or a mail server can't be reached",
+    ExitCode.CHANGED: "something was changed, or would be; only of apply with --detailed-exit-code",
+    ExitCode.INTERRUPTED: "ended by Ctrl-C",
+    ExitCode.OUTPUT_CLOSED: "nobody reads the output any more",
+}
 
 
 @dataclass(frozen=True)
 class ManualPage:
-    """The page of a command, whose words are `command`."""
+    """The manual page of a command. `command` has the command's words, such as ("mailtoken", "token", "get")."""
 
     command: tuple[str, ...]
     text: str
@@ -61,8 +66,8 @@ def _lines(command: Any, words: Sequence[str], below: dict[str, Any]) -> Iterato
             yield _text(paragraph)
     yield from _list("ARGUMENTS", ((_metavar(one), _help(one)) for one in arguments))
     yield from _list("OPTIONS", ((_option(one), _help(one)) for one in options))
-    yield from _list("COMMANDS", ((sub, " ".join(_paragraphs(one.help)[:1])) for sub, one in below.items()))
-    yield from _list("EXIT STATUS", _EXIT_CODES)
+    yield from _list("COMMANDS", ((sub, _paragraphs(one.help)[0]) for sub, one in below.items()))
+    yield from _list("EXIT STATUS", ((str(int(code)), meaning) for code, meaning in _EXIT_STATUS.items()))
     yield from _see_also(words, below)
 
 
@@ -85,7 +90,7 @@ def _option(option: Any) -> str:
 
 
 def _help(parameter: Any) -> str:
-    return " ".join(_paragraphs(getattr(parameter, "help", None) or "")[:1])
+    return _paragraphs(getattr(parameter, "help", None))[0]
 
 
 def _list(heading: str, entries: Any) -> Iterator[str]:
@@ -102,7 +107,7 @@ def _see_also(words: Sequence[str], below: dict[str, Any]) -> Iterator[str]:
     names += ["-".join([*words, name]) for name in below]
     if names:
         yield ".SH SEE ALSO"
-        yield ",\n".join(f".BR {_escaped(name)} ({_SECTION})" for name in names).replace(",\n", " ,\n")
+        yield " ,\n".join(f".BR {_escaped(name)} ({_SECTION})" for name in names)
 
 
 def _paragraphs(text: str | None) -> list[str]:
@@ -111,7 +116,7 @@ def _paragraphs(text: str | None) -> list[str]:
 
 
 def _text(line: str) -> str:
-    """A line of text, which no control character of roff begins."""
+    """A line of text; an empty one would be a fault in man(7)."""
     return _escaped(line) or "\\&"
 
 

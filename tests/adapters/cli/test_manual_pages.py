@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 
 from adapters.cli.app import app
+from adapters.error_kinds import ExitCode
 
 
 def commands(command: Any, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -37,6 +38,11 @@ def test_each_command_has_a_page_with_all_its_options(pages: Path) -> None:
         for parameter in command.params:
             if parameter.param_type_name == "option" and not parameter.hidden:
                 assert all(name in text for name in parameter.opts), (words, parameter.opts)
+
+
+def test_a_page_tells_each_exit_status(pages: Path) -> None:
+    _, _, told = (pages / "mailtoken.1").read_text().partition(".SH EXIT STATUS\n")
+    assert [line for line in told.splitlines() if line.startswith(".B ")] == [f".B {int(code)}" for code in ExitCode]
 
 
 @pytest.mark.needs("groff")
