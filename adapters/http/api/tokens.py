@@ -41,14 +41,14 @@ def _add_statuses(router: APIRouter, service: Service) -> None:
         _: ReaderRole, page: OfNames, response: Response, as_of: AsOf = None, attention: InNeed = False
     ) -> list[dict[str, Any]]:
         """The label that every setting displays under "Token", in one consistent snapshot of all or of a page."""
-        if as_of is None and attention:
-            in_need = page.of_all(response, service.attention.statuses_in_need(), lambda one: one.status.profile.name)
-            return [with_attention.as_json() for with_attention in in_need]
-        if as_of is None:
+        if as_of is not None:
+            then = [one for one in service.audit.statuses_as_of(_instant(as_of)) if one.attention or not attention]
+            return [status.as_json() for status in page.of_all(response, then, lambda one: one.profile.name)]
+        if attention:
+            now = page.of_all(response, service.attention.statuses_in_need(), lambda one: one.status.profile.name)
+        else:
             now = page.of(response, service.attention.statuses, lambda one: one.status.profile.name)
-            return [with_attention.as_json() for with_attention in now]
-        then = page.of_all(response, service.audit.statuses_as_of(_instant(as_of)), lambda one: one.profile.name)
-        return [status.as_json() for status in then if status.attention or not attention]
+        return [with_attention.as_json() for with_attention in now]
 
     @router.get("/profiles/{machine}/{setting}/status", response_model=models.Status)
     def status(name: ProfileName, _: ReaderRole, as_of: AsOf = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from fakes import GARBAGE, START, FakeClock, FakeProvider, Services, error
@@ -10,6 +11,7 @@ from store_examples import change
 
 from domain.errors import Unreachable, VaultDamaged
 from domain.expiry_forecast import Cause, Expiry
+from domain.log_hold import LogHold
 from domain.renewal import GrantLimits
 from infrastructure.queries.attention import Attention, StatusWithAttention
 
@@ -105,6 +107,16 @@ def test_a_live_token_whose_provider_has_left_the_configuration_wants_a_person_a
         seen = {one.id: one.attention for one in attention.soon(query, service.clock.now())}
     assert seen.get(str(status.profile.token_id)) == code
     assert attention.statuses_in_need() == [one for one in attention.statuses() if one.attention]
+
+
+def test_every_setting_with_a_token_wants_a_person_while_the_log_is_on_hold(service: Services, name: str) -> None:
+    now = service.clock.now()
+    service.events.save(LogHold.after_restore(uuid4(), backup_made_at=now, events=1, by="administrator", now=now))
+    attention = Attention(service.store, service.tokens.alarms, service.clock, LIMITS, {})
+    in_need = attention.statuses_in_need()
+    assert in_need == [one for one in attention.statuses() if one.attention]
+    assert {one.attention for one in in_need} == {"on_hold"}
+    assert name in [one.status.profile.name for one in in_need]
 
 
 def test_a_setting_without_a_token_wants_nobody_when_its_provider_leaves(service: Services) -> None:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from fakes import FakeProvider
 from served import ADMIN, IMAP, SMTP
 from served_api import Api
 
@@ -112,6 +113,21 @@ def test_status_as_of_an_instant_has_pages_too(http: Api, installation: Service)
     now = installation.clock.now().isoformat().replace("+", "%2B")
     found = pages(http, f"/api/v1/status?limit=2&as_of={now}")
     assert [[one["profile"] for one in page] for page in found] == [[IMAP, "press/pop"], [SMTP]]
+
+
+def test_the_settings_that_need_a_person_have_pages_now_and_as_of_an_instant(
+    http: Api, installation: Service, provider: FakeProvider
+) -> None:
+    assert http.get("/api/v1/status?attention=true") == []
+    provider.kill_grants()
+    for name in (SMTP, "press/pop"):
+        http.ask("POST", f"/api/v1/profiles/{name}/token/renew")
+    in_need = [one for one in http.get("/api/v1/status") if one["attention"]]
+    assert [one["profile"] for one in in_need] == ["press/pop", SMTP]
+    assert pages(http, "/api/v1/status?attention=true&limit=1") == [[one] for one in in_need]
+    now = installation.clock.now().isoformat().replace("+", "%2B")
+    then = pages(http, f"/api/v1/status?attention=true&limit=1&as_of={now}")
+    assert [[one["profile"] for one in page] for page in then] == [["press/pop"], [SMTP]]
 
 
 def test_the_log_has_pages_by_position(http: Api) -> None:
