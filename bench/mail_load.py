@@ -20,7 +20,7 @@ from typing import Any
 import uvloop
 
 from adapters.mail.line_connection import LineConnection
-from adapters.mail.sasl_client import Mechanism, client_response
+from adapters.mail.sasl_client import Mechanism, client_responses
 from adapters.mail.tls import client_context
 from bench.material import ACCOUNT
 from domain.secret import Secret
@@ -55,7 +55,7 @@ class Place:
     def xoauth2(self) -> bytes:
         """The response of XOAUTH2."""
         assert self.access_token
-        response = client_response(Mechanism.XOAUTH2, self.user, "localhost", self.port, Secret(self.access_token))
+        response = client_responses(self.user, "localhost", self.port, Secret(self.access_token))[Mechanism.XOAUTH2]
         return b64encode(response)
 
 

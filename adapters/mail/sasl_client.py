@@ -50,11 +50,6 @@ def choose(offered: Iterable[str], preferred: Mechanism = Mechanism.XOAUTH2) -> 
     return next((mechanism for mechanism in (preferred, *Mechanism) if mechanism in names), None)
 
 
-def client_response(mechanism: Mechanism, user: str, host: str, port: int, access_token: Secret) -> bytes:
-    """The client's response, not yet in base64; raises as `client_responses` does."""
-    return client_responses(user, host, port, access_token)[mechanism]
-
-
 def client_responses(user: str, host: str, port: int, access_token: Secret) -> dict[Mechanism, bytes]:
     """The client's response of each mechanism, not yet in base64. XOAUTH2 has no field for `host` and `port`.
 

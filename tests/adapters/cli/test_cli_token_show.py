@@ -14,7 +14,7 @@ from command_line import MAILTOKEN, environment
 from service_process import SCAN, ServiceProcess
 
 from adapters.cli.token_show import Wanted, initial_response, read_arguments
-from adapters.mail.sasl_client import Mechanism, client_response
+from adapters.mail.sasl_client import Mechanism, client_responses
 from adapters.practice.sasl import parse
 from domain.secret import Secret
 
@@ -94,7 +94,7 @@ def test_the_fast_path_imports_nothing_heavy(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mailbox", [SCAN, "o=hara,x@contoso.com"])
 def test_an_initial_response_says_who_and_carries_the_token(mailbox: str) -> None:
     responses = {name: base64.b64decode(initial_response(name, mailbox, "tok")) for name in ("xoauth2", "oauthbearer")}
-    assert responses["xoauth2"] == client_response(Mechanism.XOAUTH2, mailbox, "-", 0, Secret("tok"))
+    assert responses["xoauth2"] == client_responses(mailbox, "-", 0, Secret("tok"))[Mechanism.XOAUTH2]
     bearer = parse("OAUTHBEARER", responses["oauthbearer"])
     assert (bearer.user, bearer.token) == (mailbox, "tok")
 

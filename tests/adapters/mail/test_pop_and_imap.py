@@ -3,7 +3,7 @@ from base64 import b64decode, b64encode
 import pytest
 from scripted_mail_server import USER, imap_to_auth, pop_to_auth, profile
 
-from adapters.mail.sasl_client import Mechanism, client_response
+from adapters.mail.sasl_client import Mechanism, client_responses
 from domain.catalogue import Protocol
 from domain.mail_report import Fault
 from domain.secret import Secret
@@ -63,7 +63,7 @@ def test_a_pop_auth_command_stays_within_255_octets_and_the_token_arrives_whole(
             peer.say(continuation)
             line = peer.hear()
         host, port = "localhost", peer.sock.getsockname()[1]
-        assert b64decode(line.split()[-1]) == client_response(mechanism, USER, host, port, token)
+        assert b64decode(line.split()[-1]) == client_responses(USER, host, port, token)[mechanism]
         peer.say("-ERR no")
 
     assert check_pop(client, serve(script), token).fault is Fault.TOKEN
@@ -210,7 +210,7 @@ def test_an_imap_token_goes_with_the_command_only_if_it_is_short_and_that_is_off
             peer.say("+ ")
             words = [peer.hear()]
         host, port = "localhost", peer.sock.getsockname()[1]
-        assert b64decode(words[-1]) == client_response(mechanism, USER, host, port, token)
+        assert b64decode(words[-1]) == client_responses(USER, host, port, token)[mechanism]
         peer.say(f"{tag} NO AUTHENTICATE failed.")
 
     report = check_imap(client, serve(script), token)

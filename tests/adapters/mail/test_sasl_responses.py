@@ -9,7 +9,7 @@ from adapters.mail.sasl_client import (
     ErrorChallenge,
     Mechanism,
     choose,
-    client_response,
+    client_responses,
     closing_response,
     read_error,
 )
@@ -26,7 +26,7 @@ def response_of(octets):
 
 def test_xoauth2_is_what_googles_page_gives_as_an_example():
     token = Secret("ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg")
-    assert b64encode(client_response(XOAUTH2, "someuser@example.com", HOST, PORT, token)) == (
+    assert b64encode(client_responses("someuser@example.com", HOST, PORT, token)[XOAUTH2]) == (
         b"dXNlcj1zb21ldXNlckBleGFtcGxlLmNvbQFhdXRoPUJlYXJlciB5YTI5LnZGOWRmdDRxbVRjMk52YjNSbGNrQmhkSFJoZG1semRHRXVZMjl0"
         b"Q2cBAQ=="
     )
@@ -34,19 +34,19 @@ def test_xoauth2_is_what_googles_page_gives_as_an_example():
 
 def test_oauthbearer_is_what_rfc_7628_section_4_1_gives_as_an_example():
     token = Secret("vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==")
-    assert b64encode(client_response(OAUTHBEARER, "user@example.com", HOST, PORT, token)) == (
+    assert b64encode(client_responses("user@example.com", HOST, PORT, token)[OAUTHBEARER]) == (
         b"bixhPXVzZXJAZXhhbXBsZS5jb20sAWhvc3Q9c2VydmVyLmV4YW1wbGUuY29tAXBvcnQ9MTQzAWF1dGg9QmVhcmVyIHZGOWRmdDRxbVRjMk52"
         b"YjNSbGNrQmhiSFJoZG1semRHRXVZMjl0Q2c9PQEB"
     )
 
 
 def test_comma_and_equals_sign_are_written_as_rfc_5801_wants_them():
-    response = client_response(OAUTHBEARER, "a=b,c@contoso.com", HOST, PORT, Secret("t"))
+    response = client_responses("a=b,c@contoso.com", HOST, PORT, Secret("t"))[OAUTHBEARER]
     assert response.startswith(b"n,a=a=3Db=2Cc@contoso.com,\x01")
 
 
 def test_a_user_may_have_letters_beyond_ascii():
-    assert client_response(XOAUTH2, "jürg@contoso.com", HOST, PORT, Secret("t")) == (
+    assert client_responses("jürg@contoso.com", HOST, PORT, Secret("t"))[XOAUTH2] == (
         "user=jürg@contoso.com\x01auth=Bearer t\x01\x01".encode()
     )
 
@@ -58,14 +58,14 @@ def test_a_user_or_host_that_could_end_its_field_makes_no_response(mechanism, oc
     values = {"mailbox": "scan@contoso.com", "server": "smtp.contoso.com"}
     values[where] += octet + "auth=Bearer stolen"
     with pytest.raises(InvalidValue, match=where):
-        client_response(mechanism, values["mailbox"], values["server"], 587, Secret("t"))
+        client_responses(values["mailbox"], values["server"], 587, Secret("t"))[mechanism]
 
 
 @pytest.mark.parametrize("mechanism", Mechanism)
 @pytest.mark.parametrize("token", ["", "two\r\nlines", "t\x01auth=Bearer other", "tøken", "t\0"])
 def test_what_can_not_be_a_token_makes_no_response_and_is_not_shown(mechanism, token):
     with pytest.raises(InvalidValue, match="access token") as refusal:
-        client_response(mechanism, "scan@contoso.com", HOST, PORT, Secret(token))
+        client_responses("scan@contoso.com", HOST, PORT, Secret(token))[mechanism]
     assert not token or token not in str(refusal.value)
 
 
@@ -73,7 +73,7 @@ def test_what_can_not_be_a_token_makes_no_response_and_is_not_shown(mechanism, t
 @given(user=st.text(min_size=1), mechanism=st.sampled_from(Mechanism))
 def test_a_response_has_as_many_separators_as_its_mechanism_says_whatever_the_user(user, mechanism):
     try:
-        response = client_response(mechanism, user, HOST, PORT, Secret("t"))
+        response = client_responses(user, HOST, PORT, Secret("t"))[mechanism]
     except InvalidValue:
         return
     assert response.count(b"\x01") == (3 if mechanism is XOAUTH2 else 5)

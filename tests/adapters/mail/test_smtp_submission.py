@@ -19,7 +19,7 @@ from adapters.mail import smtp_client
 from adapters.mail.line_connection import LineConnection
 from adapters.mail.mail_server import MailServerClient
 from adapters.mail.report import parts, redact
-from adapters.mail.sasl_client import Mechanism, client_response
+from adapters.mail.sasl_client import Mechanism, client_responses
 from adapters.mail.submission import Submission
 from domain.catalogue import Protocol
 from domain.mail_report import Fault, Verdict
@@ -81,7 +81,7 @@ def test_a_connection_test_goes_step_by_step_up_to_one_more_command_after_auth(c
     )
     assert detail["capabilities"] == "sign-in by XOAUTH2"
     assert detail["auth"] == "XOAUTH2 as scan@contoso.com: 235 2.7.0 Authentication successful"
-    response = client_response(Mechanism.XOAUTH2, USER, "localhost", server.port, TOKEN)
+    response = client_responses(USER, "localhost", server.port, TOKEN)[Mechanism.XOAUTH2]
     assert b"\r\nAUTH XOAUTH2 " + b64encode(response) + b"\r\n" in server.heard
 
 
@@ -285,7 +285,7 @@ def test_a_long_token_waits_for_the_challenge_and_arrives_whole(client, serve, m
             peer.say("334 ")
             line = peer.hear()
         host, port = "localhost", peer.sock.getsockname()[1]
-        assert b64decode(line.split()[-1]) == client_response(mechanism, USER, host, port, token)
+        assert b64decode(line.split()[-1]) == client_responses(USER, host, port, token)[mechanism]
         peer.say("535 5.7.3 no")
 
     assert check(client, serve(script), token).fault is Fault.TOKEN
@@ -449,7 +449,7 @@ def test_a_server_that_echoes_the_token_does_not_get_it_into_the_report(client, 
     server = serve(script)
     with caplog.at_level(logging.DEBUG):
         report = check(client, server)
-    response = b64encode(client_response(Mechanism.XOAUTH2, USER, "localhost", server.port, TOKEN)).decode()
+    response = b64encode(client_responses(USER, "localhost", server.port, TOKEN)[Mechanism.XOAUTH2]).decode()
     shown = repr(report) + caplog.text + "".join(capfd.readouterr())
     for secret in (TOKEN.reveal(), response):
         assert not any(secret[at : at + 12] in shown for at in range(len(secret) - 11))

@@ -11,7 +11,7 @@ from line_client import MAILBOX, PASSWORD, TOKEN, USER, LineClient
 from receiving_relay import CHALLENGE, PLAIN, NobodyPlainly, Receive, clear, encoded
 from scripted_mail_server import Peer, imap_to_auth
 
-from adapters.mail.sasl_client import Mechanism, client_response
+from adapters.mail.sasl_client import Mechanism, client_responses
 from adapters.relay.imap_server import goodbye, offered_after_sign_in
 from adapters.relay.tunnel import Moment
 from domain.catalogue import Protocol
@@ -89,7 +89,7 @@ def test_each_way_to_sign_in_with_a_password_becomes_a_sign_in_with_the_token(
         assert client.ask(lines[-1]) == f"a1 {SIGNED_IN}"
         fetch(client)
     assert admission_client.asked == [(Protocol.IMAP, "127.0.0.1", USER)]
-    response = client_response(Mechanism.XOAUTH2, MAILBOX, "localhost", server.port, Secret(TOKEN))
+    response = client_responses(MAILBOX, "localhost", server.port, Secret(TOKEN))[Mechanism.XOAUTH2]
     assert server.heard == b"m3 CAPABILITY\r\nm4 AUTHENTICATE XOAUTH2 %b\r\nb1 SELECT INBOX\r\nb2 LOGOUT\r\n" % (
         b64encode(response)
     )
@@ -112,7 +112,7 @@ def test_a_token_of_any_length_arrives_whole(receive: Receive, mechanism: Mechan
             line = peer.hear()
         assert (len(line.split()) == 4) == (octets == 50 and initial == "SASL-IR")
         port = peer.sock.getsockname()[1]
-        assert line.split()[-1].encode() == b64encode(client_response(mechanism, MAILBOX, "localhost", port, token))
+        assert line.split()[-1].encode() == b64encode(client_responses(MAILBOX, "localhost", port, token)[mechanism])
         peer.say("* CAPABILITY IMAP4rev1 MOVE", f"{tag} OK done")
         peer.hear_out()
 

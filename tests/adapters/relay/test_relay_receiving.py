@@ -15,7 +15,7 @@ from line_client import MAILBOX, USER, LineClient, admission
 from receiving_relay import PLAIN, Receive
 from scripted_mail_server import Peer, Script, imap_to_auth, pop_to_auth
 
-from adapters.mail.sasl_client import Mechanism, client_response
+from adapters.mail.sasl_client import Mechanism, client_responses
 from adapters.practice.ca import PracticeCA
 from adapters.relay.admission import AdmissionChange
 from domain.catalogue import Protocol
@@ -107,7 +107,7 @@ def test_a_token_that_the_mail_server_rejects_is_renewed_once(receive: Receive, 
         client.ask(tongue.sign_in, tongue.right)
         tongue.fetch(client)
     assert admission_client.renewals == [1]
-    newer = client_response(Mechanism.XOAUTH2, MAILBOX, "localhost", server.port, Secret("newer"))
+    newer = client_responses(MAILBOX, "localhost", server.port, Secret("newer"))[Mechanism.XOAUTH2]
     assert b64encode(newer) in server.heard
 
 
