@@ -9,16 +9,14 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from operation_pages import PAGES, Block, blocks
 from service_process import RETRIEVED, ServiceProcess
 from waiting import in_background, wait_until
 
 MakeService = Callable[..., ServiceProcess]
-PAGES = Path(__file__).parents[2] / "docs" / "operation"
-_BLOCK = re.compile(r"^```console(?P<host> (?:new host|second node))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?P<page>[^):#]+)(?:#[^)]*)?\)")
 _INSTALLED = ("/etc/mailtoken", "/var/lib/mailtoken")
 _DATABASES = (
@@ -104,13 +102,6 @@ class Operator:
         return text
 
 
-def commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Each command of a block, and the lines that stand for its output."""
-    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
-        command, *lines = part.rstrip("\n").split("\n")
-        yield command, lines
-
-
 @pytest.fixture
 def operator(
     request: pytest.FixtureRequest, make_service: MakeService, postgres_url: str, tmp_path: Path
@@ -123,13 +114,11 @@ def operator(
     operator.host.end()
 
 
-def follow(operator: Operator, blocks: Iterable[re.Match[str]]) -> None:
+def follow(operator: Operator, blocks: Iterable[Block]) -> None:
     """Run the commands of these blocks; each prints what stands below it."""
     for block in blocks:
-        for command, lines in commands(block["text"]):
-            printed = operator.run(command).splitlines()
-            for line in lines:
-                assert any(fnmatch(one, operator.expected(line)) for one in printed), (command, line, printed)
+        for command in block.commands:
+            command.check(operator.run(command.text), [operator.expected(line) for line in command.shown])
 
 
 @pytest.mark.parametrize(
@@ -145,12 +134,12 @@ def follow(operator: Operator, blocks: Iterable[re.Match[str]]) -> None:
     indirect=["operator"],
 )
 def test_the_commands_of_a_page_do_what_it_says(page: str, operator: Operator) -> None:
-    blocks = list(_BLOCK.finditer((PAGES / page).read_text()))
-    assert blocks
-    if blocks[0]["host"]:
+    of_page = blocks(page)
+    assert of_page
+    if of_page[0].host:
         operator.run("mailtoken backup /var/backups/mailtoken/monday.backup")
         operator.to_new_host()
-    follow(operator, blocks)
+    follow(operator, of_page)
     assert operator.host.status()["token"] == RETRIEVED
     assert operator.host.renew().status == 200
     assert operator.host.findings() == ()
@@ -160,8 +149,8 @@ def test_the_commands_of_a_page_do_what_it_says(page: str, operator: Operator) -
 def test_a_second_node_goes_on_when_the_first_one_ends(operator: Operator) -> None:
     first, second = operator.host, operator.second_node()
     try:
-        for block in _BLOCK.finditer((PAGES / "failover.md").read_text()):
-            operator.host = second if block["host"] else first
+        for block in blocks("failover.md"):
+            operator.host = second if block.host else first
             follow(operator, [block])
         assert second.renew().status == 200
         assert second.findings() == ()

@@ -8,15 +8,14 @@ tmpfiles are systemd's own programs.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from operation_pages import blocks, scripts
 from practice_faults.provider import FaultyProvider
 from service_process import SCAN
 from waiting import in_background, wait_until
@@ -25,10 +24,9 @@ from adapters.practice import browser_user
 from adapters.practice.ca import PracticeCA
 
 ROOT = Path(__file__).parents[2]
-PAGES = ROOT / "docs" / "operation"
 _INCLUDE = "python3,python3-venv,systemd-standalone-sysusers,systemd-standalone-tmpfiles"
 _NETWORK = (Path("/etc/resolv.conf"), Path("/etc/pip.conf"), Path("/etc/ssl/certs/ca-certificates.crt"))
-"""How this machine reaches pip's index."""
+"""The files by which pip finds its index."""
 _SOURCE = ("adapters", "domain", "infrastructure", "packaging", "LICENSE", "README.md", "pyproject.toml")
 _PROVIDER = """
 [providers.contoso]
@@ -70,7 +68,7 @@ esac
 
 
 class Debian:
-    """A Debian in a directory, with the source of this program in /root/source."""
+    """A Debian in a directory, with the source of Mailtoken in its /usr/src/mailtoken."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -91,7 +89,7 @@ class Debian:
         (directory / "etc" / "hosts").write_text("127.0.0.1 localhost\n")
         self.program("usr/local/bin/systemctl", _SYSTEMCTL)
         (directory / "etc" / "systemd" / "system").mkdir(parents=True, exist_ok=True)
-        source = directory / "root" / "source"
+        source = directory / "usr" / "src" / "mailtoken"
         source.mkdir()
         for name in (*_SOURCE, "requirements.lock"):
             if (ROOT / name).is_dir():
@@ -110,7 +108,7 @@ class Debian:
         kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         done = subprocess.run(
-            ["chroot", str(self.directory), "/bin/sh", "-e", "-c", f"cd /root/source\n{script}"],
+            ["chroot", str(self.directory), "/bin/sh", "-e", "-c", f"cd /usr/src/mailtoken\n{script}"],
             env={**kept, "PATH": path, "HOME": str(Path.home()), "MAILTOKEN_CONFIG": "/etc/mailtoken/mailtoken.toml"},
             check=False,
             capture_output=True,
@@ -146,28 +144,12 @@ def practice(tmp_path: Path) -> Iterator[FaultyProvider]:
         yield practice
 
 
-def scripts(page: str, *, until: str) -> Iterator[str]:
-    """The blocks of a page that have no language, which stand for a whole script, up to a heading."""
-    text, _, _ = (PAGES / page).read_text().partition(until)
-    yield from re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-def commands(page: str) -> Iterator[tuple[str, list[str]]]:
-    """Each command of a page, and the lines that stand for its output."""
-    for block in re.findall(r"^```console\n(.*?)^```$", (PAGES / page).read_text(), re.MULTILINE | re.DOTALL):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, *lines = part.rstrip("\n").split("\n")
-            yield command, lines
-
-
 def follow(debian: Debian, practice: FaultyProvider, page: str) -> None:
     """Run the commands of a page. Somebody signs in where a token is got."""
-    for command, lines in commands(page):
-        here = command.replace("office-mfp", "lobby-mfp")
+    for command in (command for block in blocks(page) for command in block.commands):
+        here = command.text.replace("office-mfp", "lobby-mfp")
         is_sign_in = here.startswith("mailtoken token get")
-        printed = get_token(debian, practice, here) if is_sign_in else debian.run(here)
-        for line in lines:
-            assert any(fnmatch(one, line) for one in printed.splitlines()), (command, line, printed)
+        command.check(get_token(debian, practice, here) if is_sign_in else debian.run(here))
 
 
 def get_token(debian: Debian, practice: FaultyProvider, command: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from fakes import FakeClock, FakeProvider
+from operation_pages import PAGES
 from prometheus_client.parser import text_string_to_metric_families
 from served import a_service
 from typer.main import get_command
@@ -17,9 +18,8 @@ from adapters.cli.app import app
 from adapters.cli.manual_pages import manual_pages
 from infrastructure.queries.metrics import Metrics
 
-_ROOT = Path(__file__).parents[2]
-MONITORING = _ROOT / "packaging" / "monitoring"
-ALERTS_PAGE = _ROOT / "docs" / "operation" / "alerts.md"
+MONITORING = Path(__file__).parents[2] / "packaging" / "monitoring"
+ALERTS_PAGE = PAGES / "alerts.md"
 _NAME = re.compile(r"\b(?:mailtoken|process)_[a-z_]+\b")
 
 
