@@ -26,7 +26,7 @@ def are_left() -> bool:
 
 
 async def keep_logging() -> None:
-    """Log each change; while there are none, a new connection is closed at once or waits, as the event loop has it."""
+    """Write a line into the log when descriptors run out, and one when there are enough again; never ends."""
     were_left = True
     while True:
         left = are_left()

@@ -75,7 +75,8 @@ class _Serving:
             SystemExit: after SIGTERM or SIGINT.
             StoreRefused, InvalidValue, Unreachable: the service can't start.
         """
-        is_reload, self._following = self._listener is not None, None
+        is_reload = self._listener is not None
+        self._following = None
         with open_service(config) as service:
             if self._listener is None:
                 if self._relay:

@@ -205,6 +205,7 @@ class LineConnection(asyncio.Protocol):
             self._scanned = len(buffer)
             return None
         line = bytes(buffer[:end])
+        # The only CR is the last octet before the LF.
         if line.find(b"\r") != end - 1 or not line or b"\0" in line:
             raise BareControl("a line with a bare CR or LF, or a NUL in it")
         del buffer[: end + 1]

@@ -101,7 +101,7 @@ class MailSession(ABC):
 
     @abstractmethod
     async def greet(self) -> object:
-        """Read the greeting and return it, as text or as an object of that text."""
+        """Read the greeting and return it; its text is `str` of it."""
 
     @abstractmethod
     async def ask_capabilities(self) -> None:
@@ -112,7 +112,7 @@ class MailSession(ABC):
         """Ask for TLS, up to the server's go-ahead."""
 
     async def authenticate(self, exchange: ClientExchange) -> object:
-        """Sign in and return the server's reply, as text or as an object of that text.
+        """Sign in and return the server's reply; its text is `str` of it.
 
         Raises:
             ConversationFailed: the connection is not private, or the server refused, or accepted without the token.

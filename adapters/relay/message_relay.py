@@ -238,8 +238,7 @@ class MessageRelay:
     def _pass_all_back(self, lease: Lease, steps: Sequence[Step], replies: Sequence[SMTPReply]) -> dict[str, int]:
         """Send replies to the client in order; returns the code of the last reply to each verb."""
         codes: dict[str, int] = {}
-        for at, reply in enumerate(replies):
-            step = steps[at]
+        for step, reply in zip(steps, replies, strict=False):
             if step.answer:
                 self._connection.write(step.answer)
                 continue

@@ -20,7 +20,7 @@ from infrastructure.store.eventsourcing_internals import insert_in_postgres, loc
 from infrastructure.store.hash_chain import LAST_LINK, last_hash
 from infrastructure.store.postgres_pool import PostgresPool, ask_session, parameters_of
 from infrastructure.store.query import Query
-from infrastructure.store.store import MAPPINGS, Found, Store, UnitOfWork, store_unit_of_work
+from infrastructure.store.store import RELAY_USERS, Found, Store, UnitOfWork, store_unit_of_work
 
 _LOCK_TIMEOUT_SECONDS = 30
 
@@ -130,7 +130,7 @@ class _Recorder(PostgresApplicationRecorder):
             link = connection.execute(LAST_LINK)
             taken = connection.execute(_POSITIONS, (events,))
             versions = connection.execute(_VERSIONS, ([str(id) for id in work.expects],)) if work.expects else None
-            users = connection.execute(MAPPINGS) if work.leaving else None
+            users = connection.execute(RELAY_USERS) if work.leaving else None
         known = {row["id"]: row["version"] for row in versions or ()}
         found = Found(
             last_hash(link.fetchall()), {id: known.get(id) for id in work.expects}, users.fetchall() if users else ()

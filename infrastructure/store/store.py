@@ -56,8 +56,8 @@ class Found:
     relay_users: Sequence[Mapping[str, Any]]
 
 
-MAPPINGS = "SELECT name, profiles FROM relay_user"
-"""Reads the relay users as `Found` has them."""
+RELAY_USERS = "SELECT name, profiles FROM relay_user"
+"""Reads the relay users and the profiles that each is mapped to."""
 
 
 class _TakenBack(Exception):
@@ -169,7 +169,7 @@ def _find(query: Query, unit_of_work: UnitOfWork) -> Found:
     return Found(
         last_hash(query.rows(LAST_LINK)),
         {id: query.version_of(id) for id in unit_of_work.expects},
-        query.rows(MAPPINGS) if unit_of_work.leaving else (),
+        query.rows(RELAY_USERS) if unit_of_work.leaving else (),
     )
 
 

@@ -1,4 +1,4 @@
-"""Words that stored events and rows, files and programs of others contain: a word that changes is a word lost."""
+"""The words that events, rows, files and the API contain: what was stored with one must be readable for ever."""
 
 from __future__ import annotations
 
