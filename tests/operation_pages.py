@@ -9,7 +9,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 PAGES = Path(__file__).parents[1] / "docs" / "operation"
-_BLOCK = re.compile(r"^```(?P<kind>console)?(?P<host> [a-z ]+)?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+# Blocks of every language are found: the end of one that was passed over would be read as the beginning of the next.
+_BLOCK = re.compile(r"^```(?P<language>\w*) *(?P<host>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,15 @@ class Block:
 
 def blocks(page: str) -> list[Block]:
     """The blocks of a page that show commands and their output."""
-    found = _BLOCK.finditer((PAGES / page).read_text())
-    return [Block((block["host"] or "").strip(), tuple(_commands(block["text"]))) for block in found if block["kind"]]
+    found = [block for block in _BLOCK.finditer((PAGES / page).read_text()) if block["language"] == "console"]
+    return [Block(block["host"], tuple(_commands(block["text"]))) for block in found]
 
 
 def scripts(page: str, *, until: str) -> list[str]:
     """The blocks of a page, up to a heading, that have no language: whole scripts."""
     text, heading, _ = (PAGES / page).read_text().partition(until)
     assert heading, (page, until)
-    return [block["text"] for block in _BLOCK.finditer(text) if not block["kind"] and not block["host"]]
+    return [block["text"] for block in _BLOCK.finditer(text) if not block["language"]]
 
 
 def _commands(text: str) -> Iterator[Command]:
