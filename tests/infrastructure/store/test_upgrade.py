@@ -218,7 +218,7 @@ def test_an_upgraded_store_has_the_tables_of_a_new_one_and_every_row(service: Se
     assert [type(step) for step in steps] == [BackedUp, *[Migration] * len(MIGRATIONS)]
     assert everything(service.store) == before
     assert service.audit.verify().findings == ()
-    assert service.access_token("office-mfp/smtp-service")
+    assert service.access_token("office-mfp/smtp-service").account == "scan@contoso.com"
 
 
 def test_a_step_that_fails_changes_nothing_and_the_next_upgrade_goes_on(

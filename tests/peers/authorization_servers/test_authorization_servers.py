@@ -202,4 +202,4 @@ def test_a_person_signs_in_and_the_token_is_renewed_with_a_new_refresh_token_eac
 def test_the_application_gets_a_token_of_its_own(server: Server) -> None:
     scopes = server.application.scopes("smtp", "app")
     credential = granted(server.application.request_app_token(scopes, SCAN, KeptReply(), now()))
-    assert credential.access_token
+    assert credential.access_token.reveal()
