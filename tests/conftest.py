@@ -200,13 +200,14 @@ def store_id(made: tuple[str, str]) -> str:
 
 
 @pytest.fixture
-def open_again(engine: str, store_address: str) -> Iterator[OpenAgain]:
+def open_again(engine: str, store_address: str, sealer: Sealer) -> Iterator[OpenAgain]:
     """Open the test's store once more, as another process does; everything opened so is closed after the test."""
     with ExitStack() as opened:
 
         def open_one() -> Store:
             store = PostgresStore(store_address) if engine == "postgresql" else SqliteStore(Path(store_address))
             opened.callback(store.close)
+            open_store(store, sealer)
             return store
 
         yield open_one

@@ -42,6 +42,13 @@ STORE_ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             "this store has version {version} and this program needs version {needed}",
             command="run mailtoken upgrade",
         ),
+        "integrity_key_missing": ErrorText(
+            "the store has no integrity key for {purpose}", "restore a backup; nothing was changed"
+        ),
+        "integrity_key_damaged": ErrorText(
+            "the integrity key {number} for {purpose} does not open",
+            "it was damaged, swapped or sealed with another key: restore a backup; nothing was changed",
+        ),
         "store_url_malformed": ErrorText("[store] url is not an address PostgreSQL understands"),
         "schema_missing": ErrorText(
             "the database has no schema that this role may use", "create it, or name another in the role's search_path"

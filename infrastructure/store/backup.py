@@ -1,8 +1,9 @@
 """Backs a store up while it is in use, and restores it into an empty store of either engine.
 
-A backup has the log with its hash chain, the vault, and the rows that no event brings back: the last notifications, the
-last use of each client's key and the counts of mail. It has no claims and sessions, which end with their host, and no
-read model, which the log gives again. The escrow stays on its node. The key is never in a backup.
+A backup has the log with its hash chain, the vault, the sealed integrity keys, and the rows that no event brings back:
+the last notifications, the last use of each client's key and the counts of mail. It has no claims and sessions, which
+end with their host, and no read model, which the log gives again. The escrow stays on its node. The key is never in a
+backup.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from infrastructure.store.backup_file import BackupHeader, BackupReader, BackupW
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.eventsourcing_internals import aggregate_in_state
 from infrastructure.store.fold import Fold
-from infrastructure.store.migrations import SCHEMA_VERSION
+from infrastructure.store.integrity_rows import SUBJECT, create_integrity_keys, read_integrity_keys
+from infrastructure.store.migrations import INTEGRITY_KEYS_SINCE, SCHEMA_VERSION
 from infrastructure.store.open import (
     check_canary,
     check_names,
@@ -80,6 +82,11 @@ _TABLES = {
             "vault",
             ("subject_id", "kind", "generation", "algorithm", "key_id", "wrapped", "body"),
             ("subject_id", "kind", "generation"),
+        ),
+        _CopiedTable(
+            "integrity_key",
+            ("purpose", "number", "algorithm", "key_id", "wrapped", "body"),
+            ("purpose", "number"),
         ),
         _CopiedTable(
             "notice", ("subject_id", "channel", "attention", "told_at", "reminders"), ("subject_id", "channel")
@@ -180,6 +187,8 @@ def verify_backup(file: IO[bytes], name: str, sealer: Sealer) -> BackupContent:
             raise InvalidValue(name, "backup_damaged")
         elif table == "vault":
             _check_opens(reader, values, sealer)
+        elif table == "integrity_key":
+            _check_opens(reader, [SUBJECT, *values], sealer)
     return BackupContent(reader.header.made_at, events)
 
 
@@ -232,6 +241,9 @@ def restore_backup(
         for table in ("meta", "claim", "session", "one_time", *_TABLES):
             query.run(f"DELETE FROM {table}")  # noqa: S608 - our own table names
         count = _copy_rows(query, reader, sealer)
+        if header.schema_version < INTEGRITY_KEYS_SINCE:
+            create_integrity_keys(query, sealer, header.store_id)
+        store.integrity = read_integrity_keys(query, sealer, header.store_id)
         fold, _ = rebuild_read_model(events, query)
         over = list(_end_sign_ins(fold, by, now))
         hold = LogHold.after_restore(uuid4(), backup_made_at=header.made_at, events=count, by=by, now=now)

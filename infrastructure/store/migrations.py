@@ -1,21 +1,30 @@
 """The numbered steps of the schema. A step changes the tables of the version before it, in one transaction.
 
 `schema.py` has the tables as the last step leaves them, for a new store. A released step never changes, as there are
-stores that it has changed already. Both engines take the same statements.
+stores that it has changed already. Both engines take the same statements, but for the types `{bytes}` and `{integer}`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.store.integrity_rows import create_integrity_keys
+from infrastructure.store.query import Query
+
+Fill = Callable[[Query, Sealer, str], object]
+"""Fills new tables, for the store of this id, in the transaction of the step."""
 
 
 @dataclass(frozen=True)
 class Migration:
-    """The step to `version`; `purpose` tells an operator the reason."""
+    """The step to `version`; `purpose` tells an operator the reason. `fill` runs after the statements."""
 
     version: int
     purpose: str
     statements: tuple[str, ...]
+    fill: Fill | None = None
 
 
 MIGRATIONS = (
@@ -62,6 +71,17 @@ MIGRATIONS = (
             " since TEXT NOT NULL, backup_made_at TEXT NOT NULL)",
         ),
     ),
+    Migration(
+        version=7,
+        purpose="keys authenticate the rows and the hash chain, and sign checkpoints",
+        statements=(
+            "CREATE TABLE IF NOT EXISTS integrity_key (purpose TEXT, number {integer}, algorithm TEXT NOT NULL,"
+            " key_id TEXT NOT NULL, wrapped {bytes} NOT NULL, body {bytes} NOT NULL, PRIMARY KEY (purpose, number))",
+        ),
+        fill=create_integrity_keys,
+    ),
 )
 
+INTEGRITY_KEYS_SINCE = 7
+"""The first version with integrity keys."""
 SCHEMA_VERSION = MIGRATIONS[-1].version

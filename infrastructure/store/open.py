@@ -13,6 +13,7 @@ from uuid import uuid4
 from domain.errors import StoreRefused, VaultDamaged
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.encryption.envelope import Place, Sealed, Sealer
+from infrastructure.store.integrity_rows import create_integrity_keys, read_integrity_keys
 from infrastructure.store.migrations import SCHEMA_VERSION
 from infrastructure.store.query import Query
 from infrastructure.store.schema import PROJECTION_VERSION, TABLES
@@ -60,7 +61,7 @@ def check_names(store: Store) -> None:
 
 
 def create_store(store: Store, sealer: Sealer) -> str:
-    """Create the tables and the canary; returns the new store's id.
+    """Create the tables, the canary and the integrity keys; returns the new store's id.
 
     Raises:
         StoreRefused: there is a store already, or another program's table with the name of one of ours; both stay as
@@ -74,6 +75,8 @@ def create_store(store: Store, sealer: Sealer) -> str:
     sealed = sealer.seal(_CANARY, _canary_place(store_id))
     with store.writing() as query:
         write_meta(query, store_id, sealed.as_text(), SCHEMA_VERSION, PROJECTION_VERSION)
+        keys = create_integrity_keys(query, sealer, store_id)
+    store.integrity = keys
     return store_id
 
 
@@ -89,14 +92,19 @@ def write_meta(query: Query, store_id: str, canary: str, schema_version: int, pr
 
 
 def open_store(store: Store, sealer: Sealer) -> str:
-    """Check that this program and this key belong to the store; returns its id. Nothing is changed.
+    """Check that this program and this key belong to the store, and load its integrity keys; returns its id.
+
+    Nothing in the store is changed.
 
     Raises:
-        StoreRefused: there is no store, it has another version, or the key is not its own.
+        StoreRefused: there is no store, it has another version, the key is not its own, or an integrity key is missing
+            or was damaged.
     """
     meta = read_meta_with_key(store, sealer)
     if meta.schema_version < SCHEMA_VERSION:
         raise StoreRefused("store_older", version=meta.schema_version, needed=SCHEMA_VERSION)
+    with store.reading() as query:
+        store.integrity = read_integrity_keys(query, sealer, meta.store_id)
     return meta.store_id
 
 

@@ -11,6 +11,9 @@ PROJECTION_VERSION = 4
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS chain (position {integer} PRIMARY KEY, hash {bytes} NOT NULL);
+CREATE TABLE IF NOT EXISTS integrity_key (
+    purpose TEXT, number {integer}, algorithm TEXT NOT NULL, key_id TEXT NOT NULL, wrapped {bytes} NOT NULL,
+    body {bytes} NOT NULL, PRIMARY KEY (purpose, number));
 CREATE TABLE IF NOT EXISTS vault (
     subject_id TEXT, kind TEXT, generation {integer}, algorithm TEXT NOT NULL, key_id TEXT NOT NULL,
     wrapped {bytes} NOT NULL, body {bytes} NOT NULL, PRIMARY KEY (subject_id, kind, generation));

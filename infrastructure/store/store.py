@@ -16,6 +16,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, StoredEvent
 
+from infrastructure.encryption.integrity_keys import IntegrityKeys
 from infrastructure.store.claim_rows import ClaimKey, release_claim
 from infrastructure.store.hash_chain import LAST_LINK, extend_chain, last_hash
 from infrastructure.store.query import Query
@@ -71,6 +72,8 @@ class Store(ABC):
     shared_by_nodes: bool
     bytes_type: ClassVar[str]
     integer_type: ClassVar[str]
+    integrity: IntegrityKeys
+    """Set when the store is created or opened with its key."""
 
     @abstractmethod
     def create_tables(self) -> None:

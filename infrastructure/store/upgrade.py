@@ -39,14 +39,17 @@ def upgrade_store(store: Store, sealer: Sealer, *, backup: str | None, now: date
         raise StoreRefused("backup_not_named", version=version)
     yield BackedUp(place)
     for step in steps:
-        _migrate(store, step)
+        _migrate(store, step, sealer)
         yield step
 
 
-def _migrate(store: Store, step: Migration) -> None:
+def _migrate(store: Store, step: Migration, sealer: Sealer) -> None:
     with store.writing(alone=True) as query:
-        if read_meta(query).schema_version >= step.version:
+        meta = read_meta(query)
+        if meta.schema_version >= step.version:
             return  # another node was first
         for statement in step.statements:
-            query.run(statement)
+            query.run(statement.format(bytes=store.bytes_type, integer=store.integer_type))
+        if step.fill:
+            step.fill(query, sealer, meta.store_id)
         write_schema_version(query, step.version)

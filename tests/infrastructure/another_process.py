@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 
 from domain.errors import Conflict
 from domain.machine import Machine
+from infrastructure.encryption.envelope import Sealer
+from infrastructure.store import open as opening
 from infrastructure.store.claim_rows import ClaimKey
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.postgres import PostgresStore
@@ -21,7 +23,9 @@ NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
 
 def open_store(address: str) -> Store:
-    return PostgresStore(address) if address.startswith("postgresql:") else SqliteStore(Path(address))
+    store: Store = PostgresStore(address) if address.startswith("postgresql:") else SqliteStore(Path(address))
+    opening.open_store(store, Sealer(bytes(range(32))))
+    return store
 
 
 def write(address: str, token_id: str, name: str, times: str) -> None:

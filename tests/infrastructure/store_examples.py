@@ -27,6 +27,7 @@ ADMIN = "administrator"
 TABLES = (
     "stored_events",
     "chain",
+    "integrity_key",
     "vault",
     "claim",
     "notice",

@@ -48,11 +48,12 @@ def test_the_canary_of_another_store_does_not_open(store: Store, sealer: Sealer)
 
 
 def test_a_store_of_a_newer_program_is_refused(store: Store, sealer: Sealer) -> None:
-    change(store, "UPDATE meta SET value = '7' WHERE name = 'schema_version'")
+    newer = SCHEMA_VERSION + 1
+    change(store, "UPDATE meta SET value = ? WHERE name = 'schema_version'", str(newer))
     before = everything(store)
     with pytest.raises(StoreRefused) as refused:
         open_store(store, sealer)
-    assert str(refused.value) == f"store_newer version=7 known={SCHEMA_VERSION}"
+    assert str(refused.value) == f"store_newer version={newer} known={SCHEMA_VERSION}"
     assert everything(store) == before
 
 

@@ -18,6 +18,7 @@ from domain.errors import Conflict, StoreRefused
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.store import postgres as engine_module
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.open import open_store
 from infrastructure.store.postgres import PostgresStore
 from infrastructure.store.store import Store, UnitOfWork
 from infrastructure.store.vault import Vault
@@ -82,9 +83,9 @@ def line(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> 
 
 
 @pytest.fixture
-def store_over_the_line(line: LostReplyLine, store_address: str, store: Store) -> Iterator[Store]:
+def store_over_the_line(line: LostReplyLine, store_address: str, store_id: str, sealer: Sealer) -> Iterator[Store]:
     over_the_line = PostgresStore(make_conninfo(store_address, host=str(line.folder)))
-    assert over_the_line.tables()
+    assert open_store(over_the_line, sealer) == store_id
     yield over_the_line
     over_the_line.close()
 

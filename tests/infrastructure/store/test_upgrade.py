@@ -205,6 +205,7 @@ def make_older(store: Store) -> None:
             query.run(f"ALTER TABLE token DROP COLUMN {column}")
         query.run("DROP TABLE mail_count")
         query.run("DROP TABLE log_hold")
+        query.run("DROP TABLE integrity_key")
         for column in ("sender", "normalize"):
             query.run(f"ALTER TABLE relay_user DROP COLUMN {column}")
         query.run("UPDATE meta SET value = '1' WHERE name = 'schema_version'")
@@ -212,11 +213,11 @@ def make_older(store: Store) -> None:
 
 def test_an_upgraded_store_has_the_tables_of_a_new_one_and_every_row(service: Services, sealer: Sealer) -> None:
     service.get_token(service.add_machine()[0])
-    before = everything(service.store)
+    before = everything(service.store, but=("integrity_key",))
     make_older(service.store)
     steps = list(upgrade_store(service.store, sealer, backup="monday's", now=START))
     assert [type(step) for step in steps] == [BackedUp, *[Migration] * len(MIGRATIONS)]
-    assert everything(service.store) == before
+    assert everything(service.store, but=("integrity_key",)) == before
     assert service.audit.verify().findings == ()
     assert service.access_token("office-mfp/smtp-service").account == "scan@contoso.com"
 
