@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
+from dovecot import NoDovecot
+from postgres import NoPostgres
 from rich.console import Console
 from rich.text import Text
 
@@ -20,14 +22,12 @@ from bench.access_tokens import access_tokens
 from bench.acquisitions import acquisitions
 from bench.commands import token_show
 from bench.log_growth import log_growth
-from bench.mail_upstream import NoDovecot
 from bench.pages import pages
 from bench.reading import rebuild, status_read
 from bench.relay import relay
 from bench.renewals import renewals, reply_to_escrow
 from bench.rounds import FULL, QUICK, Figure, Size
 from bench.saves import postgres_saves, sqlite_saves
-from tests.postgres import NoPostgres
 
 
 def main() -> int:

@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from fakes import START, Answer, FakeClock, FakeProvider, Services, error
+
 from bench.rounds import Figure, Size, figure
 from domain.outcomes import Credential
 from domain.renewal import SERVING_MARGIN_SECONDS, GrantLimits
@@ -21,7 +23,6 @@ from infrastructure.encryption.envelope import Sealer
 from infrastructure.store.open import create_store
 from infrastructure.store.sqlite import SqliteStore
 from infrastructure.tokens.renewal_worker import RenewalWorker
-from tests.fakes import START, Answer, FakeClock, FakeProvider, Services, error
 
 _INACTIVITY = {"Microsoft-like": timedelta(days=90), "Google-like": timedelta(days=180)}
 _LIFE = timedelta(hours=1)

@@ -9,28 +9,19 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import uvloop
+from dovecot import Dovecot
+from mail_exchanger import MailExchanger
 
 from adapters.mail.sasl_client import Mechanism
 from adapters.practice.ca import PracticeCA
 from bench.material import ACCOUNT
-
-# The folders of the tests are no packages: their modules find each other the way pytest has it.
-sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("tests", "tests/peers")]
-from dovecot import Dovecot, NoDovecot
-from peer_service import OfficeService
-from ports import answers, free_ports
-from waiting import wait_until
-
-__all__ = ["Dovecot", "NoDovecot", "OfficeService", "answers", "free_ports", "running_dovecot", "wait_until"]
 
 _NO_LIMITS = """
 mail_max_userip_connections = 0
@@ -81,7 +72,7 @@ class _UnlimitedDovecot(Dovecot):
     """Without the limits that it sets for one user, so that it is not they what is measured."""
 
     def __init__(self, ca: PracticeCA, behind: _Behind, configuration: str) -> None:
-        super().__init__(ca, behind, behind, Mechanism.XOAUTH2)
+        super().__init__(ca, behind, behind.exchanger, Mechanism.XOAUTH2)
         self._configuration = configuration
 
     def _configure(self) -> None:
@@ -94,13 +85,12 @@ class _UnlimitedDovecot(Dovecot):
 
 @dataclass
 class _Behind:
-    """What Dovecot knows of the practice provider and of a mail exchanger."""
+    """What Dovecot knows of the practice provider and of a mail exchanger, which is never begun here."""
 
-    port: int
+    exchanger: MailExchanger
     introspection_endpoint: str
     mail_server_client_id: str = "bench"
     mail_server_client_secret: str = "bench"
-    deliver: Callable[[str, bytes], None] | None = None
 
 
 @contextmanager
@@ -111,8 +101,9 @@ def _behind(sign_in_seconds: float) -> Iterator[_Behind]:
     process.start()
     its.close()
     try:
-        exchanger_port, introspection_port = ours.recv()
-        yield _Behind(exchanger_port, f"http://127.0.0.1:{introspection_port}/introspect")
+        exchanger = MailExchanger()
+        exchanger.port, introspection_port = ours.recv()
+        yield _Behind(exchanger, f"http://127.0.0.1:{introspection_port}/introspect")
     finally:
         ours.close()
         process.join()

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from listeners import listen_at, serve_tcp
+from ports import free_port
+
 from adapters.bootstrap import open_service
 from adapters.http.session_cookie import COOKIE
 from adapters.installation import initialise
@@ -19,8 +22,6 @@ from domain.administrator import ROLES
 from domain.secret import Secret
 from infrastructure.config.load import load_config
 from infrastructure.service import Service
-from tests.listeners import listen_at, serve_tcp
-from tests.ports import free_port
 
 _ROWS = """
 SELECT profile.name, profile.machine, profile.settings, token.* FROM profile JOIN token ON token.id = profile.token_id

@@ -9,17 +9,22 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from command_line import Command
+from dovecot import Dovecot
+from peer_service import OfficeService
+from ports import answers, free_ports
+from practice_faults.provider import FaultyProvider
+from waiting import wait_until
+
 from adapters.practice.ca import PracticeCA
-from adapters.practice.provider import PracticeProvider
 from bench.mail_load import Load, Place, Sent, load
-from bench.mail_upstream import Dovecot, OfficeService, answers, free_ports, running_dovecot, wait_until
+from bench.mail_upstream import running_dovecot
 from bench.material import ACCOUNT
 from bench.rounds import Figure, Measure, Size, compare, figure
 
@@ -70,7 +75,7 @@ def relay(directory: Path, size: Size) -> Iterator[Figure]:
 class _Relay:
     """A relay that runs."""
 
-    process: subprocess.Popen[bytes]
+    process: Command
     ports: dict[str, int]
     ca_file: Path
 
@@ -146,7 +151,7 @@ def _mail_site(directory: Path) -> Iterator[_MailSite]:
         large = stack.enter_context(running_dovecot(ca, reuses_processes=True))
         installed = stack.enter_context(running_dovecot(ca, reuses_processes=False))
         far = stack.enter_context(running_dovecot(ca, reuses_processes=True, sign_in_seconds=_SLOW_SIGN_IN_SECONDS))
-        provider = stack.enter_context(PracticeProvider(ca, interval=1))
+        provider = stack.enter_context(FaultyProvider(ca, interval=1))
         service_process = OfficeService(directory / "service", provider)
         stack.callback(service_process.end)
         service_process.start(forked=False)

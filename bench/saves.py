@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from postgres import private_server
 
 from bench.material import Material
 from bench.rounds import Figure, Measure, Size, compare
@@ -22,7 +23,6 @@ from infrastructure.store.postgres import PostgresStore
 from infrastructure.store.rows import view, write_statements
 from infrastructure.store.sqlite import SqliteStore
 from infrastructure.store.store import Store, UnitOfWork
-from tests.postgres import private_server
 
 Statement = tuple[str, tuple[Any, ...]]
 
