@@ -30,7 +30,7 @@ def test_ctrl_c_ends_a_command_even_if_it_is_ignored_where_the_tests_were_starte
             command = command_line.begin("serve", cwd=tmp_path, forked=forked)
             wait_until((tmp_path / "mailtoken.sock").exists, "the service listens")
             os.kill(command.pid, signal.SIGINT)
-            command.communicate(60)
+            command.communicate(timeout=60)
             assert command.returncode == 130
     finally:
         signal.signal(signal.SIGINT, usual)
