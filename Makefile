@@ -27,6 +27,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	git ls-files '*conftest.py' | xargs -n 1 $(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports
 
 torture: $(READY)

@@ -152,7 +152,7 @@ def fork_commands_from_here() -> None:
 
 
 def _begin_interpreter(theirs: socket.socket) -> Callable[[], object]:
-    process = subprocess.Popen([sys.executable, __file__], stdin=theirs)
+    process = subprocess.Popen([sys.executable, __file__], stdin=theirs.fileno())
     return functools.partial(process.wait, DEADLINE_SECONDS)
 
 
@@ -181,8 +181,9 @@ def _main() -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asking = socket.socket(fileno=os.dup(0))
+    sources: list[socket.socket | int] = [asking, wake]
     while True:
-        ready, _, _ = select.select([asking, wake], [], [])
+        ready, _, _ = select.select(sources, [], [])
         if wake in ready:
             os.read(wake, 1024)
             _say_who_ended(asking)

@@ -5,9 +5,10 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from typing import Any, Protocol
 from uuid import uuid4
 
-from domain.catalogue import Protocol
+from domain import catalogue
 from domain.profile import ProfileState
 from domain.profile_fields import Settings
 
@@ -150,7 +151,13 @@ class ScriptedServer:
             self._failure = failure
 
 
-def profile(protocol: Protocol, port: int, **settings) -> ProfileState:
+class Serve(Protocol):
+    """Starts a scripted server, on loopback and with the usual certificate if nothing else is said."""
+
+    def __call__(self, script: Script, tls: ssl.SSLContext = ..., address: str = ...) -> ScriptedServer: ...
+
+
+def profile(protocol: catalogue.Protocol, port: int, **settings: Any) -> ProfileState:
     """A setting filled in for a server on this machine."""
     filled = {"server": "localhost", "tls": "starttls", "timeout": 5, "account": USER, **settings}
     return ProfileState(uuid4(), "office-mfp", "scripted", protocol, uuid4(), None, Settings(port=port, **filled))

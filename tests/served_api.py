@@ -70,7 +70,7 @@ class Api:
 
     def get(self, target: str, **headers: str) -> Any:
         """The body of what has to be there."""
-        answer = self.ask("GET", target, **headers)
+        answer = self.ask("GET", target, None, None, **headers)
         assert answer.status == 200, answer
         return answer.body
 

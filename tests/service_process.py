@@ -343,6 +343,7 @@ class ServiceProcess:
     def brought_by(self, profile: str = SMTP) -> str | None:
         """The acquisition or renewal that brought what is held for a profile."""
         joined = "token JOIN profile ON profile.token_id = token.id"
+        attempt_id: str | None
         [(attempt_id,)] = self.rows(f"SELECT token.brought_by FROM {joined} WHERE profile.name = '{profile}'")
         return attempt_id
 

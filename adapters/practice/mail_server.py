@@ -26,8 +26,8 @@ class PracticeMailServer:
     """
 
     mailboxes_class = Mailboxes
-    smtp_session_class = SubmissionServer
-    pop_session_class = PopSession
+    smtp_session_class: type[SubmissionServer] = SubmissionServer
+    pop_session_class: type[PopSession] = PopSession
 
     def __init__(
         self,

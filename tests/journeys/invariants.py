@@ -36,7 +36,7 @@ def assert_whole(service: ServiceProcess, linked: Sequence[str] = LINKED) -> Non
     for one in records:
         if one.aggregate == "Token" and one.name in _IN_CONCERT:
             key = (_IN_CONCERT[one.name], str(one.id), one.at, one.facts.get("generation"))
-            assert sorted(changed.pop(key)) == sorted(linked), f"half a group: {one}"
+            assert sorted(map(str, changed.pop(key))) == sorted(linked), f"half a group: {one}"
     assert not changed, "a setting changed without its token"
 
 

@@ -25,11 +25,12 @@ from domain.errors import Failed
 from domain.ports import Reply
 from infrastructure.config.load import load_config
 from infrastructure.encryption.key_file import read_key
+from infrastructure.service import Service
 from infrastructure.store.claim_rows import ClaimKey
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.store import UnitOfWork
 from infrastructure.store.vault import Vault
-from infrastructure.tokens.claims import Claims
+from infrastructure.tokens.claims import ClaimResult, Claims
 from infrastructure.tokens.escrow import Escrow, EscrowEntry
 
 PROFILE = "office-mfp/smtp-service"
@@ -164,14 +165,14 @@ def drive(job: Job, pipe: Connection) -> None:
             pipe.send(_seen(service, recovered, said))
 
 
-def _renew(service: bootstrap.Service) -> str:
+def _renew(service: Service) -> str:
     try:
         return service.tokens.renew(PROFILE, "administrator").token.status.value
     except Failed as failed:
         return str(failed)
 
 
-def _poll(service: bootstrap.Service) -> None:
+def _poll(service: Service) -> None:
     wait = service.tokens.poll(service.tokens.status(PROFILE).profile.token_id)
     while wait is not None:
         # Never set: it waits for as long as the provider asked for.
@@ -179,12 +180,12 @@ def _poll(service: bootstrap.Service) -> None:
         wait = service.tokens.poll(service.tokens.status(PROFILE).profile.token_id)
 
 
-def _renew_once_more(service: bootstrap.Service) -> str | None:
+def _renew_once_more(service: Service) -> str | None:
     """What somebody does who finds the old generation there."""
     return _renew(service) if _generation(service) == 1 else None
 
 
-_WORKS: dict[str, Callable[[bootstrap.Service], str | None]] = {
+_WORKS: dict[str, Callable[[Service], str | None]] = {
     "renewal": _renew,
     "acquisition": _poll,
     "recovery": lambda _: None,
@@ -193,12 +194,12 @@ _WORKS: dict[str, Callable[[bootstrap.Service], str | None]] = {
 }
 
 
-def _generation(service: bootstrap.Service) -> int | None:
+def _generation(service: Service) -> int | None:
     credential = service.tokens.status(PROFILE).token.credential
     return credential.number if credential else None
 
 
-def _seen(service: bootstrap.Service, recovered: int | None, said: str | None) -> Seen:
+def _seen(service: Service, recovered: int | None, said: str | None) -> Seen:
     status, config = service.tokens.status(PROFILE), service.config
     label, reason = status.token.status.value, status.token.reason
     access_token = refresh_token = None
@@ -248,7 +249,7 @@ def _made(kind: type[Any], trap: _Trap, *arguments: Any) -> Any:
 class _Claims(Claims):
     trap: _Trap
 
-    def take(self, claim_key: ClaimKey) -> bool:
+    def take(self, claim_key: ClaimKey) -> ClaimResult:
         self.trap.reach(Point.BEFORE_CLAIM)
         taken = super().take(claim_key)
         self.trap.reach(Point.CLAIMED)

@@ -30,7 +30,8 @@ def test_as_of_says_what_the_service_said_then(
     live: dict[str, list[Json]] = {}
 
     def note(label: str) -> None:
-        statuses = service.wait_for(label) and service.statuses()
+        service.wait_for(label)
+        statuses = service.statuses()
         live[instant_text(SystemClock().now())] = comparable(statuses)
 
     service.add_printer()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from secrets import token_urlsafe
+from typing import Any
 
 import pytest
 from canaries import sightings
@@ -134,7 +135,7 @@ def everything_that_happens(seen: Observer, practice: FaultyProvider) -> None:
     assert service.renew().status == 200
     # Providers and proxies that give back what they were sent, and half of what they should give.
     [spent, *_] = practice.live_refresh_tokens(SCAN)
-    for mode, details in (
+    spoilt: tuple[tuple[str, dict[str, Any]], ...] = (
         ("server_error", {}),
         ("garbage", {"body": f"<p>You sent {spent}</p>"}),
         ("truncated", {}),
@@ -143,7 +144,8 @@ def everything_that_happens(seen: Observer, practice: FaultyProvider) -> None:
         ("rate_limited", {}),
         ("error", {"error": "never heard of " + spent, "description": f"what is {spent}?"}),
         ("invalid_client", {"description": f"not with {spent}"}),
-    ):
+    )
+    for mode, details in spoilt:
         with practice.inject_fault(mode, grant_type="refresh_token", **details):
             assert service.renew().status == 503, mode
         seen.note_what_is_sealed()

@@ -240,9 +240,13 @@ def test_after_the_reply_it_stays_in_the_escrow_and_is_stored_when_there_is_room
     store: SqliteStore,
     small_escrow: Callable[[], None],
 ) -> None:
+    def fill_both() -> None:
+        disk.fill()
+        small_escrow()
+
     before = everything(store)
     provider.answers(a_long_grant(provider))
-    provider.meanwhile(lambda: (disk.fill(), small_escrow()))
+    provider.meanwhile(fill_both)
     with pytest.raises(PersistenceError, match=r"full|disk I/O"):
         installation.tokens.renew(SERVICE, ADMIN)
     # The transaction was rolled back as a whole, and the reply is where it was.

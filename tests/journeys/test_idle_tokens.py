@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fakes import FakeClock, FakeProvider, Services, error
+from fakes import Answer, FakeClock, FakeProvider, Services, error
 
 from domain.errors import Refused
 from domain.outcomes import Credential
@@ -32,7 +33,7 @@ class ForgetfulProvider(FakeProvider):
         self._rotates = rotates
         self._used_at = clock.now()
 
-    def _refresh(self, credential: Credential):
+    def _refresh(self, credential: Credential) -> dict[str, Any] | Answer:
         used_at, self._used_at = self._used_at, self._clock.now()
         if self._used_at - used_at >= self.inactivity:
             return error("invalid_grant")
@@ -83,8 +84,12 @@ class Installation:
         return Attention(self.services.store, self.services.tokens.alarms, self.clock, self.limits, {})
 
 
+Kind = Callable[[FakeClock], ForgetfulProvider]
+Furnish = Callable[[ForgetfulProvider], Installation]
+
+
 @pytest.fixture
-def furnish(clock: FakeClock, tmp_path: Path, sealer: Sealer) -> Iterator[Callable[[ForgetfulProvider], Installation]]:
+def furnish(clock: FakeClock, tmp_path: Path, sealer: Sealer) -> Iterator[Furnish]:
     """Make the house and get its token."""
     store = SqliteStore(tmp_path / "mailtoken.db")
     store_id = create_store(store, sealer)
@@ -104,7 +109,9 @@ def furnish(clock: FakeClock, tmp_path: Path, sealer: Sealer) -> Iterator[Callab
 
 
 @pytest.mark.parametrize(("kind", "events"), [(microsoft, 3), (google, 1)])
-def test_a_token_that_nobody_asks_for_is_alive_after_200_days(furnish, clock, kind, events: int) -> None:
+def test_a_token_that_nobody_asks_for_is_alive_after_200_days(
+    furnish: Furnish, clock: FakeClock, kind: Kind, events: int
+) -> None:
     installation = furnish(kind(clock))
     assert installation.pass_time(200 * DAY, timedelta(hours=6)) == {None}
     assert installation.services.label(NAME) == "Retrieved"
@@ -117,14 +124,14 @@ def test_a_token_that_nobody_asks_for_is_alive_after_200_days(furnish, clock, ki
 
 
 @pytest.mark.parametrize("kind", [microsoft, google])
-def test_without_the_worker_it_would_have_died(furnish, clock, kind) -> None:
+def test_without_the_worker_it_would_have_died(furnish: Furnish, clock: FakeClock, kind: Kind) -> None:
     installation = furnish(kind(clock))
     clock.instant += 200 * DAY
     with pytest.raises(Refused, match="Invalid"):
         installation.services.access_token(NAME)
 
 
-def test_the_log_grows_with_use_and_not_with_the_clock(furnish, clock) -> None:
+def test_the_log_grows_with_use_and_not_with_the_clock(furnish: Furnish, clock: FakeClock) -> None:
     installation = furnish(microsoft(clock))
     installation.pass_time(2 * DAY, timedelta(minutes=5), lambda: installation.services.access_token(NAME))
     in_use = len(installation.events())
@@ -135,7 +142,7 @@ def test_the_log_grows_with_use_and_not_with_the_clock(furnish, clock) -> None:
     assert len(installation.events()) == in_use + 1
 
 
-def test_a_scan_a_day_costs_two_renewals_a_day(furnish, clock) -> None:
+def test_a_scan_a_day_costs_two_renewals_a_day(furnish: Furnish, clock: FakeClock) -> None:
     installation = furnish(microsoft(clock))
     morning = clock.instant
 
@@ -149,16 +156,21 @@ def test_a_scan_a_day_costs_two_renewals_a_day(furnish, clock) -> None:
     assert len(installation.events()) <= 20
 
 
-def test_a_service_that_was_off_for_two_months_renews_at_once_what_it_finds_idle(furnish, clock) -> None:
-    installation = furnish(microsoft(clock))
+def test_a_service_that_was_off_for_two_months_renews_at_once_what_it_finds_idle(
+    furnish: Furnish, clock: FakeClock
+) -> None:
+    provider = microsoft(clock)
+    installation = furnish(provider)
     clock.instant += 65 * DAY
-    again = Installation(installation.services.restart(), installation.services.providers["contoso"], clock)
+    again = Installation(installation.services.restart(), provider, clock)
     assert again.pass_time(timedelta(minutes=1), timedelta(minutes=1)) == {None}
     assert again.events() == ["Renewed"]
     again.worker.stop()
 
 
-def test_a_provider_that_is_away_for_a_week_in_the_middle_of_it_costs_nothing(furnish, clock) -> None:
+def test_a_provider_that_is_away_for_a_week_in_the_middle_of_it_costs_nothing(
+    furnish: Furnish, clock: FakeClock
+) -> None:
     provider = microsoft(clock)
     installation = furnish(provider)
     installation.pass_time(54 * DAY, timedelta(hours=6))

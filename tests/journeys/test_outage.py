@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import SCANNER, FakeClock, Services
@@ -47,6 +48,8 @@ class Installation:
     def get_tokens(self) -> None:
         for name in SETTINGS:
             started = self.services.tokens.request(name, None, "administrator")
+            assert started.verification_uri
+            assert started.user_code
             browser_user.approve(started.verification_uri, started.user_code, SCANNER, self.practice.ca_file)
             self.services.tokens.poll(self.services.tokens.status(name).profile.token_id)
             self.services.access_token(name)
@@ -120,7 +123,7 @@ def build(practice: FaultyProvider, clock: FakeClock, timeout_seconds: float = 3
 
 
 @contextmanager
-def with_fault(mode: str, installation: Installation, **details: object) -> Iterator[None]:
+def with_fault(mode: str, installation: Installation, **details: Any) -> Iterator[None]:
     with installation.practice.inject_fault(mode, times=None, **details):
         yield
 

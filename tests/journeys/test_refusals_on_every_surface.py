@@ -61,7 +61,7 @@ class Case:
     @property
     def has_words(self) -> bool:
         """Whether the provider says something of its own."""
-        return self.fault["mode"] == "error"
+        return str(self.fault["mode"]) == "error"
 
 
 def error(error: str, *numbers: int, status: int = 400) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from infrastructure.encryption.envelope import Sealer
 from infrastructure.queries.setting_status import SettingStatus
 from infrastructure.store.claim_rows import ClaimKey
 from infrastructure.store.store import Store
+from infrastructure.tokens.claims import ClaimResult
 
 # It measures how long tests take.
 configure(extend_ignore_list=["_pytest.timing"])
@@ -41,6 +42,7 @@ SECOND, HOUR, YEAR = timedelta(seconds=1), timedelta(hours=1), timedelta(days=36
 def now(store: Store) -> Iterator[FrozenDateTimeFactory]:
     """The instant it is for everybody: stands still until it is moved."""
     with freeze_time(START) as frozen:
+        assert isinstance(frozen, FrozenDateTimeFactory)
         yield frozen
 
 
@@ -284,7 +286,7 @@ def test_a_clock_that_jumps_lets_nobody_take_over_what_somebody_is_at(
 
     provider.meanwhile(meanwhile)
     service.tokens.renew(SMTP, "administrator")
-    assert taken == [False, False]
+    assert taken == [ClaimResult.REFUSED] * 2
     assert provider.requests.count("refresh") == 1
     assert events(service)[-1] == "Renewed"
     assert shown(service)[0] == RETRIEVED

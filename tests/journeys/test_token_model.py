@@ -47,7 +47,7 @@ from infrastructure.store.store import UnitOfWork
 from infrastructure.tokens import claims as claims_module
 from infrastructure.tokens import escrow as escrow_module
 from infrastructure.tokens import renewal
-from infrastructure.tokens.claims import STALE_AFTER_SECONDS, ClaimOwner, Claims
+from infrastructure.tokens.claims import STALE_AFTER_SECONDS, ClaimOwner, ClaimResult, Claims
 from infrastructure.tokens.escrow import Escrow, EscrowEntry
 from infrastructure.tokens.exchange import TokenExchange
 from infrastructure.tokens.token_service import TokenService
@@ -243,7 +243,7 @@ class MortalClaims(Claims):
 
     process: Process
 
-    def take(self, claim_key: ClaimKey) -> bool:
+    def take(self, claim_key: ClaimKey) -> ClaimResult:
         self.process.goes_on()
         taken = super().take(claim_key)
         if taken:

@@ -17,12 +17,11 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 from mail_exchanger import MailExchanger
 from ports import answers, free_ports
-from practice_faults.provider import FaultyProvider
 
 from adapters.mail.sasl_client import Mechanism
 from adapters.practice.ca import PracticeCA
@@ -146,12 +145,21 @@ class NoDovecot(Exception):
     """This machine has no Dovecot, or not all of it."""
 
 
+class TokenJudge(Protocol):
+    """Whom Dovecot asks about the token of each sign-in."""
+
+    @property
+    def introspection_endpoint(self) -> str: ...
+    @property
+    def mail_server_client_id(self) -> str: ...
+    @property
+    def mail_server_client_secret(self) -> str: ...
+
+
 class Dovecot:
     """The server, from `start` to `close`, with these SASL mechanisms; `exchanger` takes the mail that is submitted."""
 
-    def __init__(
-        self, ca: PracticeCA, provider: FaultyProvider, exchanger: MailExchanger, *mechanisms: Mechanism
-    ) -> None:
+    def __init__(self, ca: PracticeCA, provider: TokenJudge, exchanger: MailExchanger, *mechanisms: Mechanism) -> None:
         self.ports = free_ports(*PORTS)
         self.exchanger = exchanger
         exchanger.deliver = self.deliver

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,6 +27,7 @@ from postfix_desk import OwnRelay, postfix, set_up_queue, set_up_smarthost
 from practice_faults.provider import FaultyProvider
 from recipe_desk import SERVICE_CONFIGURATION, Desk, filled
 from recipe_pages import PAGES, sections
+from service_process import RETRIEVED
 from waiting import DEADLINE_SECONDS, in_background, wait_until
 
 from adapters.mail.sasl_client import Mechanism
@@ -129,9 +131,7 @@ def prepare(service_process: OfficeService, desk: Desk) -> None:
             continue
         begun = json.loads(desk.type(f"{command} --yes --no-wait --json"))
         browser_user.approve(begun["verification_uri"], begun["user_code"], REPORTS, service_process.provider.ca_file)
-        wait_until(
-            lambda name=begun["profile"]: service_process.status(name)["token"] == "Retrieved", "the token is there"
-        )
+        service_process.wait_for(RETRIEVED, begun["profile"])
     assert len(service_process.provider.live_access_tokens(REPORTS)[-1]) == LONG
 
 
@@ -337,7 +337,7 @@ def small_mail_server() -> Iterator[tuple[int, list[Session]]]:
             sessions.append(session)
             return responses
 
-    controller = Controller(Noting(), "127.0.0.1", *free_ports("small").values(), data_size_limit=5_000_000)
+    controller = Controller(Noting(), "127.0.0.1", free_ports("small")["small"], data_size_limit=5_000_000)
     controller.start()
     try:
         yield controller.port, sessions
@@ -399,7 +399,7 @@ def test_of_five_hundred_messages_at_once_none_is_lost_when_every_part_is_killed
     with postfix(desk, keeps_queue=True) as running:
         wait_until(lambda: answers(port), "Postfix listens")
         master = (desk.home / "postfix/queue/pid/master.pid").read_text().strip()
-        devices = [in_background(lambda first=first: send_fifty(port, first, you)) for first in range(0, MANY, 50)]
+        devices = [in_background(partial(send_fifty, port, first, you)) for first in range(0, MANY, 50)]
         parts = [
             lambda: kill_all("qmgr", master),
             lambda: kill_all("smtp", master),

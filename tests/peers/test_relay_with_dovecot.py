@@ -8,7 +8,7 @@ import poplib
 import random
 import smtplib
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from dovecot import Dovecot
@@ -115,7 +115,14 @@ def test_mail_is_fetched_by_imap(
         client.select("INBOX", readonly=True)
         _, found = client.search(None, "SUBJECT", f'"{line}"')
         _, fetched = client.fetch(found[0].decode(), "(BODY.PEEK[])")
-        assert f"Subject: {line}".encode() in fetched[0][1]
+        assert f"Subject: {line}".encode() in content_of(fetched)
+
+
+def content_of(fetched: Sequence[bytes | tuple[bytes, bytes] | None]) -> bytes:
+    """The octets of the one part that was fetched."""
+    part = fetched[0]
+    assert isinstance(part, tuple)
+    return part[1]
 
 
 def test_mail_that_comes_while_a_client_idles_is_told_at_once(
@@ -124,6 +131,7 @@ def test_mail_that_comes_while_a_client_idles_is_told_at_once(
     with clients.imap() as client:
         client.login(user(settings[mechanism, "imap", "starttls"]), PASSWORD)
         _, (count,) = client.select("INBOX")
+        assert count is not None
         client.send(b"x IDLE\r\n")
         assert client.readline().startswith(b"+ ")
         dovecot.deliver(SCAN, message(subject()))
@@ -144,7 +152,7 @@ def test_a_large_message_comes_back_as_it_went(
         client.append(f"large-{mechanism}", "", "", large)
         client.select(f"large-{mechanism}")
         _, fetched = client.fetch("1", "(BODY[])")
-    assert fetched[0][1] == large
+    assert content_of(fetched) == large
 
 
 def test_a_client_that_pipelines_everything_gets_everything(

@@ -85,6 +85,7 @@ class FaultyAuthorizationServer(AuthorizationServer):
     """Authlib's server, in which somebody else may sign in and an ID token may be wrong."""
 
     new_signing_key = staticmethod(_one_of_two_keys)
+    registry: RecordingRegistry
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

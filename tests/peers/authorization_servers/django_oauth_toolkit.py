@@ -14,6 +14,7 @@ import django
 from django.conf import settings
 from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest
 from django.urls import include, path
 
 SCAN = "scan@contoso.com"
@@ -27,7 +28,7 @@ _, PORT, CERTIFICATE, KEY, DATABASE, SIGNING_KEY = sys.argv
 class HttpsServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
-    def setup_environ(self):
+    def setup_environ(self) -> None:
         super().setup_environ()
         self.base_environ["HTTPS"] = "on"
         self.base_environ["wsgi.url_scheme"] = "https"
@@ -84,12 +85,12 @@ from oauth2_provider.oauth2_validators import OAuth2Validator  # noqa: E402
 from oauth2_provider.views import ConnectDiscoveryInfoView  # noqa: E402
 
 
-class Validator(OAuth2Validator):
+class Validator(OAuth2Validator):  # type: ignore[misc]
     """Adds the address to the ID token, as the documentation shows."""
 
     oidc_claim_scope = None
 
-    def get_additional_claims(self, request):
+    def get_additional_claims(self, request: HttpRequest) -> dict[str, str]:
         return {"email": request.user.email}
 
 
