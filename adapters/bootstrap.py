@@ -88,7 +88,7 @@ def open_service(
         limits = {name: table.limits for name, table in config.providers.items()}
         attention = _attention(config, events.store, tokens, list(providers), clock)
         _log_providers_left(events.store, providers)
-        audit = Audit(events)
+        audit, store_state = Audit(events), StoreStateQuery.of(config, events.store, clock)
         passwords, sessions = PasswordHasher(), Sessions(events.store, clock, config.server.members_for)
         yield Service(
             config=config,
@@ -113,7 +113,7 @@ def open_service(
             clients=ApiClients(events, vault, clock),
             access_token_cache=AccessTokenCache(events, tokens, clock),
             events=events,
-            store_state=StoreStateQuery(events.store, clock, config.store.backup_age),
+            store_state=store_state,
         )
 
 

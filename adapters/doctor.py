@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from cryptography import x509
-
 from adapters import installation
 from adapters.configuration_check import configuration_faults
 from adapters.relay.listener import endpoints
@@ -25,17 +23,17 @@ from adapters.texts.doctor import doctor_text
 from adapters.texts.errors import error_text
 from adapters.texts.wording import Surface
 from domain.errors import MailtokenError
+from domain.store_attention import StoreAttention
 from infrastructure.clock import instant_text
+from infrastructure.config.certificates import certificate_expiries
 from infrastructure.config.load import load_sound_tables
 from infrastructure.config.tables import Config
 from infrastructure.encryption.key_file import read_key
-from infrastructure.queries.store_state import BACKUP_OLD
 
 Ask = Callable[[str, str], Any]
 """Asks the service with a method and a target; returns the answer's body, or raises any exception."""
 
 _LEAST_MEBIBYTES = 256
-_RENEW_BEFORE = timedelta(days=30)
 _CLOCK_TOLERANCE = timedelta(minutes=5)
 _CONNECT_SECONDS = 3.0
 
@@ -46,6 +44,12 @@ class Verdict(StrEnum):
     GOOD = "good"
     WARNING = "warning"
     BAD = "bad"
+
+
+_OF_CERTIFICATES = {
+    StoreAttention.CERTIFICATE_ENDS: Verdict.WARNING,
+    StoreAttention.CERTIFICATE_OVER: Verdict.BAD,
+}
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,8 @@ def _store(path: Path) -> Iterator[Diagnosis]:
     if state.last_backup_at is None:
         yield _found("backup", Verdict.WARNING, "backup_none")
         return
-    is_old, instant = BACKUP_OLD in state.attention, instant_text(state.last_backup_at)
-    verdict, code = (Verdict.WARNING, "backup_old") if is_old else (Verdict.GOOD, "backup_good")
-    yield _found("backup", verdict, code, instant=instant)
+    verdict, code = (Verdict.WARNING, "backup_old") if state.backup_is_old else (Verdict.GOOD, "backup_good")
+    yield _found("backup", verdict, code, instant=instant_text(state.last_backup_at))
 
 
 def _rooms(config: Config) -> Iterator[Diagnosis]:
@@ -133,28 +136,10 @@ def _rooms(config: Config) -> Iterator[Diagnosis]:
 
 
 def _certificates(config: Config) -> Iterator[Diagnosis]:
-    for subject, file in _certificate_files(config):
-        try:
-            first = x509.load_pem_x509_certificates(config.path(file).read_bytes())[0]
-        except (OSError, ValueError):
-            continue  # a fault of the configuration, or PKCS#12, which `provider check` reads with its password
-        until, now = first.not_valid_after_utc, datetime.now(UTC)
-        verdict, code = Verdict.GOOD, "certificate_good"
-        if until <= now:
-            verdict, code = Verdict.BAD, "certificate_over"
-        elif until <= now + _RENEW_BEFORE:
-            verdict, code = Verdict.WARNING, "certificate_ends"
-        yield _found(f"certificate of {subject}", verdict, code, until=instant_text(until))
-
-
-def _certificate_files(config: Config) -> Iterator[tuple[str, str]]:
-    """The certificates of the listeners, and those with which we sign in to providers, by the table that names them."""
-    tables = {"[server]": config.server, "[server.callback]": config.server.callback, "[relay]": config.relay}
-    for name, table in tables.items():
-        if table and table.certificate_file:
-            yield name, table.certificate_file
-    for name, provider in config.providers.items():
-        yield from ((f"[providers.{name}]", file) for file in provider.certificate_files)
+    for one in certificate_expiries(config):
+        code = one.attention(datetime.now(UTC))
+        verdict = _OF_CERTIFICATES[code] if code else Verdict.GOOD
+        yield _found(f"certificate of {one.table}", verdict, code or "certificate_good", until=instant_text(one.at))
 
 
 def _service(ask: Ask) -> Diagnosis:

@@ -280,4 +280,4 @@ def offline(config_path: Path) -> Iterator[Offline]:
     sealer = read_key(config.path(config.store.key_file), os.environ)
     with store_errors(), as_owner(config), opened_store(config, sealer) as (events, _):
         clock = SystemClock()
-        yield Offline(Audit(events), StoreStateQuery(events.store, clock, config.store.backup_age), events, clock)
+        yield Offline(Audit(events), StoreStateQuery.of(config, events.store, clock), events, clock)

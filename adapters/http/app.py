@@ -36,7 +36,9 @@ def create_app(service: Service) -> FastAPI:
     """
     app = FastAPI(title="Mailtoken", version="1", openapi_url="/api/v1/openapi.json", docs_url=None, redoc_url=None)
     problems.install(app)
-    numbers = Metrics(service.events, service.attention, service.tokens.counters, service.clock, service.tickers)
+    numbers = Metrics(
+        service.events, service.attention, service.tokens.counters, service.clock, service.store_state, service.tickers
+    )
     statuses = server_sent_events.Follower(StatusChanges(service.events, service.attention))
     admissions = server_sent_events.Follower(RelayChanges(service.events))
     app.state.store_state = service.store_state

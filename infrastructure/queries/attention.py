@@ -18,10 +18,11 @@ from domain.lifecycle import Held, TokenStatus
 from domain.outcomes import GrantWarning, ProviderReply
 from domain.ports import Clock
 from domain.renewal import GrantLimits
+from domain.store_attention import StoreAttention
 from domain.token_state import TokenState, concern
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.queries.setting_status import SettingStatus, read_statuses, read_statuses_called
-from infrastructure.queries.store_state import ON_HOLD, read_hold
+from infrastructure.queries.store_state import read_hold
 from infrastructure.store.query import Query, rows_in
 from infrastructure.store.rows import GENERATION_COLUMNS, generation, token_state
 from infrastructure.store.store import Store
@@ -146,7 +147,10 @@ class Attention:
         alarms, now = dict(self._running_alarms), self._clock.now()
         judged = [self._of(status, alarms, now) for status in statuses]
         if on_hold:
-            return [replace(one, attention=ON_HOLD, attention_code=None) if one.works else one for one in judged]
+            return [
+                replace(one, attention=StoreAttention.ON_HOLD.value, attention_code=None) if one.works else one
+                for one in judged
+            ]
         return judged
 
     def of_token(self, id: UUID, token: TokenState) -> str | None:

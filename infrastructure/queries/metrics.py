@@ -28,10 +28,9 @@ from domain.token_state import TokenState
 from infrastructure.counters import Counters
 from infrastructure.mail_counts import mail_totals
 from infrastructure.queries.attention import Attention
-from infrastructure.queries.store_state import read_hold
+from infrastructure.queries.store_state import StoreStateQuery
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.hash_chain import last_position
-from infrastructure.store.open import read_last_backup
 from infrastructure.store.rows import token_state
 from infrastructure.ticker import Ticker
 
@@ -55,12 +54,14 @@ class Metrics(Collector):
         attention: Attention,
         counters: Counters,
         clock: Clock,
+        store_state: StoreStateQuery,
         tickers: Sequence[Ticker] = (),
     ) -> None:
         self._events = events
         self._attention = attention
         self._clock = clock
         self._counters = counters
+        self._store_state = store_state
         self._tickers = tickers
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -107,13 +108,21 @@ class Metrics(Collector):
                 yield _Token(state, settings.get(row["id"], 0), attention, self._attention.expiry(state))
 
     def _of_store(self) -> Iterator[Metric]:
-        with self._events.store.reading() as query:
-            hold, last = read_hold(query), read_last_backup(query)
-        yield GaugeMetricFamily("mailtoken_on_hold", "1 while the store is on hold after a restore.", int(bool(hold)))
+        state = self._store_state.now()
+        on_hold = int(state.hold is not None)
+        yield GaugeMetricFamily("mailtoken_on_hold", "1 while the store is on hold after a restore.", on_hold)
         backup = GaugeMetricFamily("mailtoken_last_backup_timestamp_seconds", "The instant of the last backup.")
-        if last:
-            backup.add_metric([], last.timestamp())
+        if state.last_backup_at:
+            backup.add_metric([], state.last_backup_at.timestamp())
         yield backup
+        certificates = GaugeMetricFamily(
+            "mailtoken_certificate_expiry_timestamp_seconds",
+            "The end of the certificate that a table of the configuration names.",
+            labels=["table"],
+        )
+        for one in state.certificates:
+            certificates.add_metric([one.table], one.at.timestamp())
+        yield certificates
 
     def _workers(self) -> Iterator[Metric]:
         failures = CounterMetricFamily("mailtoken_worker_failures", "Failures of a worker's loop.", labels=["worker"])

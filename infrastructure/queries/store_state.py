@@ -1,22 +1,23 @@
-"""The state of the store as a whole: whether it is on hold, and how old the last backup is."""
+"""The state of the installation as a whole: its hold, the age of the last backup, and the ends of certificates."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from domain.log_hold import LogHoldState
 from domain.ports import Clock
+from domain.store_attention import CertificateExpiry, StoreAttention
 from infrastructure.clock import instant_text
+from infrastructure.config.certificates import last_expiries
+from infrastructure.config.tables import Config
 from infrastructure.store.open import read_last_backup
 from infrastructure.store.query import Query
 from infrastructure.store.rows import log_hold_state
 from infrastructure.store.store import Store
-
-ON_HOLD = "on_hold"
-BACKUP_OLD = "backup_old"
 
 
 def read_hold(query: Query) -> LogHoldState | None:
@@ -36,11 +37,23 @@ def read_providers_left(query: Query, configured: Collection[str]) -> Mapping[st
 
 @dataclass(frozen=True)
 class StoreState:
-    """The hold, and the instant of the last backup. `attention` has the codes of what needs a person."""
+    """The hold, the instant of the last backup, whether it is old, and the end of each certificate, as of `at`."""
 
     hold: LogHoldState | None
     last_backup_at: datetime | None
-    attention: tuple[str, ...]
+    backup_is_old: bool
+    certificates: Sequence[CertificateExpiry]
+    at: datetime
+
+    @property
+    def attention(self) -> tuple[StoreAttention, ...]:
+        """The codes of what needs a person, each once."""
+        is_so = {
+            StoreAttention.ON_HOLD: self.hold is not None,
+            StoreAttention.BACKUP_OLD: self.backup_is_old,
+            **dict.fromkeys((one.attention(self.at) for one in self.certificates), True),
+        }
+        return tuple(code for code in StoreAttention if is_so.get(code))
 
     def as_json(self) -> dict[str, Any]:
         """The state in JSON."""
@@ -50,21 +63,41 @@ class StoreState:
             "backup_made_at": instant_text(self.hold.backup_made_at),
         }
         last = self.last_backup_at and instant_text(self.last_backup_at)
-        return {"hold": hold, "last_backup_at": last, "attention": list(self.attention)}
+        certificates = [
+            {"table": one.table, "ends_at": instant_text(one.at), "attention": one.attention(self.at)}
+            for one in self.certificates
+        ]
+        attention = list(self.attention)
+        return {"hold": hold, "last_backup_at": last, "certificates": certificates, "attention": attention}
 
 
 class StoreStateQuery:
-    """Reads the state of the store. A backup older than `backup_age` needs attention; no backup at all does not."""
+    """Reads the state. A backup older than `backup_age` needs attention; no backup at all does not.
 
-    def __init__(self, store: Store, clock: Clock, backup_age: timedelta) -> None:
+    `certificates` reads the end of each certificate from its file.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        backup_age: timedelta,
+        certificates: Callable[[], Sequence[CertificateExpiry]] = tuple,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._backup_age = backup_age
+        self._certificates = certificates
+
+    @classmethod
+    def of(cls, config: Config, store: Store, clock: Clock) -> StoreStateQuery:
+        """The query for the store and the certificates of this configuration."""
+        return cls(store, clock, config.store.backup_age, partial(last_expiries, config))
 
     def now(self) -> StoreState:
         """The state as of now."""
         with self._store.reading() as query:
             hold, last = read_hold(query), read_last_backup(query)
-        is_old = last is not None and self._clock.now() - last > self._backup_age
-        codes = ((ON_HOLD, hold is not None), (BACKUP_OLD, is_old))
-        return StoreState(hold, last, tuple(code for code, is_so in codes if is_so))
+        now = self._clock.now()
+        is_old = last is not None and now - last > self._backup_age
+        return StoreState(hold, last, is_old, self._certificates(), now)

@@ -26,7 +26,14 @@ _NAME = re.compile(r"\b(?:mailtoken|process)_[a-z_]+\b")
 def known(directory: Path) -> set[str]:
     """The names of all metrics, and the names of the samples of counters, which have none at first."""
     with a_service(directory, FakeClock(), FakeProvider()) as service:
-        numbers = Metrics(service.events, service.attention, service.tokens.counters, service.clock, service.tickers)
+        numbers = Metrics(
+            service.events,
+            service.attention,
+            service.tokens.counters,
+            service.clock,
+            service.store_state,
+            service.tickers,
+        )
         families = list(text_string_to_metric_families(numbers.text().decode()))
     return {family.name for family in families} | {f"{one.name}_total" for one in families if one.type == "counter"}
 

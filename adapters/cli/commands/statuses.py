@@ -20,6 +20,7 @@ from adapters.cli.http_client import Object, ServiceConnection
 from adapters.cli.service_socket import CommandError, print_error, profile_path
 from adapters.error_kinds import ExitCode
 from adapters.texts import reasons
+from adapters.texts.store_attention import store_sentences, subjects
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue
 from infrastructure.clock import instant_text, read_instant
@@ -56,9 +57,9 @@ def status(
         if offline
         else _from_service(client(context), profile, instant, in_need=in_need)
     )
-    of_store = [] if instant else _of_store(context) if offline else client(context).get("/api/v1/store")["attention"]
-    for code in of_store:
-        print_error(reasons.reason_text(code, Surface.COMMAND))
+    of_store = [] if instant else store_sentences(_store_state(context, offline=offline), Surface.COMMAND)
+    for sentence in of_store:
+        print_error(sentence.text)
     if json:
         output.write_json(statuses)
     elif not check:
@@ -66,7 +67,7 @@ def status(
         if profile is not None:
             _show_provider_words(statuses[0])
     if check:
-        _check(statuses, of_store)
+        _check(statuses, [sentence.code for sentence in of_store])
 
 
 def _instant(text: str) -> datetime:
@@ -105,12 +106,15 @@ def _from_store(context: typer.Context, profile: str | None, instant: datetime |
     return [one.as_json() for one in chosen]
 
 
-def _of_store(context: typer.Context) -> Sequence[str]:
-    """The codes of what a person must do about the store, read without the service."""
+def _store_state(context: typer.Context, *, offline: bool) -> Object:
+    """The state of the store as a whole, of the service or read without it."""
+    if not offline:
+        state: Object = client(context).get("/api/v1/store")
+        return state
     from adapters import installation
 
     with installation.offline(CommandContext.of(context).config) as store:
-        return store.store_state.now().attention
+        return store.store_state.now().as_json()
 
 
 def _check(statuses: Statuses, of_store: Sequence[str]) -> None:
@@ -121,7 +125,7 @@ def _check(statuses: Statuses, of_store: Sequence[str]) -> None:
             f"a person is needed for {len(waiting)} setting{'s' if len(waiting) > 1 else ''}: {_some(waiting)}",
         )
     if of_store:
-        raise CommandError(ExitCode.FAILED, "a person is needed for the store")
+        raise CommandError(ExitCode.FAILED, f"a person is needed for {subjects(of_store)}")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The store as a whole: its hold and its last backup."""
+"""The installation as a whole: its hold, its last backup and the ends of its certificates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def router(service: Service) -> APIRouter:
 
     @router.get("", response_model=models.Store)
     def state(_: ReaderRole) -> dict[str, Any]:
-        """Whether the store is on hold, and how old the last backup is."""
+        """Whether the store is on hold, how old the last backup is, and when each certificate ends."""
         return service.store_state.now().as_json()
 
     @router.post("/resume", response_model=models.Store)

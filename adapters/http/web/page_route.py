@@ -26,6 +26,7 @@ from adapters.http.session_cookie import BrowserSession, browser_session
 from adapters.http.web.rendering import render
 from adapters.http.web.texts import TEXTS, text
 from adapters.texts.errors import error_text
+from adapters.texts.store_attention import StoreSentence, store_sentences
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, MailtokenError
 from infrastructure.clock import read_instant
@@ -74,13 +75,13 @@ class PageRequest:
         }
         return render(template, **{**frame, **context})
 
-    def _store_attention(self) -> Sequence[str]:
-        """The codes of what a person must do about the store; none if the store can't be read."""
+    def _store_attention(self) -> Sequence[StoreSentence]:
+        """What needs a person about the installation as a whole; nothing if the store can't be read."""
         try:
-            codes: Sequence[str] = self.request.app.state.store_state.now().attention
+            state = self.request.app.state.store_state.now().as_json()
         except PersistenceError:
             return ()
-        return codes
+        return store_sentences(state, Surface.PAGE)
 
     def _csrf(self) -> Markup:
         """The hidden field with the CSRF token, which every form has."""

@@ -16,12 +16,22 @@ class Hold(BaseModel):
     backup_made_at: Instant
 
 
-class Store(BaseModel):
-    """The hold, if there is one, and the last backup. `attention` has the codes of what needs a person."""
+class Certificate(BaseModel):
+    """The end of a certificate of ours; `table` is the part of the configuration that names its file."""
 
-    model_config = with_example(hold=None, last_backup_at=AT, attention=["backup_old"])
+    model_config = with_example(table="[server]", ends_at=AT, attention=None)
+    table: str
+    ends_at: Instant
+    attention: str | None
+
+
+class Store(BaseModel):
+    """The hold, the last backup, and the certificates. `attention` has the codes of what needs a person."""
+
+    model_config = with_example(hold=None, last_backup_at=AT, certificates=[], attention=["backup_old"])
     hold: Hold | None
     last_backup_at: Instant | None
+    certificates: list[Certificate]
     attention: list[str]
 
 

@@ -2,9 +2,12 @@
 
 import json
 import signal
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from client_certificates import BEGINS_AT, certificate_pem, private_pem, rsa_key
 from command_line import Command
+from ports import free_port
 from service_process import FAX, SCAN, ServiceProcess
 from waiting import DEADLINE_SECONDS, wait_until
 
@@ -287,6 +290,39 @@ def test_check_is_for_monitoring(own_service: ServiceProcess) -> None:
         own_service.provider.enable_account(SCAN)
     own_service.done("token", "renew", smtp)
     assert own_service.run("status", "--check").returncode == 0
+
+
+def test_check_tells_of_a_certificate_that_ends_within_a_month_until_it_is_replaced(
+    own_service: ServiceProcess,
+) -> None:
+    key, table = rsa_key(), "[server.callback]"
+    port, directory = free_port(), own_service.directory
+
+    def put(days: int) -> None:
+        certificate = certificate_pem(key, datetime.now(UTC) + timedelta(days=days, hours=1) - BEGINS_AT)
+        (directory / "callback.crt").write_text(certificate)
+
+    (directory / "callback.key").write_text(private_pem(key))
+    (directory / "callback.key").chmod(0o600)
+    put(29)
+    own_service.configure(
+        f'{table}\nurl = "https://localhost:{port}/"\nhost = "127.0.0.1"\nport = {port}\n'
+        'certificate_file = "callback.crt"\nkey_file = "callback.key"\n'
+    )
+    own_service.start()
+    own_service.add_printer()
+    for offline in ([], ["--offline"]):
+        checked = own_service.run("status", "--check", *offline)
+        assert checked.returncode == 1
+        assert f"The certificate of {table} ends at " in checked.stderr
+        assert checked.stderr.endswith("mailtoken: a person is needed for a certificate\n")
+    state = own_service.ask("GET", "/api/v1/store")
+    assert state["attention"] == ["certificate_ends"]
+    assert [(one["table"], one["attention"]) for one in state["certificates"]] == [(table, "certificate_ends")]
+    put(90)
+    for offline in ([], ["--offline"]):
+        assert own_service.run("status", "--check", *offline).returncode == 0
+    assert own_service.ask("GET", "/api/v1/store")["attention"] == []
 
 
 def test_watching_needs_a_terminal(service: ServiceProcess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,7 @@ from web_service import InProcessService
 
 from adapters.http.web.access_pages import CLIENTS_ON_A_PAGE
 from domain.log_hold import LogHold
+from domain.store_attention import CertificateExpiry
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -59,3 +61,13 @@ def test_a_restored_store_says_on_every_page_that_it_is_on_hold_until_an_adminis
     expect(page.get_by_text("The hold is lifted")).to_be_visible()
     expect(page.get_by_text("on hold")).to_have_count(0)
     assert in_process.service.audit.records()[-1].facts == {"because": "the old host is off"}
+
+
+def test_a_certificate_near_its_end_is_said_on_every_page(
+    in_process: InProcessService, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon = CertificateExpiry("[relay]", in_process.service.clock.now() + timedelta(days=3))
+    monkeypatch.setattr(in_process.service.store_state, "_certificates", lambda: [soon])
+    for address in ("/settings", "/attention", "/providers", "/history"):
+        page.goto(address)
+        expect(page.get_by_role("status")).to_contain_text("The certificate of [relay] ends at ")
