@@ -101,7 +101,7 @@ def open_service(
             audit=audit,
             polling_worker=PollingWorker(tokens),
             renewal_worker=RenewalWorker(events, tokens, clock, limits),
-            notifier=Notifier(events.store, claims, clock, attention, _channels(config, mail, clock)),
+            notifier=Notifier(events.store, claims, clock, attention, _channels(config, mail, clock), store_state),
             relay_users=RelayUsers(events, vault, tokens, clock, passwords),
             settings_page=SettingsPageQuery(events.store, clock, attention, audit),
             attention_query=AttentionQuery(events.store, clock, attention, audit),

@@ -1,5 +1,5 @@
-"""When people are notified about a token: when it first needs a person, at growing intervals for as long as it does,
-and once when it works again."""
+"""When people are notified about a token or the installation as a whole: when a person is first needed, at growing
+intervals for as long as it stays so, and once when it works again."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from uuid import UUID
 
 from domain.expiry_forecast import Cause
 from domain.outcomes import Reason
+from domain.store_attention import CertificateExpiry, StoreAttention
 
 _FIRST_REMINDER, _DOUBLINGS = timedelta(days=1), 4
 """A reminder comes 1, 2, 4, 8 and 16 days after the notification before it, and every 16 days from then on."""
-_DURABLE = frozenset(code.value for code in (*Reason, *Cause))
+_DURABLE = frozenset(code.value for code in (*Reason, *Cause, *StoreAttention))
 """The codes derived from the event log or the configuration. Any other code is an alarm, which a restart forgets."""
+
+
+class Topic(StrEnum):
+    """What a notification is about."""
+
+    TOKENS = "tokens"
+    HOLD = "hold"
+    BACKUPS = "backups"
+    CERTIFICATE = "certificate"
 
 
 class Trigger(StrEnum):
@@ -37,10 +47,10 @@ class LastNotification:
 
 @dataclass(frozen=True)
 class Notification:
-    """A message to people about a token, or about a provider whose tokens share a fault.
+    """A message to people about a token, a provider whose tokens share a fault, or the installation as a whole.
 
-    `subject_id` is the id of the token or provider. `previous` is the notification before this one. `account` and
-    `provider` are None where the settings concerned have different ones.
+    `subject_id` is the id of the token or provider, or of the other subject. `previous` is the notification before this
+    one. `profiles` has the settings concerned; `account` and `provider` are None where these have different ones.
     """
 
     subject_id: UUID
@@ -51,6 +61,8 @@ class Notification:
     provider: str | None
     at: datetime
     previous: LastNotification | None = None
+    topic: Topic = Topic.TOKENS
+    certificate: CertificateExpiry | None = None
 
     @property
     def key(self) -> str:

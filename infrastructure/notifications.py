@@ -1,4 +1,4 @@
-"""Notifies people when a token needs a person, is about to end, or has recovered.
+"""Notifies people when a token or the installation needs a person, is about to end, or has recovered.
 
 The last notification of each subject and channel is a row, written after the channel has delivered the notification. A
 crash in between causes a second delivery under the same key; no notification is lost. Before a delivery a node claims
@@ -17,11 +17,12 @@ from uuid import UUID, uuid4, uuid5
 import structlog
 
 from domain.errors import MailtokenError, Unreachable
-from domain.notification import LastNotification, Notification, trigger_of
+from domain.notification import LastNotification, Notification, Topic, trigger_of
 from domain.ports import Clock
+from domain.store_attention import CertificateExpiry, StoreAttention
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.queries.attention import OF_PROVIDERS, Attention, StatusWithAttention
-from infrastructure.queries.store_state import read_hold
+from infrastructure.queries.store_state import StoreState, StoreStateQuery, read_hold
 from infrastructure.store.claim_rows import ClaimKey
 from infrastructure.store.query import Query
 from infrastructure.store.store import Store
@@ -33,6 +34,8 @@ log = structlog.get_logger("mailtoken")
 _LOOK_EVERY_SECONDS = 30.0
 _PROVIDERS = UUID("8e0d2d4f-6b0c-4c8e-9d0a-3c6f5d0b7a11")
 """The namespace for the subject ids of providers, which are derived from their names."""
+_STORE = UUID("b0c3a1f4-52d7-4d0e-8a43-7f0f9a5be2d6")
+"""The namespace for the subject ids of the installation's parts, which are derived from their topics and tables."""
 
 
 class Channel(Protocol):
@@ -51,14 +54,23 @@ class Channel(Protocol):
 
 @dataclass(frozen=True)
 class _Subject:
-    """A token or a provider, with the settings concerned."""
+    """What people are notified about."""
 
     id: UUID
     attention: str | None
-    members: Sequence[StatusWithAttention]
 
     def notification(self, last: LastNotification | None, now: datetime) -> Notification | None:
         """The notification to deliver now; None if there is none."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Tokens(_Subject):
+    """A token or a provider, with the settings concerned."""
+
+    members: Sequence[StatusWithAttention]
+
+    def notification(self, last: LastNotification | None, now: datetime) -> Notification | None:
         tokens = [member.status.token for member in self.members]
         renewed_at = max((token.credential.issued_at for token in tokens if token.credential), default=None)
         works = any(member.works for member in self.members)
@@ -68,6 +80,22 @@ class _Subject:
         names = tuple(member.status.profile.name for member in self.members)
         account, provider = _shared(token.account for token in tokens), _shared(token.provider for token in tokens)
         return Notification(self.id, why, self.attention, names, account, provider, now, last)
+
+
+@dataclass(frozen=True)
+class _Installation(_Subject):
+    """A part of the installation: its hold, its backups, or one of its certificates."""
+
+    topic: Topic
+    certificate: CertificateExpiry | None = None
+
+    def notification(self, last: LastNotification | None, now: datetime) -> Notification | None:
+        works = self.attention in {None, StoreAttention.CERTIFICATE_ENDS}
+        why = trigger_of(self.attention, works=works, renewed_at=None, last=last, now=now)
+        if why is None:
+            return None
+        of_no_token = ((), None, None)
+        return Notification(self.id, why, self.attention, *of_no_token, now, last, self.topic, self.certificate)
 
 
 class Notifier:
@@ -80,11 +108,13 @@ class Notifier:
         clock: Clock,
         attention: Attention,
         channels: Iterable[Channel],
+        store_state: StoreStateQuery,
     ) -> None:
         self._store = store
         self._claims = claims
         self._clock = clock
         self._attention = attention
+        self._store_state = store_state
         self._channels = tuple(channels)
         self._ticker = Ticker("notifications", self.send_new, lambda: _LOOK_EVERY_SECONDS)
         self.tickers = (self._ticker,)
@@ -101,15 +131,14 @@ class Notifier:
     def send_new(self) -> int:
         """Look once and deliver what is new; returns the number of delivered notifications.
 
-        On hold there is none: the service that was backed up may run and notify people.
+        On hold there is none about a token: the service that was backed up may run and notify people.
         """
         # The last notifications are read before the statuses. A delivery by another node in between is missing here,
         # but the check under the claim finds it, so nothing is delivered twice.
         with self._store.reading() as query:
-            if read_hold(query):
-                return 0
+            on_hold = read_hold(query) is not None
             last = {channel.name: _read_last(query, channel.name) for channel in self._channels}
-        subjects = _subjects(self._attention.statuses())
+        subjects = [*_installation(self._store_state.now()), *([] if on_hold else _tokens(self._attention.statuses()))]
         return sum(self._send_through(channel, subjects, last[channel.name]) for channel in self._channels)
 
     def _send_through(
@@ -153,8 +182,18 @@ class Notifier:
             self._claims.release(claim_key)
 
 
-def _subjects(statuses: Iterable[StatusWithAttention]) -> list[_Subject]:
-    """The subjects of notifications: each token, and each provider that causes its tokens' need for attention."""
+def _installation(state: StoreState) -> Iterator[_Subject]:
+    """The parts of the installation, whether or not they need a person."""
+    parts = {Topic.HOLD: StoreAttention.ON_HOLD, Topic.BACKUPS: StoreAttention.BACKUP_OLD}
+    for topic, code in parts.items():
+        yield _Installation(uuid5(_STORE, topic), code if code in state.attention else None, topic)
+    for one in state.certificates:
+        id = uuid5(_STORE, f"{Topic.CERTIFICATE} {one.table}")
+        yield _Installation(id, one.attention(state.at), Topic.CERTIFICATE, one)
+
+
+def _tokens(statuses: Iterable[StatusWithAttention]) -> list[_Subject]:
+    """The subjects about tokens: each token, and each provider that causes its tokens' need for attention."""
     tokens: dict[UUID, list[StatusWithAttention]] = {}
     providers: dict[str, list[StatusWithAttention]] = {}
     for one in statuses:
@@ -162,11 +201,13 @@ def _subjects(statuses: Iterable[StatusWithAttention]) -> list[_Subject]:
         if one.status.token.provider:
             providers.setdefault(one.status.token.provider, []).append(one)
     # While a provider is the cause, there is no notification about its tokens, neither of a fault nor of a recovery.
-    subjects = [_Subject(id, m[0].attention, m) for id, m in tokens.items() if m[0].attention not in OF_PROVIDERS]
+    subjects: list[_Subject] = [
+        _Tokens(id, m[0].attention, m) for id, m in tokens.items() if m[0].attention not in OF_PROVIDERS
+    ]
     for name, members in providers.items():
         troubled = [one for one in members if one.attention in OF_PROVIDERS]
         code = min((str(one.attention) for one in troubled), default=None)
-        subjects.append(_Subject(uuid5(_PROVIDERS, name), code, troubled or members))
+        subjects.append(_Tokens(uuid5(_PROVIDERS, name), code, troubled or members))
     return subjects
 
 

@@ -11,14 +11,15 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from adapters.http_client import HttpClient, NoReply
 from adapters.texts.reasons import reason_text
+from adapters.texts.store_attention import certificate_text
 from adapters.texts.wording import Surface
 from domain.errors import Failed, Unreachable
 from domain.mail_report import Fault
-from domain.notification import Notification, Trigger
+from domain.notification import Notification, Topic, Trigger
 from domain.ports import Clock
 from infrastructure.clock import instant_text
 from infrastructure.mail import MailService
@@ -38,9 +39,35 @@ _SUBJECTS = {
 
 
 def subject(notification: Notification) -> str:
-    """One line: the profile of the token, and the news about the token."""
-    others = f" and {len(notification.profiles) - 1} more" if len(notification.profiles) > 1 else ""
-    return f"Mailtoken: the token of {notification.profiles[0]}{others} {_SUBJECTS[notification.trigger]}"
+    """One line: the token's profile or the part of the installation, and the news about it."""
+    return f"Mailtoken: {_about(notification)} {_SUBJECTS[notification.trigger]}"
+
+
+def _about(notification: Notification) -> str:
+    match notification.topic:
+        case Topic.TOKENS:
+            others = f" and {len(notification.profiles) - 1} more" if len(notification.profiles) > 1 else ""
+            return f"the token of {notification.profiles[0]}{others}"
+        case Topic.HOLD:
+            return "the restored store"
+        case Topic.BACKUPS:
+            return "the backup of the store"
+        case Topic.CERTIFICATE:
+            return (
+                f"the certificate of {notification.certificate.table}" if notification.certificate else "a certificate"
+            )
+        case _:
+            assert_never(notification.topic)
+
+
+def _text(notification: Notification) -> str:
+    """The sentence of what needs a person; the subject where nothing does."""
+    code, certificate = notification.attention, notification.certificate
+    if code is None:
+        return subject(notification)
+    if certificate is not None:
+        return certificate_text(code, certificate.table, instant_text(certificate.at), Surface.API)
+    return reason_text(code, Surface.API)
 
 
 def as_json(notification: Notification) -> dict[str, Any]:
@@ -49,7 +76,8 @@ def as_json(notification: Notification) -> dict[str, Any]:
         "key": notification.key,
         "occasion": notification.trigger.value,
         "attention": notification.attention,
-        "text": reason_text(notification.attention, Surface.API) if notification.attention else subject(notification),
+        "topic": notification.topic.value,
+        "text": _text(notification),
         "profiles": list(notification.profiles),
         "account": notification.account,
         "provider": notification.provider,

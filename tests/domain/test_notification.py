@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from domain.expiry_forecast import Cause
 from domain.notification import LastNotification, Notification, Trigger, trigger_of
 from domain.outcomes import Reason
+from domain.store_attention import StoreAttention
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -62,7 +63,7 @@ def test_a_token_that_was_deleted_or_waits_for_a_sign_in_does_not_work_again() -
     assert decide(None, LastNotification("invalid_grant", NOW - DAY), works=False, renewed_at=NOW) is None
 
 
-@pytest.mark.parametrize("code", [*Reason, *Cause])
+@pytest.mark.parametrize("code", [*Reason, *Cause, *StoreAttention])
 def test_what_the_log_or_the_configuration_said_is_over_when_they_say_so(code: str) -> None:
     assert decide(None, LastNotification(str(code), NOW), works=True, renewed_at=NOW - DAY) is Trigger.RECOVERED
 

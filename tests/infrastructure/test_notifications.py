@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from fakes import SCANNER, START, FakeClock, FakeProvider, Services, error
@@ -14,16 +16,21 @@ from structlog.testing import capture_logs
 from waiting import wait_until
 
 from domain.errors import Failed, MailtokenError, Unreachable
-from domain.notification import Notification, Trigger
+from domain.log_hold import LogHold
+from domain.notification import Notification, Topic, Trigger
 from domain.renewal import GrantLimits
+from domain.store_attention import CertificateExpiry
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.notifications import Channel, Notifier
 from infrastructure.queries.attention import Attention
+from infrastructure.queries.store_state import StoreStateQuery
+from infrastructure.store.backup import note_backup
 from infrastructure.store.claim_rows import ClaimKey
 from infrastructure.store.store import Store
 from infrastructure.tokens.claims import STALE_AFTER_SECONDS
 
 SECRET = "https://hooks.example.com/T0/secret-in-the-address"
+ADMIN = "administrator:admin"
 LIMITS = {"contoso": GrantLimits(timedelta(days=90))}
 
 
@@ -67,9 +74,15 @@ def name(service: Services) -> str:
     return name
 
 
-def a_notifier(service: Services, *channels: Channel, secret_expires_at: datetime | None = None) -> Notifier:
+def a_notifier(
+    service: Services,
+    *channels: Channel,
+    secret_expires_at: datetime | None = None,
+    certificates: Sequence[CertificateExpiry] = (),
+) -> Notifier:
     attention = Attention(service.store, service.tokens.alarms, service.clock, LIMITS, {"contoso": secret_expires_at})
-    return Notifier(service.store, service.claims, service.clock, attention, channels)
+    state = StoreStateQuery(service.store, service.clock, timedelta(days=2), lambda: certificates)
+    return Notifier(service.store, service.claims, service.clock, attention, channels, state)
 
 
 def invalidate(service: Services, provider: FakeProvider, name: str) -> None:
@@ -412,3 +425,62 @@ def test_with_nobody_to_tell_there_is_no_thread(service: Services) -> None:
     notifier.start()
     notifier.stop()
     assert notifier.send_new() == 0
+
+
+# The installation as a whole
+
+
+def test_people_are_told_that_the_last_backup_is_old_and_that_there_is_a_new_one(
+    service: Services, clock: FakeClock, channel: RecordingChannel
+) -> None:
+    notifier = a_notifier(service, channel)
+    note_backup(service.store, clock.now())
+    assert notifier.send_new() == 0
+    clock.step(days=2, seconds=1)
+    assert [notifier.send_new() for _ in range(2)] == [1, 0]
+    clock.step(days=1)
+    assert notifier.send_new() == 1
+    note_backup(service.store, clock.now())
+    assert [notifier.send_new() for _ in range(2)] == [1, 0]
+    old = "backup_old"
+    assert channel.sent == [(Trigger.NEEDS_PERSON, old), (Trigger.REMINDER, old), (Trigger.RECOVERED, None)]
+    assert {notification.topic for notification in channel.notifications} == {Topic.BACKUPS}
+
+
+def test_people_are_told_of_each_certificate_before_its_end_at_its_end_and_when_there_is_another(
+    service: Services, clock: FakeClock, channel: RecordingChannel
+) -> None:
+    certificates = [
+        CertificateExpiry("[relay]", clock.now() + timedelta(days=29)),
+        CertificateExpiry("[server]", clock.now() + timedelta(days=31)),
+    ]
+    notifier = a_notifier(service, channel, certificates=certificates)
+    assert [notifier.send_new() for _ in range(2)] == [1, 0]
+    clock.step(days=29)
+    assert [notifier.send_new() for _ in range(2)] == [2, 0]
+    certificates[0] = CertificateExpiry("[relay]", clock.now() + timedelta(days=90))
+    assert [notifier.send_new() for _ in range(2)] == [1, 0]
+    of_relay = [one for one in channel.notifications if one.certificate and one.certificate.table == "[relay]"]
+    assert [(one.trigger, one.attention) for one in of_relay] == [
+        (Trigger.ABOUT_TO_END, "certificate_ends"),
+        (Trigger.NEEDS_PERSON, "certificate_over"),
+        (Trigger.RECOVERED, None),
+    ]
+    assert len({one.subject_id for one in channel.notifications}) == 2
+
+
+def test_on_hold_people_are_told_of_the_hold_and_of_no_token(
+    service: Services, clock: FakeClock, provider: FakeProvider, channel: RecordingChannel, name: str
+) -> None:
+    notifier = a_notifier(service, channel)
+    invalidate(service, provider, name)
+    hold = LogHold.after_restore(uuid4(), backup_made_at=clock.now(), events=1, by=ADMIN, now=clock.now())
+    service.events.save(hold)
+    assert [notifier.send_new() for _ in range(2)] == [1, 0]
+    service.tokens.holds.resume(None, ADMIN)
+    assert [notifier.send_new() for _ in range(2)] == [2, 0]
+    assert set(channel.sent) == {
+        (Trigger.NEEDS_PERSON, "on_hold"),
+        (Trigger.RECOVERED, None),
+        (Trigger.NEEDS_PERSON, "invalid_grant"),
+    }

@@ -25,13 +25,14 @@ from practice_faults.provider_faults import NoAnswer
 from werkzeug.serving import make_server
 
 from adapters.mail.mail_server import MailServerClient
-from adapters.notify.channels import Command, Mail, Webhook, subject
+from adapters.notify.channels import Command, Mail, Webhook, as_json, subject
 from adapters.practice import browser_user
 from adapters.practice.ca import PracticeCA
 from adapters.practice.http_server import HTTPSServer
 from adapters.providers import ProviderSettings, build_provider
 from domain.errors import Failed, MailtokenError, Refused, Unreachable
-from domain.notification import LastNotification, Notification, Trigger
+from domain.notification import LastNotification, Notification, Topic, Trigger
+from domain.store_attention import CertificateExpiry
 from infrastructure.clock import SystemClock
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.mail import MailService
@@ -59,6 +60,36 @@ RECOVERED = replace(
 @pytest.fixture(scope="session")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> PracticeCA:
     return PracticeCA.create(tmp_path_factory.mktemp("ca"))
+
+
+HOLD = replace(NOTIFICATION, attention="on_hold", profiles=(), account=None, provider=None, topic=Topic.HOLD)
+BACKUPS = replace(HOLD, attention="backup_old", trigger=Trigger.REMINDER, topic=Topic.BACKUPS)
+CERTIFICATE = replace(
+    HOLD,
+    attention="certificate_ends",
+    trigger=Trigger.ABOUT_TO_END,
+    topic=Topic.CERTIFICATE,
+    certificate=CertificateExpiry("[relay]", NOON),
+)
+
+
+@pytest.mark.parametrize(
+    ("notification", "line", "text"),
+    [
+        (HOLD, "the restored store needs a person", "The store was restored from a backup and is on hold"),
+        (BACKUPS, "the backup of the store still needs a person", "The last backup is old: make another one."),
+        (CERTIFICATE, "the certificate of [relay] will stop working", "[relay] ends at 2026-03-02 12:00 UTC: replace"),
+    ],
+)
+def test_what_is_about_the_installation_names_its_part_and_no_setting(
+    notification: Notification, line: str, text: str
+) -> None:
+    assert subject(notification) == f"Mailtoken: {line}"
+    body = as_json(notification)
+    assert text in body["text"]
+    assert (body["topic"], body["profiles"], body["account"]) == (notification.topic.value, [], None)
+    over = replace(notification, trigger=Trigger.RECOVERED, attention=None)
+    assert as_json(over)["text"] == subject(over)
 
 
 # Webhook
@@ -100,6 +131,7 @@ def test_a_webhook_gets_the_notification_as_json_under_its_key(ca: PracticeCA, h
         "key": NOTIFICATION.key,
         "occasion": "needs_person",
         "attention": "invalid_grant",
+        "topic": "tokens",
         "text": "The provider does not accept this authorization any more: get the token again.",
         "profiles": ["office-mfp/smtp-service", "office-mfp/smtp-alert"],
         "account": "fax@contoso.com",
