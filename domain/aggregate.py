@@ -7,8 +7,10 @@ and accept every event that a command has recorded. The `TOPIC` of a class is st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, dataclass_transform
 from uuid import UUID
 
 from eventsourcing.domain import Aggregate as LibraryAggregate
@@ -18,6 +20,8 @@ from domain.errors import IllegalHistory
 TState = TypeVar("TState")
 
 
+@dataclass_transform(frozen_default=True)
+@dataclass(frozen=True)
 class Event(LibraryAggregate.Event, Generic[TState]):
     """A change of an aggregate. `by` names its author: an administrator, a client or a worker."""
 
@@ -80,6 +84,9 @@ class Aggregate(LibraryAggregate, Generic[TState]):
 
     if TYPE_CHECKING:  # an annotation that runs would make the library write an __init__ that asks for it
         state: TState
+
+        def collect_events(self) -> Sequence[Event[TState]]:
+            """The events since the last call."""
 
     @classmethod
     def start(cls, id: UUID, created: type[Created[Any]], *, by: str, now: datetime, **facts: Any) -> Self:

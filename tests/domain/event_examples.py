@@ -7,12 +7,13 @@ change of what every store out there holds: the old file stays, and reads back f
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
-from eventsourcing.domain import CanMutateAggregate
 from eventsourcing.persistence import DatetimeAsISO, JSONTranscoder, Mapper, UUIDAsHex
 
 from domain.administrator import Administrator
+from domain.aggregate import Event
 from domain.api_client import ApiClient
 from domain.disclosure import Disclosure
 from domain.log_hold import LogHold
@@ -47,7 +48,7 @@ def mapper() -> Mapper[UUID]:
     return Mapper(transcoder)
 
 
-EVENTS: tuple[CanMutateAggregate[UUID], ...] = (
+EVENTS: tuple[Event[Any], ...] = (
     LogHold.Created(
         originator_id=LOG_HOLD,
         originator_version=1,

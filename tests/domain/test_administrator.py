@@ -61,4 +61,4 @@ def test_each_password_has_a_number_of_its_own() -> None:
     assert administrator.state.password == 2
     administrator.remove(by=ROOT, now=NOW)
     assert administrator.state.removed
-    assert [event.by for event in administrator.pending_events] == [ROOT, ROOT, "administrator:anna", ROOT]
+    assert [event.by for event in administrator.collect_events()] == [ROOT, ROOT, "administrator:anna", ROOT]

@@ -238,7 +238,7 @@ def test_the_life_of_a_token(cell: Cell) -> None:
     assert (token.state.status, token.state.held) == (cell.status, cell.held)
     if not cell.events:
         assert token.state == replay(before).state
-    assert replay([*before, *token.pending_events]).state == token.state
+    assert replay([*before, *token.collect_events()]).state == token.state
 
 
 def test_the_cells_are_the_whole_table_and_none_is_there_twice() -> None:
@@ -338,7 +338,9 @@ def by_the_engine(phase: Phase, command: str, held: Held) -> Phase | None:
         engine.send(command)
     except TransitionNotAllowed:
         return None
-    return engine.current_state_value
+    phase = engine.current_state_value
+    assert phase in PHASES
+    return phase
 
 
 @pytest.mark.parametrize(

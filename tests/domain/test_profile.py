@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -105,16 +106,16 @@ def test_a_field_accepts(protocol: str, field: str, text: str, value: object) ->
     assert read_settings(Protocol(protocol), {field: text}) == {field: value}
 
 
-NOT_A_HOST = ("server", "not_a_host", {})
-NOT_AN_ADDRESS = ("sender_address", "not_an_email_address", {})
+Refusal = tuple[str, str, Mapping[str, object]]
+NOT_A_HOST: Refusal = ("server", "not_a_host", {})
+NOT_AN_ADDRESS: Refusal = ("sender_address", "not_an_email_address", {})
 NOT_A_LINE = ("sender_name", "not_a_line", {"longest": 64})
 NOT_A_PORT = ("port", "number_not_in_range", {"lowest": 1, "highest": 65535})
 NOT_SECONDS = ("timeout", "duration_not_in_range", {"lowest": 1, "highest": 300, "unit": "seconds"})
 NOT_MINUTES = ("check_interval", "duration_not_in_range", {"lowest": 1, "highest": 1440, "unit": "minutes"})
 NOT_TLS = ("tls", "not_a_choice", {"choices": ("starttls", "implicit", "none")})
 NOT_OAUTH = ("authentication", "not_a_choice", {"choices": ("oauth2",)})
-NOT_A_PROVIDER = ("provider", "not_a_provider_name", {})
-Refusal = tuple[str, str, dict[str, object]]
+NOT_A_PROVIDER: Refusal = ("provider", "not_a_provider_name", {})
 
 
 def assert_refused(refusal: Refusal, text: str, protocol: Protocol = Protocol.SMTP) -> None:
@@ -339,7 +340,7 @@ FILLED_IN = {
 
 @pytest.mark.parametrize("field", FILLED_IN)
 def test_an_empty_text_clears_a_field(field: str) -> None:
-    profile = configured(**FILLED_IN)
+    profile = configured(Protocol.SMTP, **FILLED_IN)
     blank = getattr(Settings(), field)
 
     changes = profile.changes({field: ""})
@@ -532,7 +533,7 @@ def test_half_an_authorization_replaces_nothing(provider: str | None, account: s
 
 
 def test_a_setting_that_leaves_its_group_has_a_token_of_its_own_and_keeps_its_fields() -> None:
-    profile = configured(**FILLED_IN)
+    profile = configured(Protocol.SMTP, **FILLED_IN)
     profile.link(group_id=GROUP, token_id=TOKEN, provider=None, account=None, by=ADMIN, now=NOW)
     profile.collect_events()
     before = profile.state.settings

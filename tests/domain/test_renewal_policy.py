@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -36,7 +37,7 @@ lives = st.integers(1, int(LONGEST_USE.total_seconds()))
 inactivities = st.integers(1, 3650).map(lambda days: timedelta(days=days))
 
 
-def lasting(seconds: int = HOUR, **changes: object) -> Generation:
+def lasting(seconds: int = HOUR, **changes: Any) -> Generation:
     """An access token with so long a life, and a refresh token."""
     expires_at = ISSUED + timedelta(seconds=seconds)
     return replace(

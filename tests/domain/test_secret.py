@@ -11,6 +11,7 @@ import pprint
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from fastapi.encoders import jsonable_encoder
@@ -39,13 +40,11 @@ def holder(request: pytest.FixtureRequest) -> object:
 
 
 def logged(value: object) -> str:
-    lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
+    written = io.StringIO()
     logger = logging.Logger("secrets")
-    logger.addHandler(handler)
+    logger.addHandler(logging.StreamHandler(written))
     logger.warning("%s %r", value, value)
-    return "".join(lines)
+    return written.getvalue()
 
 
 def raised(value: object) -> str:
@@ -87,7 +86,7 @@ def test_a_secret_is_hidden_from(look: str, holder: object) -> None:
     assert "***" in seen
 
 
-SERIALIZERS: dict[str, Callable[[object], object]] = {
+SERIALIZERS: dict[str, Callable[[Any], object]] = {
     "pickle": pickle.dumps,
     "the oldest pickle": lambda value: pickle.dumps(value, protocol=0),
     "json": json.dumps,

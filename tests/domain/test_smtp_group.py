@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
 from event_examples import EVENTS
 from token_examples import TOKEN_ID, at, deleted, given, requested, retrieved
 
+from domain.aggregate import Event
 from domain.catalogue import Protocol
 from domain.errors import InvalidValue, Refused
 from domain.profile import Profile
@@ -249,7 +251,7 @@ def test_a_setting_that_joins_a_group_has_its_token_with_provider_and_account() 
     assert (profile.state.group_id, profile.state.token_id) == (GROUP, TOKEN_ID)
     assert (profile.state.settings.provider, profile.state.settings.account) == ("contoso", "scan@contoso.com")
     assert group.state.members == (profile.id,)
-    events = [*profile.pending_events, *group.pending_events]
+    events: list[Event[Any]] = [*profile.collect_events(), *group.collect_events()]
     assert [(type(event), event.by, event.timestamp) for event in events] == [
         (Profile.Linked, "bob", at(9)),
         (SmtpGroup.ProfileLinked, "bob", at(9)),
@@ -261,7 +263,7 @@ def test_a_setting_that_leaves_others_behind_leaves_them_their_token() -> None:
     group, token = group_of(one, other), given(requested(), retrieved())
     leave(one, group, token, by="bob", now=at(9))
     assert (group.state.members, token.pending_events) == ((other.id,), [])
-    assert [(event.by, event.timestamp) for event in group.pending_events] == [("bob", at(9))]
+    assert [(event.by, event.timestamp) for event in group.collect_events()] == [("bob", at(9))]
 
 
 @pytest.mark.parametrize("grouped", [True, False])
@@ -269,7 +271,7 @@ def test_the_last_setting_that_leaves_a_token_retires_it_unless_it_is_held(group
     profile = member(1)
     token = given()
     leave(profile, group_of(profile) if grouped else None, token, by="bob", now=at(9))
-    assert [(type(event), event.by, event.timestamp) for event in token.pending_events] == [
+    assert [(type(event), event.by, event.timestamp) for event in token.collect_events()] == [
         (Token.Retired, "bob", at(9))
     ]
     held = given(requested(), retrieved())

@@ -9,6 +9,7 @@ from domain.plan import (
     AddClient,
     AddMachine,
     AddProfile,
+    Change,
     DeleteToken,
     Grant,
     Link,
@@ -70,7 +71,7 @@ def test_a_protocol_is_called_and_addressed_as_everybody_does() -> None:
 
 
 def test_the_steps_of_a_plan_keep_their_words() -> None:
-    kinds = {
+    kinds: dict[type[Change], str] = {
         DeleteToken: "delete token",
         RemoveProfile: "remove profile",
         RemoveMachine: "remove machine",

@@ -45,6 +45,7 @@ from token_examples import (
     withheld,
 )
 
+from domain.aggregate import Event
 from domain.errors import Refused
 from domain.lifecycle import Held, TokenStatus
 from domain.outcomes import FailedRequests, GrantDead, Granted, GrantWarning, Identity, Reason
@@ -304,10 +305,10 @@ STEPS = st.builds(
 )
 
 
-def live(steps: list[Step]) -> tuple[list[Token.Event], datetime]:
+def live(steps: list[Step]) -> tuple[list[Event[TokenState]], datetime]:
     """Every event of a token that lived through `steps`, and the instant of the last step."""
     token = given()
-    events = [created()(1)]
+    events: list[Event[TokenState]] = [created()(1)]
     now = START
     for number, step in enumerate(steps, start=1):
         now += timedelta(minutes=step.after)
@@ -316,7 +317,7 @@ def live(steps: list[Step]) -> tuple[list[Token.Event], datetime]:
     return events, now
 
 
-def as_of(events: list[Token.Event], when: datetime) -> TokenState:
+def as_of(events: list[Event[TokenState]], when: datetime) -> TokenState:
     """The state at `when`: the events up to then, judged then."""
     return replay(itertools.takewhile(lambda event: event.timestamp <= when, events)).state.at(when)
 
@@ -822,7 +823,7 @@ def test_an_attempt_whose_requests_failed_ends_at_its_deadline_for_their_reason(
     token.settle(at(20), FailedRequests(Reason.PROVIDER_FAILED, "HTTP 503", 7))
     assert shown(token.state, at(20)) == (TokenStatus.NOT_RETRIEVED, at(16), Reason.PROVIDER_FAILED)
     assert (token.state.code, token.state.failures) == ("HTTP 503", 7)
-    assert [event.by for event in token.pending_events] == [WORKER]
+    assert [event.by for event in token.collect_events()] == [WORKER]
 
 
 def test_an_attempt_that_was_denied_ends_when_the_denial_came() -> None:
@@ -831,6 +832,7 @@ def test_an_attempt_that_was_denied_ends_when_the_denial_came() -> None:
 
 def test_an_event_of_the_first_release_keeps_its_bytes() -> None:
     [_, event] = history(requested())
+    assert isinstance(event, Token.AuthorizationRequested)
     assert "takes_over" not in vars(event)
     assert "takes_over" in vars(replace(event, takes_over=True))
 
@@ -850,8 +852,9 @@ def test_delete_clears_the_pin_and_what_is_held_and_keeps_the_counters() -> None
 
     then(token, deleted())
     assert (token.state.generations, token.state.attempts) == (2, 2)
-    assert token.state.credential is token.state.attempt is token.state.reason is None
-    assert token.state.provider is token.state.account is token.state.subject is token.state.tenant is None
+    state = token.state
+    assert [state.credential, state.attempt, state.reason] == [None] * 3
+    assert [state.provider, state.account, state.subject, state.tenant] == [None] * 4
     assert shown(token.state, at(40)) == (TokenStatus.NOT_RETRIEVED, at(40), None)
     assert mismatch(Identity(ACCOUNT, "another", "tenant"), token.state) is None
 
@@ -919,7 +922,7 @@ def test_an_event_that_did_hold_a_secret_could_not_be_stored() -> None:
         originator_id=TOKEN_ID,
         originator_version=2,
         timestamp=START,
-        attempt_id=granted(issued_at=START).credential.access_token,
+        attempt_id=granted(issued_at=START).credential.access_token,  # type: ignore[arg-type] # a mistake
         by=WORKER,
     )
     with pytest.raises(TypeError, match="not serializable"):

@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from domain.aggregate import Event
 from domain.outcomes import Credential, Granted, Identity, Reason
 from domain.secret import Secret
 from domain.token import Token
+from domain.token_state import TokenState
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 TOKEN_ID = UUID("6f1c0d5e-0b1a-4a57-9a3e-0c6f5a1d2b01")
@@ -188,7 +190,7 @@ def history(*happenings: Happening) -> list[Token.Event]:
     return [happening(version) for version, happening in enumerate((created(), *happenings), start=1)]
 
 
-def replay(events: Iterable[Token.Event]) -> Token:
+def replay(events: Iterable[Event[TokenState]]) -> Token:
     """The token those events add up to."""
     token: Token | None = None
     for event in events:
