@@ -89,7 +89,7 @@ def open_service(
         attention = _attention(config, events.store, tokens, list(providers), clock)
         _log_providers_left(events.store, providers)
         audit, store_state = Audit(events), StoreStateQuery.of(config, events.store, clock)
-        passwords, sessions = PasswordHasher(), Sessions(events.store, clock, config.server.members_for)
+        passwords, sessions = PasswordHasher(), Sessions(events, clock, config.server.members_for)
         yield Service(
             config=config,
             clock=clock,

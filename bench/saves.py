@@ -130,7 +130,9 @@ class _Peer:
         stored = self._material.log._mapper.to_stored_event(event)
         self._position += 1
         self._hash = link_hash(self._hash, self._position, stored)
-        [(upsert, [row])] = write_statements([view(token.id, token.version, token.state)])
+        token_row = view(token.id, token.version, token.state)
+        assert token_row
+        [(upsert, [row])] = write_statements([token_row])
         [put], [claim_key] = unit_of_work.put, unit_of_work.release
         id, sealed = str(token.id), put.sealed
         return [

@@ -360,7 +360,7 @@ class Services:
         self.audit = Audit(self.events)
         hasher = PasswordHasher(CHEAP_ARGON2)
         self.relay_users = RelayUsers(self.events, self.vault, self.tokens, self.clock, hasher)
-        self.sessions = Sessions(self.store, self.clock, timedelta(hours=12))
+        self.sessions = Sessions(self.events, self.clock, timedelta(hours=12))
         self.administrators = Administrators(self.events, self.vault, self.clock, hasher, self.sessions)
         self.clients = ApiClients(self.events, self.vault, self.clock)
         self.access_token_cache = AccessTokenCache(self.events, self.tokens, self.clock)

@@ -45,6 +45,11 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "Client.Removed": "client removed with its key",
         "Log.Restored": "restored from the backup of {backup_made_at}, with {events} events: on hold",
         "Log.Resumed": "the hold is lifted: {because}",
+        "Session.Begun": "signed in from {address}: {roles}",
+        "Session.Ended": "signed out: {end}",
+        "Link.Made": "link made that sets a password, good until {expires_at}",
+        "Link.Used": "link used by {name} to choose a password",
+        "Link.Ended": "link over that nobody used: {end}",
         "Reader.Created": "access token served through {profile} for the first time",
         "Reader.HandedOut": "access token served through {profile} for the first time since its renewal",
         "Token.Created": "token added: Not Retrieved",
@@ -64,6 +69,15 @@ EVENTS: Mapping[str, str] = MappingProxyType(
 )
 """The sentence of each event of the log, by its name."""
 
+_ENDS = {
+    "signed_out": "the person signed out",
+    "expired": "it expired",
+    "password_changed": "there is a new password",
+    "removed": "the administrator was removed",
+    "replaced": "a newer link takes its place",
+    "restored": "the store was restored from a backup",
+}
+
 
 def names_in(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The names of the aggregates whose ids are in these records of the audit, by id."""
@@ -79,6 +93,10 @@ def names_in(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
                 names[record["id"]] = f"relay user {facts['name']}"
             case "Administrator.Created":
                 names[record["id"]] = f"administrator {facts['name']}"
+            case "Session.Begun":
+                names[record["id"]] = f"session of {facts['name']}"
+            case "Link.Made":
+                names[record["id"]] = "set-up link"
             case "Client.Created":
                 names[record["id"]] = f"client {facts['name']}"
             case "Reader.Created":
@@ -102,6 +120,8 @@ def event_text(record: Mapping[str, Any], names: Mapping[str, str], surface: Sur
     facts["networks"] = ", ".join(facts.get("networks", ())) or "nowhere"
     facts |= {field: facts.get(field) or "unchanged" for field in ("sender", "normalize")}
     facts["roles"] = ", ".join(facts.get("roles", ()))
+    facts["address"] = facts.get("address") or "an unknown address"
+    facts["end"] = _ENDS.get(facts.get("reason") or "", "")
     facts["why"] = why(facts, surface)
     facts["because"] = facts.get("because") or "no reason given"
     until = facts.get("expires_at")

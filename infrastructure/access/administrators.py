@@ -7,20 +7,22 @@ password: a one-time link creates the first administrator.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import structlog
 
 from domain.administrator import ROLES, Administrator
-from domain.errors import NotPermitted, Refused
+from domain.errors import Conflict, NotPermitted, Refused
+from domain.one_time_link import OneTimeLink
 from domain.ports import Clock
 from domain.secret import Secret
+from domain.session import SessionEnd
 from infrastructure.access.accounts import ADMINISTRATOR, Accounts
 from infrastructure.access.bearer_tokens import new_token
 from infrastructure.access.login_throttle import LoginThrottle
-from infrastructure.access.one_time_links import OneTimeLink, OneTimeLinks
+from infrastructure.access.one_time_links import OneTimeLinks, UsableLink
 from infrastructure.access.password_hashing import PasswordHasher
 from infrastructure.access.sessions import Sessions
 from infrastructure.store.event_log import EventLog
@@ -29,7 +31,6 @@ from infrastructure.store.vault import Vault
 
 log = structlog.get_logger("mailtoken")
 
-_LINK = "set-up link"
 _LINK_LIFE = timedelta(hours=1)
 
 
@@ -61,7 +62,7 @@ class Administrators:
         self._clock = clock
         self._accounts = Accounts(ADMINISTRATOR, events, vault, passwords)
         self._sessions = sessions
-        self._links = OneTimeLinks(events.store, clock)
+        self._links = OneTimeLinks(events, clock)
         self._throttle = LoginThrottle(clock)
 
     # Administration
@@ -114,7 +115,7 @@ class Administrators:
         administrator = self._accounts.load(name)
         administrator.remove(by=by, now=self._clock.now())
         self._events.save(administrator)
-        self._sessions.end_all(administrator.id)
+        self._sessions.end_all(administrator.id, SessionEnd.REMOVED, by)
         self._events.store.forget()
 
     # Links
@@ -130,9 +131,9 @@ class Administrators:
         """
         if name is None and self._accounts.all():
             raise Refused("administrators_exist")
-        about = str(self._accounts.load(name).id) if name is not None else ""
+        id = self._accounts.load(name).id if name is not None else None
         secret = new_token()
-        return SetUpLink(secret, name, self._links.add(secret, _LINK, about, by, _LINK_LIFE))
+        return SetUpLink(secret, name, self._links.add(secret, id, by, _LINK_LIFE))
 
     def first_link(self) -> SetUpLink | None:
         """The link of the first administrator; None if there is an administrator already."""
@@ -144,11 +145,10 @@ class Administrators:
         Raises:
             NotPermitted: the link is over, was used, or never existed.
         """
-        found = self._find_link(secret)
-        return self._name_of(UUID(found.about)) if found.about else None
+        return self._whose(self._find_link(secret))
 
-    def use_link(self, secret: Secret, name: str, password: Secret) -> Secret:
-        """Choose a password with a link, and sign in; returns the token for the browser's cookie.
+    def use_link(self, secret: Secret, name: str, password: Secret, address: str | None = None) -> Secret:
+        """Choose a password with a link, and sign in from `address`; returns the token for the browser's cookie.
 
         The link of the first administrator makes an administrator called `name`, with every role.
 
@@ -156,23 +156,32 @@ class Administrators:
             NotPermitted: the link is over, was used, or never existed.
             InvalidValue: the name or the password is not valid; the link stays usable.
         """
-        whose, by = self.whose_link(secret), f"link:{self._find_link(secret).made_by}"
+        link = self._find_link(secret)
+        whose, by = self._whose(link), f"link:{link.made_by}"
         hashed = self._accounts.hash(password)
         if whose is None:
             administrator = Administrator.add(uuid4(), name, ROLES, by=by, now=self._clock.now())
         else:
             administrator = self._accounts.load(whose)
-        if self._links.use(_LINK, secret) is None or (whose is None and self._accounts.all()):
+        if whose is None and self._accounts.all():
             raise NotPermitted("set_up_link_over")
-        self._save(administrator, hashed, by)
+        try:
+            self._save(administrator, hashed, by, link)
+        except Conflict:
+            # Another use of the link came first, or a change of the administrator.
+            self._find_link(secret)
+            raise
         self._throttle.forget(administrator.state.name)
-        return self._sessions.begin(administrator.id, administrator.state)
+        return self._sessions.begin(administrator.id, administrator.state, address)
 
-    def _find_link(self, secret: Secret) -> OneTimeLink:
-        found = self._links.find(_LINK, secret)
+    def _find_link(self, secret: Secret) -> UsableLink:
+        found = self._links.find(secret)
         if found is None:
             raise NotPermitted("set_up_link_over")
         return found
+
+    def _whose(self, link: UsableLink) -> str | None:
+        return self._name_of(link.administrator_id) if link.administrator_id else None
 
     # Signing in
 
@@ -192,17 +201,22 @@ class Administrators:
             raise NotPermitted("wrong_name_or_password")
         self._throttle.succeeded(name, address)
         # The session belongs to the password that was verified: a password set since then has ended it.
-        return self._sessions.begin(account.id, account.state)
+        return self._sessions.begin(account.id, account.state, address)
 
     # Shared
 
-    def _save(self, administrator: Administrator, hashed: Secret | None, by: str) -> None:
-        put = []
+    def _save(
+        self, administrator: Administrator, hashed: Secret | None, by: str, link: UsableLink | None = None
+    ) -> None:
+        work, used = UnitOfWork(), list[OneTimeLink]()
         if hashed:
             administrator.change_password(by=by, now=self._clock.now())
-            put = [self._accounts.seal(administrator, hashed)]
-        self._events.save(administrator, unit_of_work=UnitOfWork(put=put))
-        self._sessions.end_all(administrator.id)
+            work = replace(work, put=[self._accounts.seal(administrator, hashed)])
+        if link:
+            aggregate, forget = self._links.use(link, administrator.state.name, by)
+            used, work = [aggregate], replace(work, statements=[forget])
+        self._events.save(administrator, *used, unit_of_work=work)
+        self._sessions.end_all(administrator.id, SessionEnd.PASSWORD_CHANGED, by)
         self._events.store.forget()
 
     def _name_of(self, id: UUID) -> str:

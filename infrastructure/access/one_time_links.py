@@ -7,74 +7,108 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
-from domain.errors import VaultDamaged
+from domain.errors import Conflict, NotFound, VaultDamaged
+from domain.one_time_link import LinkEnd, OneTimeLink
 from domain.ports import Clock
 from domain.secret import Secret
-from infrastructure.access.bearer_tokens import token_hash
+from infrastructure.access.bearer_tokens import LONGEST, token_hash
 from infrastructure.clock import instant_text, read_instant
-from infrastructure.store.store import Store
+from infrastructure.store.event_log import CONFLICTS, EventLog
+from infrastructure.store.store import Store, UnitOfWork
 from infrastructure.store.vault import Vault
+
+_SET_UP = "set-up link"
+_FORGET = "DELETE FROM one_time WHERE hash = ?"
+_EVENTS_OF_OPEN = 1
+"""The number of events of a link that is not over."""
+_ID_LENGTH = 32
 
 
 @dataclass(frozen=True)
-class OneTimeLink:
-    """A link that is still usable. The meaning of `about` depends on its kind; `made_by` is the actor."""
+class UsableLink:
+    """A link that is still usable. Without `administrator_id` it makes the first administrator."""
 
-    about: str
+    hash: str
+    administrator_id: UUID | None
     made_by: str
 
 
 class OneTimeLinks:
-    """One-time links of every kind, in the store by the hash of their secret."""
+    """The links that set an administrator's password, in the store by the hash of their secret.
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store = store
+    The log says that a link was made and that it is over, so a row that is put back after the use is worth nothing.
+    """
+
+    def __init__(self, events: EventLog, clock: Clock) -> None:
+        self._events = events
+        self._store = events.store
         self._clock = clock
 
-    def add(self, secret: Secret, kind: str, about: str, made_by: str, life: timedelta) -> datetime:
-        """Store a link, in place of one with the same kind and `about`; returns the instant of its expiry."""
-        now = self._clock.now()
-        with self._store.writing() as query:
-            query.run("DELETE FROM one_time WHERE expires_at <= ?", (instant_text(now),))
-            query.run("DELETE FROM one_time WHERE kind = ? AND about = ?", (kind, about))
-            query.run(
-                "INSERT INTO one_time (hash, kind, about, made_by, expires_at) VALUES (?, ?, ?, ?, ?)",
-                (token_hash(secret), kind, about, made_by, instant_text(now + life)),
-            )
-        return now + life
+    def add(self, secret: Secret, administrator_id: UUID | None, made_by: str, life: timedelta) -> datetime:
+        """Store a link, in place of an earlier one of the same administrator; returns the instant of its expiry."""
+        now, hashed = self._clock.now(), token_hash(secret)
+        expires_at, about = now + life, str(administrator_id or "")
+        row = (hashed, _SET_UP, about, made_by, instant_text(expires_at))
+        insert = "INSERT INTO one_time (hash, kind, about, made_by, expires_at) VALUES (?, ?, ?, ?, ?)"
+        for _ in range(CONFLICTS):
+            link = OneTimeLink.make(_id(hashed), administrator_id, expires_at, by=made_by, now=now)
+            over, forgotten = self._over(about, made_by, now)
+            with suppress(Conflict):
+                work = UnitOfWork(statements=[*((_FORGET, (one,)) for one in forgotten), (insert, row)])
+                self._events.save(link, *over, unit_of_work=work)
+                return expires_at
+        raise Conflict("changed_meanwhile")
 
-    def find(self, kind: str, secret: Secret) -> OneTimeLink | None:
+    def find(self, secret: Secret) -> UsableLink | None:
         """The link with this secret; None if the link has expired, was used, or never existed."""
+        if len(secret.reveal()) > LONGEST:
+            return None
         with self._store.reading() as query:
+            events = query.last_version(f"substr(hash, 1, {_ID_LENGTH})")
             rows = query.rows(
-                "SELECT about, made_by FROM one_time WHERE hash = ? AND kind = ? AND expires_at > ?",
-                (token_hash(secret), kind, instant_text(self._clock.now())),
+                f"SELECT hash, about, made_by, {events} AS events FROM one_time"  # noqa: S608 - our own expression
+                " WHERE hash = ? AND kind = ? AND expires_at > ?",
+                (token_hash(secret), _SET_UP, instant_text(self._clock.now())),
             )
-        return OneTimeLink(rows[0]["about"], rows[0]["made_by"]) if rows else None
+        if not rows or rows[0]["events"] != _EVENTS_OF_OPEN:
+            return None
+        row = rows[0]
+        return UsableLink(row["hash"], UUID(row["about"]) if row["about"] else None, row["made_by"])
 
-    def use(self, kind: str, secret: Secret) -> OneTimeLink | None:
-        """Find the link and use it up. Of two uses at the same time only one gets the link."""
-        found = self.find(kind, secret)
-        with self._store.writing() as query:
-            used = query.run("DELETE FROM one_time WHERE hash = ? AND kind = ?", (token_hash(secret), kind))
-        return found if used == 1 else None
+    def use(self, link: UsableLink, name: str, by: str) -> tuple[OneTimeLink, tuple[str, Sequence[str]]]:
+        """Use the link for the administrator `name`: its aggregate and the statement to save with it.
 
-    def mark_used(self, secret: Secret, kind: str, expires_at: datetime) -> bool:
-        """Record that a secret is used up. The secret is stored elsewhere, and expires at `expires_at`.
-
-        Returns whether this is the first use. Of two uses at the same time only one is the first.
+        Of two uses at the same time only one can be saved.
         """
-        with self._store.writing() as query:
-            query.run("DELETE FROM one_time WHERE expires_at <= ?", (instant_text(self._clock.now()),))
-            added = query.run(
-                "INSERT INTO one_time (hash, kind, about, made_by, expires_at) VALUES (?, ?, '', 'service', ?) "
-                "ON CONFLICT (hash) DO NOTHING",
-                (token_hash(secret), kind, instant_text(expires_at)),
-            )
-        return added == 1
+        used = self._events.load(OneTimeLink, _id(link.hash))
+        used.use(name, by=by, now=self._clock.now())
+        return used, (_FORGET, (link.hash,))
+
+    def _over(self, about: str, by: str, now: datetime) -> tuple[list[OneTimeLink], list[str]]:
+        """The links that a new one replaces or that have expired, ended, and the hashes of their rows."""
+        over: list[OneTimeLink] = []
+        with self._store.reading() as query:
+            statement = "SELECT hash, about, expires_at FROM one_time WHERE kind = ? AND (about = ? OR expires_at <= ?)"
+            rows = query.rows(statement, (_SET_UP, about, instant_text(now)))
+        for row in rows:
+            has_expired = row["expires_at"] <= instant_text(now)
+            with suppress(NotFound, ValueError):
+                link = self._events.load(OneTimeLink, _id(row["hash"]))
+                author = "service" if has_expired else by
+                link.end(LinkEnd.EXPIRED if has_expired else LinkEnd.REPLACED, by=author, now=now)
+                over.append(link)
+        return over, [row["hash"] for row in rows]
+
+
+def _id(hashed: str) -> UUID:
+    """The id of the link in the log: half of the hash of its secret, so that the secret alone finds it."""
+    return UUID(hashed[:_ID_LENGTH])
 
 
 @dataclass(frozen=True)
@@ -92,7 +126,7 @@ class PendingSignIns:
     _KIND = "organisation sign-in"
 
     def __init__(self, store: Store, vault: Vault, clock: Clock) -> None:
-        self._used = OneTimeLinks(store, clock)
+        self._store = store
         self._vault = vault
         self._clock = clock
 
@@ -115,7 +149,18 @@ class PendingSignIns:
         return pending if self._clock.now() < pending.expires_at else None
 
     def finish(self, pending: PendingSignIn) -> bool:
-        """End a sign-in; returns False if it has expired or has ended before."""
-        return self._clock.now() < pending.expires_at and self._used.mark_used(
-            pending.state, self._KIND, pending.expires_at
-        )
+        """End a sign-in; returns False if it has expired or has ended before.
+
+        Of two ends at the same time only one is the first: the row of the used state says so until its expiry.
+        """
+        now = self._clock.now()
+        if now >= pending.expires_at:
+            return False
+        with self._store.writing() as query:
+            query.run("DELETE FROM one_time WHERE kind = ? AND expires_at <= ?", (self._KIND, instant_text(now)))
+            added = query.run(
+                "INSERT INTO one_time (hash, kind, about, made_by, expires_at) VALUES (?, ?, '', 'service', ?) "
+                "ON CONFLICT (hash) DO NOTHING",
+                (token_hash(pending.state), self._KIND, instant_text(pending.expires_at)),
+            )
+        return added == 1

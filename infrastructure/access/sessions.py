@@ -1,13 +1,15 @@
 """The sessions of signed-in people: a row for each browser, found by the hash of the token in its cookie.
 
-A session is valid while its administrator exists and has the password of the sign-in; a removal or a new password ends
-it. A session also ends after an hour without use, and after twelve hours in any case. A member of the organisation
-keeps the roles of the sign-in, so the configuration may end such a session sooner.
+The log says that a session has begun and that it has ended, so a row that is put back after a sign-out is worth
+nothing. A session is valid while its administrator exists and has the password of the sign-in; a removal or a new
+password ends it. A session also ends after an hour without use, and after twelve hours in any case. A member of the
+organisation keeps the roles of the sign-in, so the configuration may end such a session sooner.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,22 +18,30 @@ from uuid import UUID
 import structlog
 
 from domain.administrator import AdministratorState
+from domain.errors import Conflict, NotFound
 from domain.ports import Clock
 from domain.secret import Secret
+from domain.session import Session, SessionEnd
 from infrastructure.access.bearer_tokens import LONGEST, new_token, token_hash
 from infrastructure.clock import instant_text, read_instant
-from infrastructure.store.store import Store
+from infrastructure.store.event_log import CONFLICTS, EventLog
+from infrastructure.store.store import UnitOfWork
 
 log = structlog.get_logger("mailtoken")
 
 _IDLE = timedelta(hours=1)
 _LIFE = timedelta(hours=12)
 _NOTED_EVERY = timedelta(minutes=1)
+_SWEPT_AT_ONCE = 100
+_EVENTS_OF_OPEN = 1
+"""The number of events of a session that has not ended."""
+_ID_LENGTH = 32
 
+_FORGET = "DELETE FROM session WHERE hash = ?"
 # An administrator has their current roles; a member of the organisation has the roles of the sign-in.
-_GOOD = """
+_FIND = """
 SELECT session.hash, session.administrator_id, session.name, session.begun_at, session.used_at,
-    coalesce(administrator.roles, session.roles) AS roles
+    coalesce(administrator.roles, session.roles) AS roles, {events} AS events
 FROM session LEFT JOIN administrator ON administrator.id = session.administrator_id
 WHERE session.hash = ?
     AND (session.administrator_id IS NULL OR administrator.password = session.password)
@@ -49,27 +59,29 @@ class SignedIn:
 class Sessions:
     """The sessions of all browsers. A session of a member of the organisation lasts for `members_for`."""
 
-    def __init__(self, store: Store, clock: Clock, members_for: timedelta) -> None:
-        self._store = store
+    def __init__(self, events: EventLog, clock: Clock, members_for: timedelta) -> None:
+        self._events = events
+        self._store = events.store
         self._clock = clock
         self._members_for = members_for
 
-    def begin(self, administrator_id: UUID, state: AdministratorState) -> Secret:
+    def begin(self, administrator_id: UUID, state: AdministratorState, address: str | None = None) -> Secret:
         """Begin a session of an administrator; returns the token for the browser's cookie."""
-        return self._begin(str(administrator_id), state.password, state.name, state.roles)
+        return self._begin(administrator_id, state.password, state.name, state.roles, address)
 
-    def begin_for_member(self, account: str, roles: tuple[str, ...]) -> Secret:
+    def begin_for_member(self, account: str, roles: tuple[str, ...], address: str | None = None) -> Secret:
         """Begin a session of a member of the organisation; returns the token for the browser's cookie."""
-        return self._begin(None, None, account, roles)
+        return self._begin(None, None, account, roles, address)
 
     def find(self, token: Secret) -> SignedIn | None:
         """The person whose session has this token; None if no session has it. The use is recorded."""
         if len(token.reveal()) > LONGEST:
             return None
         with self._store.reading() as query:
-            rows = query.rows(_GOOD, (token_hash(token),))
+            events = query.last_version(f"substr(session.hash, 1, {_ID_LENGTH})")
+            rows = query.rows(_FIND.format(events=events), (token_hash(token),))
         now = self._clock.now()
-        if not rows or self._is_over(rows[0], now):
+        if not rows or rows[0]["events"] != _EVENTS_OF_OPEN or self._is_over(rows[0], now):
             return None
         if now - read_instant(rows[0]["used_at"]) >= _NOTED_EVERY:
             with self._store.writing() as query:
@@ -78,30 +90,83 @@ class Sessions:
 
     def end(self, token: Secret) -> None:
         """Sign out. A token without a session changes nothing."""
-        with self._store.writing() as query:
-            query.run("DELETE FROM session WHERE hash = ?", (token_hash(token),))
+        if len(token.reveal()) > LONGEST:
+            return
+        hashed = token_hash(token)
+        with suppress(NotFound, Conflict):
+            session = self._events.load(Session, _id(hashed))
+            session.end(SessionEnd.SIGNED_OUT, by=session.person, now=self._clock.now())
+            self._save([session], [hashed])
 
-    def end_all(self, administrator_id: UUID) -> None:
+    def end_all(self, administrator_id: UUID, reason: SessionEnd, by: str) -> None:
         """Sign an administrator out everywhere."""
-        with self._store.writing() as query:
-            query.run("DELETE FROM session WHERE administrator_id = ?", (str(administrator_id),))
+        for _ in range(CONFLICTS):
+            with self._store.reading() as query:
+                statement = "SELECT hash FROM session WHERE administrator_id = ?"
+                hashes = [row["hash"] for row in query.rows(statement, (str(administrator_id),))]
+            ended = self._ended(hashes, reason, by)
+            with suppress(Conflict):
+                self._save(ended, hashes)
+                return
+        raise Conflict("changed_meanwhile")
 
-    def _begin(self, administrator_id: str | None, password: int | None, name: str, roles: tuple[str, ...]) -> Secret:
+    def _begin(
+        self,
+        administrator_id: UUID | None,
+        password: int | None,
+        name: str,
+        roles: tuple[str, ...],
+        address: str | None,
+    ) -> Secret:
+        self._sweep()
         token, now = new_token(), self._clock.now()
-        row: tuple[Any, ...] = (token_hash(token), administrator_id, password, name, " ".join(roles))
-        with self._store.writing() as query:
-            query.run(
-                "DELETE FROM session WHERE begun_at <= ? OR used_at <= ?",
-                (instant_text(now - _LIFE), instant_text(now - _IDLE)),
-            )
-            query.run(
-                "INSERT INTO session (hash, administrator_id, password, name, roles, begun_at, used_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*row, instant_text(now), instant_text(now)),
-            )
+        hashed = token_hash(token)
+        session = Session.sign_in(_id(hashed), name, roles, administrator_id, address, now=now)
+        insert = (
+            "INSERT INTO session (hash, administrator_id, password, name, roles, begun_at, used_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)"
+        )
+        id = str(administrator_id) if administrator_id else None
+        row = (hashed, id, password, name, " ".join(roles), instant_text(now), instant_text(now))
+        self._events.save(session, unit_of_work=UnitOfWork(statements=[(insert, row)]))
         log.info("signed_in", user=name)
         return token
+
+    def _sweep(self) -> None:
+        """End sessions that have expired, some at a time."""
+        now = self._clock.now()
+        with self._store.reading() as query:
+            statement = f"SELECT hash FROM session WHERE begun_at <= ? OR used_at <= ? LIMIT {_SWEPT_AT_ONCE}"  # noqa: S608
+            rows = query.rows(statement, (instant_text(now - _LIFE), instant_text(now - _IDLE)))
+        hashes = [row["hash"] for row in rows]
+        # Another sign-in may end them too.
+        with suppress(Conflict):
+            self._save(self._ended(hashes, SessionEnd.EXPIRED, "service"), hashes)
+
+    def _ended(self, hashes: Sequence[str], reason: SessionEnd, by: str) -> list[Session]:
+        """The sessions of these rows that were open, ended; a row may have none, or one that is over."""
+        ended, now = [], self._clock.now()
+        for hashed in hashes:
+            with suppress(NotFound, ValueError):
+                session = self._events.load(Session, _id(hashed))
+                session.end(reason, by=by, now=now)
+                ended.append(session)
+        return ended
+
+    def _save(self, sessions: Sequence[Session], hashes: Sequence[str]) -> None:
+        """Store the ends of these sessions and delete these rows."""
+        statements = [(_FORGET, (hashed,)) for hashed in hashes]
+        if sessions:
+            self._events.save(*sessions, unit_of_work=UnitOfWork(statements=statements))
+        elif statements:
+            with self._store.writing() as query:
+                query.run_many(_FORGET, [(hashed,) for hashed in hashes])
 
     def _is_over(self, row: Mapping[str, Any], now: datetime) -> bool:
         life = self._members_for if row["administrator_id"] is None else _LIFE
         return now - read_instant(row["begun_at"]) >= life or now - read_instant(row["used_at"]) >= _IDLE
+
+
+def _id(hashed: str) -> UUID:
+    """The id of the session in the log: half of the hash of its token, so that the token alone finds it."""
+    return UUID(hashed[:_ID_LENGTH])

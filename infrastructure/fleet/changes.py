@@ -331,8 +331,8 @@ class FleetChanges:
             self._ids[kind, name] = UUID(rows[0]["id"])
         aggregate = self._load(kind, self._ids[kind, name])
         # Removed by an earlier change of this transaction, or by somebody else since its name was looked up.
-        removed = view(aggregate.id, aggregate.version, aggregate.state).row is None
-        return None if removed else aggregate
+        row = view(aggregate.id, aggregate.version, aggregate.state)
+        return aggregate if row and row.row else None
 
     def _load(self, kind: type[Named], id: UUID) -> Named:
         if id not in self._loaded:

@@ -173,7 +173,7 @@ class Audit:
 
 
 # Topics of nearly all events. These events don't change which profiles later events concern, so they are not decoded.
-_LINKS_NOTHING = ("mailtoken.Token.", "mailtoken.Reader.HandedOut.")
+_LINKS_NOTHING = ("mailtoken.Token.", "mailtoken.Reader.HandedOut.", "mailtoken.Session.", "mailtoken.Link.")
 
 
 class Concerned:

@@ -19,7 +19,9 @@ from eventsourcing.persistence import StoredEvent
 
 from domain.errors import InvalidValue, Refused, StoreRefused, VaultDamaged
 from domain.log_hold import LogHold
+from domain.one_time_link import LinkEnd, OneTimeLink, OneTimeLinkState
 from domain.outcomes import Reason
+from domain.session import Session, SessionEnd, SessionState
 from domain.token import Token
 from domain.token_state import TokenState
 from infrastructure.encryption.envelope import Place, Sealed, Sealer
@@ -237,15 +239,14 @@ def restore_backup(
     with store.writing(alone=True) as query:
         if _is_used(query):
             raise Refused("store_in_use")
-        # A store that was never used may have a link for its first administrator.
-        for table in ("meta", "claim", "session", "one_time", *_TABLES):
+        for table in (_EVENTS, "meta", "claim", "session", "one_time", *_TABLES):
             query.run(f"DELETE FROM {table}")  # noqa: S608 - our own table names
         count = _copy_rows(query, reader, sealer)
         if header.schema_version < INTEGRITY_KEYS_SINCE:
             create_integrity_keys(query, sealer, header.store_id)
         store.integrity = read_integrity_keys(query, sealer, header.store_id)
         fold, _ = rebuild_read_model(events, query)
-        over = list(_end_sign_ins(fold, by, now))
+        over = [*_end_sign_ins(fold, by, now), *_end_sessions(fold, by, now)]
         hold = LogHold.after_restore(uuid4(), backup_made_at=header.made_at, events=count, by=by, now=now)
         events.save_within(query, *over, hold)
         write_meta(query, header.store_id, header.canary, SCHEMA_VERSION, PROJECTION_VERSION)
@@ -254,7 +255,9 @@ def restore_backup(
 
 
 def _is_used(query: Query) -> bool:
-    return bool(query.events(0, 1) or query.rows("SELECT 1 FROM vault LIMIT 1"))
+    # A store that was never used may have links for its first administrator.
+    others = "SELECT 1 FROM stored_events WHERE topic NOT LIKE ? LIMIT 1"
+    return bool(query.rows(others, ("mailtoken.Link.%",)) or query.rows("SELECT 1 FROM vault LIMIT 1"))
 
 
 def _copy_rows(query: Query, reader: BackupReader, sealer: Sealer) -> int:
@@ -277,6 +280,20 @@ def _end_sign_ins(fold: Fold, by: str, now: datetime) -> Iterator[Token]:
             token: Token = aggregate_in_state(id, fold.versions[id], Token.TOPIC, state, state.since)
             token.end_attempt(state.attempt.id, Reason.RESTORED, by=by, now=now)
             yield token
+
+
+def _end_sessions(fold: Fold, by: str, now: datetime) -> Iterator[Session | OneTimeLink]:
+    """The sessions and links that were open: they are over, as a backup has none of their rows."""
+    for id, session in fold.of(SessionState).items():
+        if not session.ended:
+            begun: Session = aggregate_in_state(id, fold.versions[id], Session.TOPIC, session, now)
+            begun.end(SessionEnd.RESTORED, by=by, now=now)
+            yield begun
+    for id, link in fold.of(OneTimeLinkState).items():
+        if not link.ended:
+            made: OneTimeLink = aggregate_in_state(id, fold.versions[id], OneTimeLink.TOPIC, link, now)
+            made.end(LinkEnd.RESTORED, by=by, now=now)
+            yield made
 
 
 def _event_values(position: int, stored: StoredEvent) -> Sequence[Any]:

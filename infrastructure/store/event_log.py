@@ -30,8 +30,10 @@ from domain.disclosure import Disclosure
 from domain.errors import Conflict, NotFound
 from domain.log_hold import LogHold
 from domain.machine import Machine
+from domain.one_time_link import OneTimeLink
 from domain.profile import Profile
 from domain.relay_user import RelayUser
+from domain.session import Session
 from domain.smtp_group import SmtpGroup
 from domain.token import Token
 from infrastructure.store.eventsourcing_internals import SubclassTranscoder, aggregate_in_state
@@ -41,7 +43,19 @@ from infrastructure.store.rows import State, disclosure_state, profile_state, to
 from infrastructure.store.store import Store, UnitOfWork, store_unit_of_work
 from infrastructure.store.vault import CLIENT_KEY, CREDENTIAL, PASSWORD, PENDING, SIGN_IN_PASSWORD
 
-AnyAggregate = Token | Profile | SmtpGroup | Machine | RelayUser | Administrator | ApiClient | Disclosure | LogHold
+AnyAggregate = (
+    Token
+    | Profile
+    | SmtpGroup
+    | Machine
+    | RelayUser
+    | Administrator
+    | ApiClient
+    | Disclosure
+    | LogHold
+    | Session
+    | OneTimeLink
+)
 AnyEvent = (
     Token.Event
     | Profile.Event
@@ -52,10 +66,24 @@ AnyEvent = (
     | ApiClient.Event
     | Disclosure.Event
     | LogHold.Event
+    | Session.Event
+    | OneTimeLink.Event
 )
 Listener = Callable[[Sequence[AnyAggregate]], None]
 TSnapshot = TypeVar("TSnapshot", Token, Profile, Disclosure)
-TAggregate = TypeVar("TAggregate", Token, Profile, SmtpGroup, Machine, RelayUser, Administrator, ApiClient, LogHold)
+TAggregate = TypeVar(
+    "TAggregate",
+    Token,
+    Profile,
+    SmtpGroup,
+    Machine,
+    RelayUser,
+    Administrator,
+    ApiClient,
+    LogHold,
+    Session,
+    OneTimeLink,
+)
 
 CONFLICTS = 20
 """How often a caller loads and decides again after a `Conflict`; each time another writer has made progress."""
@@ -237,7 +265,7 @@ _ENDS: Mapping[type[AnyEvent], tuple[str, ...]] = {
 
 def _with_rows(unit_of_work: UnitOfWork, changed: Sequence[AnyAggregate]) -> UnitOfWork:
     """The unit of work with the rows of these aggregates, and without the sealed rows that their new events end."""
-    views = tuple(view(one.id, one.version, one.state) for one in changed)
+    views = tuple(row for one in changed if (row := view(one.id, one.version, one.state)))
     drop = tuple(end for one in changed for event in one.pending_events for end in _ends(event))
     return replace(unit_of_work, views=views, drop=drop)
 

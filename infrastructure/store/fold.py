@@ -11,8 +11,10 @@ from domain.api_client import ApiClientState
 from domain.disclosure import DisclosureState
 from domain.log_hold import LogHoldState
 from domain.machine import MachineState
+from domain.one_time_link import OneTimeLinkState
 from domain.profile import ProfileState
 from domain.relay_user import RelayUserState
+from domain.session import SessionState
 from domain.smtp_group import SmtpGroupState
 from domain.token_state import TokenState
 from infrastructure.store.rows import State, View, view
@@ -39,7 +41,8 @@ class Fold:
     def views(self) -> Iterator[View]:
         """The rows of these states."""
         for id, state in self.states.items():
-            yield view(id, self.versions[id], state)
+            if row := view(id, self.versions[id], state):
+                yield row
 
     def of(self, kind: type[TState]) -> Mapping[UUID, TState]:
         """The states of one kind of aggregate."""
@@ -57,4 +60,6 @@ TState = TypeVar(
     ApiClientState,
     DisclosureState,
     LogHoldState,
+    SessionState,
+    OneTimeLinkState,
 )

@@ -68,6 +68,12 @@ class _PostgresQuery:
             sequence = "SELECT setval(pg_get_serial_sequence('stored_events', 'notification_id'), ?)"
             self._execute(sequence, (events[-1][0],))
 
+    def last_version(self, id: str) -> str:
+        hexadecimal = f"replace({id}, '-', '')"
+        # A cast of any other text would fail, and with it the whole statement.
+        value = f"CASE WHEN {hexadecimal} ~ '^[0-9a-f]{{32}}$' THEN {hexadecimal}::uuid END"
+        return f"(SELECT max(originator_version) FROM stored_events WHERE originator_id = {value})"  # noqa: S608
+
     def version_of(self, id: UUID) -> int | None:
         statement = "SELECT max(originator_version) AS version FROM stored_events WHERE originator_id = ?"
         version: int | None = self.rows(statement, (id,))[0]["version"]

@@ -34,6 +34,13 @@ class Query(Protocol):
         """Store events at these positions, which must be behind the last event; for the restore of a backup."""
         ...
 
+    def last_version(self, id: str) -> str:
+        """The SQL expression for the number of an aggregate's events in the log, null if it has none.
+
+        `id` is the SQL expression for its id as text; the expression is null for a text that is no id.
+        """
+        ...
+
     def version_of(self, id: UUID) -> int | None:
         """The number of this aggregate's events in the log; None if it has none."""
         ...

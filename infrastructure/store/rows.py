@@ -20,10 +20,12 @@ from domain.disclosure import DisclosureState
 from domain.lifecycle import TokenStatus
 from domain.log_hold import LogHoldState
 from domain.machine import MachineState
+from domain.one_time_link import OneTimeLinkState
 from domain.outcomes import GrantWarning, Reason
 from domain.profile import ProfileState
 from domain.profile_fields import Settings
 from domain.relay_user import RelayUserState
+from domain.session import SessionState
 from domain.smtp_group import SmtpGroupState
 from domain.token_state import Attempt, Generation, TokenState
 from infrastructure.clock import instant_text, read_instant
@@ -38,6 +40,8 @@ State = (
     | ApiClientState
     | DisclosureState
     | LogHoldState
+    | SessionState
+    | OneTimeLinkState
 )
 Row = dict[str, Any]
 
@@ -51,8 +55,8 @@ class View:
     row: Row | None
 
 
-def view(id: UUID, version: int, state: State) -> View:  # noqa: PLR0911 - one for each kind of aggregate
-    """The row of an aggregate in this state."""
+def view(id: UUID, version: int, state: State) -> View | None:  # noqa: PLR0911 - one for each kind of aggregate
+    """The row of an aggregate in this state; None if its kind has no row that the log alone gives."""
     match state:
         case TokenState():
             return View("token", id, None if state.retired else _token_row(id, version, state))
@@ -73,6 +77,8 @@ def view(id: UUID, version: int, state: State) -> View:  # noqa: PLR0911 - one f
             return View("reader", id, _disclosure_row(id, version, state))
         case LogHoldState():
             return View("log_hold", id, None if state.lifted else _log_hold_row(id, version, state))
+        case SessionState() | OneTimeLinkState():
+            return None
 
 
 def _token_row(id: UUID, version: int, state: TokenState) -> Row:

@@ -56,6 +56,10 @@ class _SqliteQuery:
         values = ((at, UUID(str(e.originator_id)).hex, e.originator_version, e.topic, e.state) for at, e in events)
         self._cursor.executemany(statement, values)
 
+    def last_version(self, id: str) -> str:
+        hexadecimal = f"replace({id}, '-', '')"
+        return f"(SELECT max(originator_version) FROM stored_events WHERE originator_id = {hexadecimal})"  # noqa: S608
+
     def version_of(self, id: UUID) -> int | None:
         statement = "SELECT max(originator_version) FROM stored_events WHERE originator_id = ?"
         version: int | None = self._cursor.execute(statement, (id.hex,)).fetchone()[0]

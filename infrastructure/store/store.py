@@ -29,8 +29,8 @@ from infrastructure.store.vault import VaultRow, delete_vault_rows, insert_vault
 class UnitOfWork:
     """The changes that are stored in the same transaction as the events.
 
-    `drop` names vault rows by subject and kind. `expects` has the aggregates that were read for the decision, and the
-    versions that they must still have.
+    `drop` names vault rows by subject and kind. `statements` store and delete working rows, each with its parameters.
+    `expects` has the aggregates that were read for the decision, and the versions that they must still have.
     """
 
     views: Sequence[View] = ()
@@ -38,6 +38,7 @@ class UnitOfWork:
     drop: Sequence[tuple[UUID, str]] = ()
     release: Sequence[ClaimKey] = ()
     expects: Mapping[UUID, int] = field(default_factory=dict)
+    statements: Sequence[tuple[str, Sequence[Any]]] = ()
 
     @property
     def leaving(self) -> Set[str]:
@@ -163,6 +164,8 @@ def store_unit_of_work(
     for subject_id, kind in unit_of_work.drop:
         delete_vault_rows(query, subject_id, kind)
     insert_vault_rows(query, unit_of_work.put)
+    for statement, values in unit_of_work.statements:
+        query.run(statement, values)
     for claim_key in unit_of_work.release:
         release_claim(query, claim_key)
     return positions

@@ -18,8 +18,10 @@ from domain.api_client import ApiClient
 from domain.disclosure import Disclosure
 from domain.log_hold import LogHold
 from domain.machine import Machine
+from domain.one_time_link import OneTimeLink
 from domain.profile import Profile
 from domain.relay_user import RelayUser
+from domain.session import Session
 from domain.smtp_group import SmtpGroup
 from domain.token import Token
 
@@ -37,6 +39,8 @@ RELAY_USER = UUID("b7c30c77-1be5-4a41-8f0d-52c80d9f6a34")
 ADMINISTRATOR = UUID("9a3e2f0e-4a0f-4a52-8f5e-5f4a2d9b4c01")
 CLIENT = UUID("4f0d8a41-1be5-4c30-8c77-0d9f6a3452c8")
 LOG_HOLD = UUID("1e0f57b3-d77d-4a5e-8190-c4a1b1de90f3")
+SESSION = UUID("3a522f0e-4a0f-4a3e-8f5e-9b7c015f4a2d")
+LINK = UUID("90f34b57-b3d7-4d1e-9f5a-c4a1b1de9e11")
 READER = UUID("57b3d77d-1e1f-5a9e-9190-c4a1b1de90f3")
 
 
@@ -65,6 +69,31 @@ EVENTS: tuple[Event[Any], ...] = (
         because="the lost host is switched off",
         by="administrator",
     ),
+    Session.Created(
+        originator_id=SESSION,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=Session.TOPIC,
+        name="anna",
+        roles=["administrator", "operator"],
+        administrator_id=ADMINISTRATOR,
+        address="192.0.2.7",
+        by="administrator:anna",
+    ),
+    Session.Ended(
+        originator_id=SESSION, originator_version=2, timestamp=NOW, reason="signed_out", by="administrator:anna"
+    ),
+    OneTimeLink.Created(
+        originator_id=LINK,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=OneTimeLink.TOPIC,
+        administrator_id=ADMINISTRATOR,
+        expires_at=EXPIRES,
+        by="administrator:anna",
+    ),
+    OneTimeLink.Used(originator_id=LINK, originator_version=2, timestamp=NOW, name="bob", by="link:administrator:anna"),
+    OneTimeLink.Ended(originator_id=LINK, originator_version=2, timestamp=NOW, reason="expired", by="service"),
     Machine.Created(
         originator_id=MACHINE,
         originator_version=1,

@@ -17,8 +17,10 @@ import domain.api_client
 import domain.disclosure
 import domain.log_hold
 import domain.machine
+import domain.one_time_link
 import domain.profile
 import domain.relay_user
+import domain.session
 import domain.smtp_group
 import domain.token
 from domain.aggregate import Event
@@ -57,9 +59,11 @@ def topics() -> Iterator[str]:
         domain.api_client,
         domain.log_hold,
         domain.machine,
+        domain.one_time_link,
         domain.profile,
         domain.disclosure,
         domain.relay_user,
+        domain.session,
         domain.smtp_group,
         domain.token,
     ):
@@ -72,6 +76,6 @@ def topics() -> Iterator[str]:
 
 def test_every_event_has_one_golden_file_and_every_golden_file_an_event() -> None:
     known = sorted(topics())
-    assert len(known) == len(set(known)) == 47
+    assert len(known) == len(set(known)) == 52
     assert sorted(path.name for path in GOLDEN.iterdir()) == [f"{topic}.json" for topic in known]
     assert sorted(topic_of(event) for event in EVENTS) == known

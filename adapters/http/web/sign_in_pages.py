@@ -105,7 +105,7 @@ class _Pages:
             if posted.get("password") != posted.get("repeated"):
                 raise InvalidValue("password", "passwords_differ")
             token = self._administrators.use_link(
-                Secret(code), posted.get("name", "").strip(), Secret(posted.get("password", ""))
+                Secret(code), posted.get("name", "").strip(), Secret(posted.get("password", "")), _address(request)
             )
         except NotPermitted as error:
             return _setup_page("", None, error)
@@ -143,7 +143,8 @@ class _Pages:
         member = self._organisation.finish(pending.state, code)
         if not self._service.pending_sign_ins.finish(pending):
             raise NotPermitted("sign_in_finished")
-        return self._service.sessions.begin_for_member(member.account, member.roles), pending.next_path
+        token = self._service.sessions.begin_for_member(member.account, member.roles, _address(request))
+        return token, pending.next_path
 
     def _sign_in_page(self, next_path: str, name: str = "", error: MailtokenError | None = None) -> Response:
         provider = self._organisation and self._organisation.name

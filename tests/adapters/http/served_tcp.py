@@ -33,7 +33,7 @@ def open_tcp_service(directory: Path, clock: Clock, provider: FakeProvider, **se
     with a_service(directory, clock, provider) as opened:
         table = ServerTable(**{"listen": f"127.0.0.1:{free_port()}", **server})
         vault, hasher = opened.relay_users._accounts._vault, PasswordHasher(CHEAP_ARGON2)
-        sessions = Sessions(opened.events.store, clock, table.members_for)
+        sessions = Sessions(opened.events, clock, table.members_for)
         yield replace(
             opened,
             config=opened.config.model_copy(update={"server": table}),

@@ -7,6 +7,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from fakes import FakeClock, Services
@@ -15,6 +16,7 @@ from store_examples import ADMIN, change, everything, files_with
 from domain.errors import InvalidValue, NotFound, NotPermitted, Refused, TooManyRequests
 from domain.secret import Secret
 from infrastructure.access.administrators import Administrators, ListedAdministrator
+from infrastructure.access.bearer_tokens import token_hash
 from infrastructure.access.one_time_links import PendingSignIns
 from infrastructure.access.password_hashing import PasswordHasher
 from infrastructure.access.sessions import Sessions, SignedIn
@@ -173,6 +175,72 @@ def test_a_session_row_whose_password_is_over_is_no_session(service: Services, a
     assert service.sessions.find(shown) is None
 
 
+def put_back(service: Services, table: str, rows: list[dict[str, Any]]) -> None:
+    """Store rows again, as somebody can who writes rows."""
+    for row in rows:
+        statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+        change(service.store, statement, *row.values())
+
+
+def test_a_session_row_that_is_put_back_after_a_sign_out_is_no_session(
+    service: Services, administrators: Administrators
+) -> None:
+    shown = sign_in(administrators)
+    member = service.sessions.begin_for_member("eve@contoso.com", ("auditor",))
+    rows = everything(service.store)["session"]
+    for one in (shown, member):
+        service.sessions.end(one)
+    put_back(service, "session", rows)
+    assert [service.sessions.find(one) for one in (shown, member)] == [None, None]
+
+
+def test_who_signs_out_while_their_row_is_away_has_signed_out(
+    service: Services, administrators: Administrators
+) -> None:
+    shown = sign_in(administrators)
+    rows = everything(service.store)["session"]
+    change(service.store, "DELETE FROM session")
+    service.sessions.end(shown)
+    put_back(service, "session", rows)
+    assert service.sessions.find(shown) is None
+
+
+def test_a_session_row_that_no_sign_in_made_is_no_session(service: Services, administrators: Administrators) -> None:
+    token = Secret("chosen-by-somebody-who-writes-rows")
+    row = everything(service.store)["administrator"][0]
+    sign_in(administrators)
+    made = {**everything(service.store)["session"][0], "hash": token_hash(token), "administrator_id": row["id"]}
+    put_back(service, "session", [made])
+    assert service.sessions.find(token) is None
+
+
+def test_sign_ins_and_their_ends_are_in_the_record(
+    service: Services, administrators: Administrators, clock: FakeClock
+) -> None:
+    first = sign_in(administrators)
+    service.sessions.end(first)
+    sign_in(administrators)
+    administrators.set_password("anna", OTHER, "administrator:eve")
+    expiring = sign_in(administrators, OTHER)
+    clock.step(hours=2)
+    assert service.sessions.find(expiring) is None
+    service.sessions.begin_for_member("eve@contoso.com", ("auditor",), THERE)
+    administrators.remove("anna", "administrator:eve")
+    told = [record for record in service.audit.records() if record.aggregate == "Session"]
+    assert [(record.name, record.by, record.facts.get("reason")) for record in told] == [
+        ("Begun", "administrator:anna", None),
+        ("Ended", "administrator:anna", "signed_out"),
+        ("Begun", "administrator:anna", None),
+        ("Ended", "administrator:eve", "password_changed"),
+        ("Begun", "administrator:anna", None),
+        ("Ended", "service", "expired"),
+        ("Begun", "auditor:eve@contoso.com", None),
+    ]
+    assert [told[0].facts["address"], told[-1].facts["address"]] == [HERE, THERE]
+    assert first.reveal() not in repr(told)
+    assert service.audit.verify().findings == ()
+
+
 def test_somebody_of_the_organisation_has_the_roles_of_their_sign_in(service: Services) -> None:
     shown = service.sessions.begin_for_member("eve@contoso.com", ("auditor",))
     assert service.sessions.find(shown) == SignedIn("eve@contoso.com", frozenset({"auditor"}))
@@ -183,7 +251,7 @@ def test_a_member_of_the_organisation_signs_in_again_as_soon_as_the_configuratio
 ) -> None:
     administrators = service.administrators
     administrators.add("anna", ["operator"], PASSWORD, ADMIN)
-    sessions = Sessions(service.store, clock, timedelta(hours=2))
+    sessions = Sessions(service.events, clock, timedelta(hours=2))
     member, anna = sessions.begin_for_member("eve@contoso.com", ("auditor",)), sign_in(administrators)
     for _ in range(3):
         clock.step(minutes=30)
@@ -193,7 +261,7 @@ def test_a_member_of_the_organisation_signs_in_again_as_soon_as_the_configuratio
     assert sessions.find(member) is None
     assert sessions.find(anna)
     again = sessions.begin_for_member("eve@contoso.com", ("auditor",))
-    assert Sessions(service.store, clock, timedelta(0)).find(again) is None
+    assert Sessions(service.events, clock, timedelta(0)).find(again) is None
 
 
 def test_a_session_of_a_password_that_was_changed_while_it_was_verified_is_over(
@@ -359,6 +427,42 @@ def test_a_link_of_somebody_who_was_removed_leads_nowhere(administrators: Admini
     administrators.remove("anna", ADMIN)
     with pytest.raises(NotPermitted, match="set_up_link_without_administrator"):
         administrators.use_link(link.secret, "anna", PASSWORD)
+
+
+def test_a_link_row_that_is_put_back_after_its_use_is_no_link(
+    service: Services, administrators: Administrators
+) -> None:
+    link = administrators.link("anna", ADMIN)
+    rows = everything(service.store)["one_time"]
+    administrators.use_link(link.secret, "anna", OTHER)
+    put_back(service, "one_time", rows)
+    with pytest.raises(NotPermitted, match="set_up_link_over"):
+        administrators.use_link(link.secret, "anna", PASSWORD)
+    sign_in(administrators, OTHER)
+
+
+def test_links_made_used_replaced_and_expired_are_in_the_record(
+    service: Services, administrators: Administrators, clock: FakeClock
+) -> None:
+    administrators.link("anna", ADMIN)
+    used = administrators.link("anna", ADMIN)
+    administrators.use_link(used.secret, "anna", OTHER, THERE)
+    administrators.link("anna", ADMIN)
+    clock.step(hours=2)
+    administrators.link("anna", "administrator:eve")
+    told = [record for record in service.audit.records() if record.aggregate == "Link"]
+    assert sorted((record.name, record.by, record.facts.get("reason")) for record in told) == [
+        ("Ended", ADMIN, "replaced"),
+        ("Ended", "service", "expired"),
+        ("Made", ADMIN, None),
+        ("Made", ADMIN, None),
+        ("Made", ADMIN, None),
+        ("Made", "administrator:eve", None),
+        ("Used", f"link:{ADMIN}", None),
+    ]
+    assert used.secret.reveal() not in repr(told)
+    assert [record.facts["address"] for record in service.audit.records() if record.name == "Begun"] == [THERE]
+    assert service.audit.verify().findings == ()
 
 
 def test_a_first_link_is_no_good_once_there_is_an_administrator(service: Services) -> None:
