@@ -1,11 +1,16 @@
-"""The format of the log. A line has only the fields in `ALLOWED_FIELDS`, so that no secret gets into the log."""
+"""The format of the log. A line has only the fields in `ALLOWED_FIELDS`, so that no secret gets into the log.
+
+Warnings and errors are counted by their event, also those whose line can't be written.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Iterator, MutableMapping
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
@@ -43,6 +48,29 @@ ALLOWED_FIELDS = frozenset(
 )
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 """The priorities of syslog(3), by level."""
+
+
+class FaultCounts:
+    """A structlog processor that counts the warnings and errors of this process by event. Safe for every thread."""
+
+    def __init__(self) -> None:
+        self._counts = Counter[str]()
+        self._lock = threading.Lock()
+
+    def __call__(self, _: object, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Count an event."""
+        if _PRIORITIES[fields["level"]] <= _PRIORITIES["warning"]:
+            with self._lock:
+                self._counts[str(fields["event"])] += 1
+        return fields
+
+    def by_event(self) -> Mapping[str, int]:
+        """The number of each event since the process started."""
+        with self._lock:
+            return dict(self._counts)
+
+
+FAULT_COUNTS = FaultCounts()
 
 
 def only_allowed_fields(_: object, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -123,6 +151,7 @@ def _processors() -> list[structlog.typing.Processor]:
     )
     return [
         structlog.processors.add_log_level,
+        FAULT_COUNTS,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         only_allowed_fields,
         *([] if at_terminal else [structlog.processors.format_exc_info]),

@@ -24,7 +24,6 @@ from adapters.http.api import (
 from adapters.http.web import sign_in_pages
 from adapters.http.web.router import web_pages
 from infrastructure.queries.changes import RelayChanges, StatusChanges
-from infrastructure.queries.metrics import Metrics
 from infrastructure.service import Service
 
 
@@ -36,16 +35,13 @@ def create_app(service: Service) -> FastAPI:
     """
     app = FastAPI(title="Mailtoken", version="1", openapi_url="/api/v1/openapi.json", docs_url=None, redoc_url=None)
     problems.install(app)
-    numbers = Metrics(
-        service.events, service.attention, service.tokens.counters, service.clock, service.store_state, service.tickers
-    )
     statuses = server_sent_events.Follower(StatusChanges(service.events, service.attention))
     admissions = server_sent_events.Follower(RelayChanges(service.events))
     app.state.store_state = service.store_state
     app.state.followers = (statuses, admissions)
     for router in (
         health.router(service.tickers, service.tokens.check_storage),
-        metrics.router(numbers, service.config.server.metrics_from),
+        metrics.router(metrics.metrics_of(service), service.config.server.metrics_from),
         settings.router(service),
         providers.router(service),
         tokens.router(service),

@@ -3,14 +3,14 @@
 Mail is counted in the store, so its counts outlast a process and include those of every relay and node.
 
 Each read of the metrics counts the events that are new in the log, those of other nodes too. `Counters` counts what no
-event records.
+event records. Faults are the warnings and errors of this process's log, so that each kind of fault is among them.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -26,13 +26,17 @@ from domain.ports import Clock
 from domain.token import Token
 from domain.token_state import TokenState
 from infrastructure.counters import Counters
+from infrastructure.logging import FAULT_COUNTS
 from infrastructure.mail_counts import mail_totals
 from infrastructure.queries.attention import Attention
 from infrastructure.queries.store_state import StoreStateQuery
+from infrastructure.store.claim_rows import count_claims
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.hash_chain import last_position
 from infrastructure.store.rows import token_state
 from infrastructure.ticker import Ticker
+
+_CLAIM_KINDS = ("acquisition", "renewal", "notice")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Metrics(Collector):
         counters: Counters,
         clock: Clock,
         store_state: StoreStateQuery,
+        waits: Callable[[], Mapping[str, int]],
         tickers: Sequence[Ticker] = (),
     ) -> None:
         self._events = events
@@ -62,6 +67,7 @@ class Metrics(Collector):
         self._clock = clock
         self._counters = counters
         self._store_state = store_state
+        self._waits = waits
         self._tickers = tickers
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -93,7 +99,14 @@ class Metrics(Collector):
         yield from self._of_store()
         yield self._token_events()
         yield from self._mail()
+        yield from self._waiting()
         yield from self._workers()
+        faults = CounterMetricFamily(
+            "mailtoken_faults", "Warnings and errors in this process's log, by event.", labels=["kind"]
+        )
+        for kind, number in sorted(FAULT_COUNTS.by_event().items()):
+            faults.add_metric([kind], number)
+        yield faults
 
     def _tokens(self) -> Iterator[_Token]:
         now = self._clock.now()
@@ -123,6 +136,29 @@ class Metrics(Collector):
         for one in state.certificates:
             certificates.add_metric([one.table], one.at.timestamp())
         yield certificates
+
+    def _waiting(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily(
+            "mailtoken_waiting",
+            "What this process tries again only after a wait: renewals, providers and sign-ins.",
+            labels=["what"],
+        )
+        for what, number in self._waits().items():
+            waiting.add_metric([what], number)
+        yield waiting
+        claims = GaugeMetricFamily(
+            "mailtoken_claims",
+            "Claims of all nodes: requests to token endpoints and deliveries of notifications under way.",
+            labels=["kind"],
+        )
+        # A kind without a claim is a 0 and not absent, so that a rule can see that its claims have ended.
+        numbers = Counts(dict.fromkeys(_CLAIM_KINDS, 0))
+        with self._events.store.reading() as query:
+            for kind, number in count_claims(query).items():
+                numbers[kind.partition(" ")[0]] += number
+        for kind, number in numbers.items():
+            claims.add_metric([kind], number)
+        yield claims
 
     def _workers(self) -> Iterator[Metric]:
         failures = CounterMetricFamily("mailtoken_worker_failures", "Failures of a worker's loop.", labels=["worker"])

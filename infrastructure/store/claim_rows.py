@@ -97,6 +97,13 @@ def read_claims(query: Query) -> list[ClaimRow]:
     return [_row(row) for row in query.rows("SELECT * FROM claim")]
 
 
+def count_claims(query: Query) -> dict[str, int]:
+    """The number of claims of each kind."""
+    return {
+        row["kind"]: row["number"] for row in query.rows("SELECT kind, count(*) AS number FROM claim GROUP BY kind")
+    }
+
+
 def _key(claim_key: ClaimKey) -> tuple[str, str, int]:
     return str(claim_key.subject_id), claim_key.kind, claim_key.generation
 

@@ -102,6 +102,12 @@ class Backoff:
             circuit.begin(now)
             return True
 
+    def waiting(self, now: datetime) -> tuple[int, int]:
+        """The number of tokens that wait after a failed renewal, and of providers whose circuit is open."""
+        with self._lock:
+            tokens = sum(not wait.is_over(now) for wait in self._tokens.values())
+            return tokens, sum(circuit.is_open for circuit in self._circuits.values())
+
     def failed(self, token_id: UUID, provider: str, now: datetime, retry_after_seconds: int | None) -> None:
         """Record that the provider did not renew this token, for a reason that may pass."""
         with self._lock:

@@ -29,6 +29,11 @@ class RequestFailures:
         """The failures in a row up to now; None if the last request did not fail."""
         return self._failed.get(attempt_id)
 
+    def count(self) -> int:
+        """The number of attempts whose last request failed."""
+        with self._lock:
+            return len(self._failed)
+
     def clear(self, attempt_id: str) -> bool:
         """Forget the failures, as the provider has answered or the attempt is over; whether there were any."""
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -67,6 +67,11 @@ class TokenService:
             NotFound: the configuration has no such provider.
         """
         return self._exchange.provider(provider).flows
+
+    def waits(self) -> Mapping[str, int]:
+        """What waits before it is tried again: renewals, providers with an open circuit, and sign-ins, by number."""
+        renewals, providers = self.backoff.waiting(self._exchange.clock.now())
+        return {"renewals": renewals, "providers": providers, "sign_ins": self._exchange.failures.count()}
 
     def client_faults(self) -> dict[str, dict[str, str]]:
         """By provider: each client secret or certificate that is refused while another works, and the error code.

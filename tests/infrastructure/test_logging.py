@@ -18,7 +18,7 @@ from store_examples import ADMIN, as_text, change, everything
 from domain.errors import MailtokenError
 from domain.ports import Reply
 from domain.secret import Secret
-from infrastructure.logging import ALLOWED_FIELDS, logging_to_standard_error, only_allowed_fields
+from infrastructure.logging import ALLOWED_FIELDS, FAULT_COUNTS, logging_to_standard_error, only_allowed_fields
 
 
 class Written:
@@ -146,3 +146,24 @@ def test_every_event_of_the_log_is_in_snake_case() -> None:
     ]
     assert names
     assert [name for name in names if not re.fullmatch(r"[a-z]+(_[a-z0-9]+)*( %s)?", name)] == []
+
+
+def test_warnings_and_errors_are_counted_by_event_also_where_no_line_can_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, configured = FAULT_COUNTS.by_event(), structlog.get_config()
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        with logging_to_standard_error():
+            log.info("counted_not")
+            for _ in range(3):
+                log.warning("counted", why="in-clear")
+            log.error("counted")
+            try:
+                raise ValueError("in-clear")
+            except ValueError:
+                log.exception("counted_with_its_traceback")
+    structlog.configure(**configured)
+    counted = {event: number - before.get(event, 0) for event, number in FAULT_COUNTS.by_event().items()}
+    assert (counted["counted"], counted["counted_with_its_traceback"]) == (4, 1)
+    assert "counted_not" not in counted

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from adapters.cli.app import app
 from adapters.cli.manual_pages import manual_pages
-from infrastructure.queries.metrics import Metrics
+from adapters.http.api.metrics import metrics_of
 
 MONITORING = Path(__file__).parents[2] / "packaging" / "monitoring"
 ALERTS_PAGE = PAGES / "alerts.md"
@@ -26,15 +26,7 @@ _NAME = re.compile(r"\b(?:mailtoken|process)_[a-z_]+\b")
 def known(directory: Path) -> set[str]:
     """The names of all metrics, and the names of the samples of counters, which have none at first."""
     with a_service(directory, FakeClock(), FakeProvider()) as service:
-        numbers = Metrics(
-            service.events,
-            service.attention,
-            service.tokens.counters,
-            service.clock,
-            service.store_state,
-            service.tickers,
-        )
-        families = list(text_string_to_metric_families(numbers.text().decode()))
+        families = list(text_string_to_metric_families(metrics_of(service).text().decode()))
     return {family.name for family in families} | {f"{one.name}_total" for one in families if one.type == "counter"}
 
 

@@ -12,8 +12,23 @@ from adapters.http.api.openapi import api_router
 from adapters.http.middleware.forwarded import Forwarded
 from adapters.http.principal import AUDITOR, CurrentPrincipal
 from infrastructure.queries.metrics import Metrics
+from infrastructure.service import Service
 
 _EXAMPLE = 'mailtoken_tokens{state="Retrieved"} 42.0\n'
+
+
+def metrics_of(service: Service) -> Metrics:
+    """The metrics of this service."""
+    tokens = service.tokens
+    return Metrics(
+        service.events,
+        service.attention,
+        tokens.counters,
+        service.clock,
+        service.store_state,
+        tokens.waits,
+        service.tickers,
+    )
 
 
 def router(metrics: Metrics, networks: Sequence[str]) -> APIRouter:
@@ -33,7 +48,7 @@ def router(metrics: Metrics, networks: Sequence[str]) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}}},
     )
     def read(request: Request, principal: CurrentPrincipal) -> Response:
-        """Tokens by state, renewals and failures by provider, access tokens served, and the next expiries; no names."""
+        """Tokens by state, renewals by provider, waits, faults by kind, and the next expiries; no names."""
         if not is_trusted(request):
             principal.require_role(AUDITOR)
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -78,6 +78,37 @@ def test_what_ends_next_and_what_wants_a_person(
     assert seen["token_events_total", "GrantFoundDead", "contoso"] == 1
 
 
+def test_what_waits_and_what_is_claimed_is_counted(
+    http: Api, installation: Service, provider: FakeProvider, clock: FakeClock
+) -> None:
+    assert [read(http)["waiting", what] for what in ("renewals", "providers", "sign_ins")] == [0, 0, 0]
+    provider.reachable = False
+    for setting in (SMTP, POP, SMTP, SMTP, SMTP):
+        with pytest.raises(Unreachable):
+            installation.tokens.renew(setting, ADMIN)
+    seen = read(http)
+    assert [seen["claims", kind] for kind in ("acquisition", "renewal", "notice")] == [0, 0, 0]
+    assert [seen["waiting", what] for what in ("renewals", "providers")] == [2, 1]
+    clock.step(hours=1)
+    assert [read(http)["waiting", what] for what in ("renewals", "providers")] == [0, 1]
+    provider.reachable, claimed = True, list[float]()
+    provider.meanwhile(lambda: claimed.append(read(http)["claims", "renewal"]))
+    installation.tokens.renew(SMTP, ADMIN)
+    assert claimed == [1]
+    assert [read(http)["waiting", what] for what in ("renewals", "providers")] == [0, 0]
+
+
+def test_a_sign_in_whose_last_request_failed_waits(http: Api, installation: Service, provider: FakeProvider) -> None:
+    installation.tokens.request("press/imap", None, ADMIN)
+    token_id = installation.tokens.status("press/imap").profile.token_id
+    provider.answers(None)
+    installation.tokens.poll(token_id)
+    assert read(http)["waiting", "sign_ins"] == 1
+    provider.approve("scan@contoso.com")
+    installation.tokens.poll(token_id)
+    assert read(http)["waiting", "sign_ins"] == 0
+
+
 def test_nobody_is_named(http: Api, installation: Service) -> None:
     http.get(f"/api/v1/profiles/{SMTP}/access-token")
     text = http.ask("GET", "/metrics").text
