@@ -187,11 +187,11 @@ class MessageRelay:
         A 4xx may be the server's last reply to a command or its last reply of all: NOOP tells which.
         """
         codes = [reply.code for reply in replies if reply.code]
-        if isinstance(error, ProtocolError) or any(reply.is_busy and reply.code != 421 for reply in replies):
+        if isinstance(error, ProtocolError):
             return False
         if error is not None or codes[-1:] == [421]:
             return True
-        if not codes or codes[-1] // 100 != 4:
+        if 354 in codes or not any(code // 100 == 4 for code in codes):
             return False
         try:
             return not (await lease.session.command(b"NOOP", _PROBE_SECONDS)).is_positive

@@ -303,6 +303,8 @@ def test_a_server_that_takes_two_messages_a_session_takes_each_clients_without_a
 ENDS = {
     "421": last_words("421 4.4.2 timeout"),
     "4xx and a close": last_words("451 4.3.0 going down"),
+    "busy and a close": last_words("451 4.3.2 shutting down"),
+    "432 and a close": last_words("432 4.3.2 concurrent connections limit exceeded"),
     "close": close,
     "reset": reset,
     "421 without a close": say("421 4.3.0 later"),
@@ -344,6 +346,22 @@ def test_the_end_of_a_kept_session_is_not_heard_in_a_pipelined_group(send, peer,
         client.sign_in()
         client.send(f"MAIL FROM:<{MAILBOX}>\r\nRCPT TO:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDATA\r\n".encode())
         for beginning in ("250", "250", "250", "354"):
+            client.hear(beginning)
+        client.send(MESSAGE)
+        client.hear("250")
+    assert len(peer.messages) == 2
+
+
+def test_the_end_behind_the_replies_to_a_pipelined_group_is_not_heard(send, peer):
+    relay = send(budgets={"localhost": {"pause": 600}})
+    send_one(relay.port)
+    peer.do("MAIL", say("451 4.4.2 timeout"))
+    peer.do("RCPT", say("503 5.5.1 MAIL first"))
+    peer.do("DATA", last_words("503 5.5.1 MAIL first"))
+    with Sender(relay.port).greet() as client:
+        client.sign_in()
+        client.send(f"MAIL FROM:<{MAILBOX}>\r\nRCPT TO:<a@b.c>\r\nDATA\r\n".encode())
+        for beginning in ("250", "250", "354"):
             client.hear(beginning)
         client.send(MESSAGE)
         client.hear("250")
