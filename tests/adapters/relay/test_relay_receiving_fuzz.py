@@ -24,6 +24,7 @@ from adapters.relay.pop_server import POPRelay
 from domain.catalogue import Protocol
 
 INPUTS = 10_000
+SEEDS = 20
 _AT_ONCE = 100
 _PATIENCE_SECONDS = 60
 _ENDS = [b"\r\n"] * 12 + [b"\n", b"\r", b"\0\r\n", b"", b"\r\r\n", b" \r\n"]
@@ -72,9 +73,9 @@ class Nowhere:
         raise AssertionError("a mail server was dialled")
 
 
-def inputs(protocol: Protocol) -> Iterator[bytes]:
+def inputs(protocol: Protocol, seed: int) -> Iterator[bytes]:
     """What a client that is broken, or means harm, might send; the same in each run."""
-    chance = random.Random(f"{protocol}")
+    chance = random.Random(f"{protocol} {seed}")
     for _ in range(INPUTS):
         lines = (_line(chance, _WORDS[protocol]) for _ in range(chance.randint(1, 6)))
         yield b"".join(lines)
@@ -122,15 +123,16 @@ async def _session(protocol: Protocol, protocol_server: ProtocolServer, octets: 
     return bytes(heard)
 
 
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.torture) for seed in range(1, SEEDS))])
 @pytest.mark.parametrize("protocol", [Protocol.POP, Protocol.IMAP])
-def test_no_input_crashes_or_hangs_a_session_or_reaches_a_mail_server(protocol: Protocol) -> None:
+def test_no_input_crashes_or_hangs_a_session_or_reaches_a_mail_server(protocol: Protocol, seed: int) -> None:
     admission_client = SingleUserAdmissionClient(admission(protocol, 1))
     protocol_server = _RELAYS[protocol](admission_client, cast("Dialer", Nowhere()))
     answers: list[bytes] = []
 
     async def scenario() -> None:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            given = inputs(protocol)
+            given = inputs(protocol, seed)
             while batch := list(islice(given, _AT_ONCE)):
                 answers.extend(await asyncio.gather(*(_session(protocol, protocol_server, octets) for octets in batch)))
 
