@@ -1,14 +1,15 @@
 """The SMTP extensions that the relay offers.
 
 Before a client has signed in, they are those that all mail servers of relay users have, with the largest message that
-any of the servers takes: a client bounces what is larger for good (RFC 1870). After the sign-in they are those of the
-user's own mail server.
+any of the servers takes: a client bounces what is larger for good (RFC 1870). A server that has not replied yet may
+take as much as the relay does. After the sign-in they are those of the user's own mail server.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -36,6 +37,8 @@ class Capabilities:
     def __init__(self, message_size: int) -> None:
         self._message_size = message_size
         self._known: dict[_Place, Extensions] = {}
+        self._places: set[_Place] = set()
+        self._is_changed = asyncio.Event()
         self.offered: tuple[str, ...] = ()
 
     def learn(self, server: MailServerAddress, extensions: Extensions) -> None:
@@ -50,18 +53,28 @@ class Capabilities:
         extensions = self._known.get((server.server, server.port))
         return self.offered if extensions is None else self._shared([extensions])
 
+    def note_change(self) -> None:
+        """Have mail servers looked at that relay users have had since the last look."""
+        self._is_changed.set()
+
     async def keep_looking(self, dialer: Dialer, admission_client: AdmissionClient) -> None:
-        """Ask the mail servers of all relay users for their extensions, now and once an hour; never returns."""
+        """Ask all mail servers of relay users for their extensions once an hour, and new ones now; never returns."""
+        loop, due = asyncio.get_running_loop(), 0.0
         while True:
-            everything = False
+            self._is_changed.clear()
+            is_due, is_complete = loop.time() >= due, False
             try:
-                everything = await self.look(dialer, admission_client)
+                is_complete = await self.look(dialer, admission_client, only_new=not is_due)
             except Exception as error:
                 # No server, and no reply of the service, ends the looking.
                 log.warning("capabilities_not_read", why=repr(error))
-            await asyncio.sleep(_LOOK_EVERY_SECONDS if everything else _LOOK_AGAIN_SECONDS)
+            if is_due or not is_complete:
+                due = loop.time() + (_LOOK_EVERY_SECONDS if is_complete else _LOOK_AGAIN_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._is_changed.wait()
 
-    async def look(self, dialer: Dialer, admission_client: AdmissionClient) -> bool:
+    async def look(self, dialer: Dialer, admission_client: AdmissionClient, *, only_new: bool = False) -> bool:
         """Ask each mail server once, without signing in; returns whether all servers replied."""
         try:
             servers = [server for server in await admission_client.servers() if server.protocol is Protocol.SMTP]
@@ -69,7 +82,8 @@ class Capabilities:
             log.warning("mail_servers_not_read", why=str(error))
             return False
         self._forget_others(servers)
-        answers = await asyncio.gather(*(self._look_at(dialer, server) for server in servers))
+        wanted = [server for server in servers if not (only_new and (server.server, server.port) in self._known)]
+        answers = await asyncio.gather(*(self._look_at(dialer, server) for server in wanted))
         return all(answers)
 
     async def _look_at(self, dialer: Dialer, server: MailServerAddress) -> bool:
@@ -83,17 +97,18 @@ class Capabilities:
         return True
 
     def _forget_others(self, servers: Sequence[MailServerAddress]) -> None:
-        places = {(server.server, server.port) for server in servers}
-        self._known = {place: extensions for place, extensions in self._known.items() if place in places}
+        self._places = {(server.server, server.port) for server in servers}
+        self._known = {place: extensions for place, extensions in self._known.items() if place in self._places}
         self._offer()
 
     def _offer(self) -> None:
-        self.offered = self._shared(list(self._known.values()))
+        is_everything = self._places <= self._known.keys()
+        self.offered = self._shared(list(self._known.values()), 0 if is_everything else self._message_size)
 
-    def _shared(self, known: Sequence[Extensions]) -> tuple[str, ...]:
+    def _shared(self, known: Sequence[Extensions], at_least: int = 0) -> tuple[str, ...]:
         if not known:
             return ()
         shared = [keyword for keyword in _KEYWORDS if all(keyword in extensions for extensions in known)]
         # A server that names no limit leaves the relay's own.
-        largest = max(extensions.size or self._message_size for extensions in known)
+        largest = max(at_least, *(extensions.size or self._message_size for extensions in known))
         return (*shared, f"SIZE {min(largest, self._message_size)}")

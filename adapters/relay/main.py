@@ -196,8 +196,9 @@ class Relay:
         self._reporting = asyncio.create_task(reporter.keep_sending())
 
     def revoke(self, change: AdmissionChange) -> None:
-        """End the sessions whose admission a change ends."""
+        """End the sessions whose admission a change ends, and look at the mail servers that it may have brought."""
         self._listener.revoke(change)
+        self._capabilities.note_change()
 
     async def close(self, grace_seconds: float) -> None:
         """Accept no more clients, give the sessions `grace_seconds` to finish, and end the others."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from base64 import b64encode
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -118,6 +118,10 @@ class SendingRelay:
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something in the relay's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_SECONDS)
+
+    def call_soon(self, do: Callable[[], None]) -> None:
+        """Do something in the relay's loop without waiting for its end."""
+        self._loop.call_soon_threadsafe(do)
 
     def look(self) -> bool:
         """Have it learn now what the mail servers can do."""

@@ -15,6 +15,7 @@ from smtp_peer import EXTENSIONS, Peer, say
 from waiting import wait_until
 
 from adapters.practice.mail_server import PracticeMailServer
+from adapters.relay.admission import AdmissionChange
 from domain.secret import Secret
 
 MEGABYTE = 1024 * 1024
@@ -275,6 +276,27 @@ def test_the_largest_size_is_offered_before_the_sign_in_and_the_users_own_after_
             client.sign_in()
             assert {"250-SIZE 157286400", "250-DSN"} <= set(client.ask("EHLO printer", "250").split("\n"))
             client.ask("MAIL FROM:<a@b.c> SIZE=12000000", "250")
+
+
+def test_a_server_that_has_not_replied_yet_may_take_as_much_as_the_relay(ca, server_tls, peer, users, send):
+    peer.extensions = ["SIZE 5000000"]
+    with Peer(server_tls, extensions=["SIZE 157286400"]) as other:
+        other.do("GREETING", say("421 4.3.2 later"))
+        users.add(other.port, user="others")
+        relay = send()
+        wait_until(lambda: "SIZE 268435456" in offered(relay.port), "one server is known")
+        wait_until(lambda: relay.look() and "SIZE 157286400" in offered(relay.port), "both servers are known")
+
+
+def test_the_server_of_a_new_user_is_looked_at_when_the_user_is_added(ca, server_tls, peer, users, send):
+    peer.extensions = ["SIZE 5000000"]
+    relay = send()
+    wait_until(lambda: "SIZE 5000000" in offered(relay.port), "one server is known")
+    with Peer(server_tls, extensions=["SIZE 157286400"]) as other:
+        users.add(other.port, user="others")
+        relay.call_soon(lambda: relay.relay.revoke(AdmissionChange({"others"}, set())))
+        wait_until(lambda: "SIZE 157286400" in offered(relay.port), "the other server is known")
+    assert len(peer.conversations) == 1
 
 
 def test_nothing_is_offered_before_anything_is_known(send, peer):
