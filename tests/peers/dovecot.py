@@ -29,6 +29,8 @@ from adapters.practice.ca import PracticeCA
 DEADLINE_SECONDS = 60
 PORTS = ("submission", "submissions", "pop3", "pop3s", "imap", "imaps", "lmtp")
 """Where it listens: the plain ones want STARTTLS or STLS, those with an s are for implicit TLS."""
+SIZE_LIMIT_OCTETS = 150 * 1024 * 1024
+"""The largest message that is taken for submission: what Exchange takes at most."""
 _ATTEMPTS = 5
 _PLACES = "/usr/sbin:/usr/local/sbin"
 _ACCOUNTS = ("dovecot", "nobody")
@@ -69,6 +71,7 @@ userdb {{
   args = allow_all_users=yes uid={user} gid={group} home={folder}/mail/%u
 }}
 
+submission_max_mail_size = {size_limit}
 submission_relay_host = 127.0.0.1
 submission_relay_port = {relay_port}
 
@@ -233,6 +236,7 @@ class Dovecot:
                 user=account.pw_name,
                 group=grp.getgrgid(account.pw_gid).gr_name,
                 relay_port=self.exchanger.port,
+                size_limit=SIZE_LIMIT_OCTETS,
                 mechanisms=" ".join(self._mechanisms).lower(),
                 ports=self.ports,
             ),

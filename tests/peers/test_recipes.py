@@ -20,7 +20,7 @@ from uuid import uuid4
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from dovecot import Dovecot
+from dovecot import SIZE_LIMIT_OCTETS, Dovecot
 from peer_service import OfficeService
 from ports import answers, free_ports
 from postfix_desk import OwnRelay, postfix, set_up_queue, set_up_smarthost
@@ -66,6 +66,7 @@ REPORTS = "reports@contoso.com"
 MESSAGES = 6
 """Messages that a device sends at once."""
 MANY = 500
+SMALL_OCTETS = 5_000_000
 ONE_AT_A_TIME = """
 smtp_destination_concurrency_limit = 1
 service_throttle_time = 1s
@@ -312,7 +313,9 @@ def test_postfix_sends_a_scan_that_another_users_mail_server_would_not_take(
         desk.type("echo secret-of-small | mailtoken relay user add small small/smtp")
         relay.start()
         wait_until(lambda: len(sessions) > 0, "the relay asks the other server for its extensions")
-        set_up_smarthost(desk, "message_size_limit = 157286400\n")
+        set_up_smarthost(desk, f"message_size_limit = {SIZE_LIMIT_OCTETS}\n")
+        password = (desk.home / "postfix/relay_password").read_text().rpartition(":")[2].strip()
+        wait_until(lambda: sizes_offered(relay.port, "scans", password) == (SIZE_LIMIT_OCTETS,) * 2, "both are known")
         page = f"{'0123456789abcdef' * 4}\n" * (12 * 1024 * 1024 // 65)
         (desk.home / "scan").write_text(f"To: {you}\nSubject: It works\n\n{page}")
         with postfix(desk):
@@ -324,9 +327,19 @@ def test_postfix_sends_a_scan_that_another_users_mail_server_would_not_take(
     assert message.replace(b"\r\n", b"\n").endswith(page.encode())
 
 
+def sizes_offered(port: int, user: str, password: str) -> tuple[int, int]:
+    """The largest message that the relay offers to take: before this user has signed in, and after."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=DEADLINE_SECONDS) as client:
+        client.ehlo()
+        before = int(client.esmtp_features["size"])
+        client.login(user, password)
+        client.ehlo()
+        return before, int(client.esmtp_features["size"])
+
+
 @contextmanager
 def small_mail_server() -> Iterator[tuple[int, list[Session]]]:
-    """A server that takes no more than five megabytes: its port, and the sessions that began."""
+    """A server that takes small messages only: its port, and the sessions that began."""
     sessions: list[Session] = []
 
     class Noting:
@@ -337,7 +350,7 @@ def small_mail_server() -> Iterator[tuple[int, list[Session]]]:
             sessions.append(session)
             return responses
 
-    controller = Controller(Noting(), "127.0.0.1", free_ports("small")["small"], data_size_limit=5_000_000)
+    controller = Controller(Noting(), "127.0.0.1", free_ports("small")["small"], data_size_limit=SMALL_OCTETS)
     controller.start()
     try:
         yield controller.port, sessions
