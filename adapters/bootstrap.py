@@ -41,7 +41,7 @@ from infrastructure.queries.settings_page import SettingsPageQuery
 from infrastructure.queries.store_state import StoreStateQuery, read_providers_left
 from infrastructure.service import Service
 from infrastructure.store.event_log import EventLog
-from infrastructure.store.open import read_meta
+from infrastructure.store.open import looks_new, read_meta
 from infrastructure.store.schema import PROJECTION_VERSION
 from infrastructure.store.store import Store
 from infrastructure.store.vault import Vault
@@ -74,6 +74,8 @@ def open_service(
     clock = clock or SystemClock()
     sealer = read_key(config.path(config.store.key_file), os.environ)
     with store_errors(), opened_store(config, sealer) as (events, store_id), only_service(config):
+        if looks_new(events.store):
+            log.info("store_is_empty", why="new_or_a_copy_without_its_wal_file")
         _bring_projection_up(events)
         providers = _providers(config, clock) if providers is None else providers
         vault, escrow = Vault(sealer, store_id), Escrow(config.path(config.store.escrow), sealer, store_id)

@@ -104,13 +104,14 @@ def _store(path: Path) -> Iterator[Diagnosis]:
     try:
         with installation.offline(path) as store:
             settings, state, last = len(store.statuses()), store.store_state.now(), store.last_event_at()
+            code = "store_looks_new" if store.looks_new() else "store_good"
     except MailtokenError as error:
         yield _of_error("store", error)
         return
     if state.hold:
         yield _found("store", Verdict.BAD, "on_hold")
     else:
-        yield _found("store", Verdict.GOOD, "store_good", settings=settings)
+        yield _found("store", Verdict.GOOD, code, settings=settings)
     is_behind = last is not None and last > datetime.now(UTC) + _CLOCK_TOLERANCE
     if is_behind and last:
         yield _found("clock", Verdict.BAD, "clock_behind", instant=instant_text(last))

@@ -48,7 +48,7 @@ from infrastructure.store.backup_file import BackupReader
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.hash_chain import last_position
 from infrastructure.store.migrations import Migration
-from infrastructure.store.open import check_names, create_store, has_store
+from infrastructure.store.open import check_names, create_store, has_store, looks_new
 from infrastructure.store.upgrade import BackedUp, upgrade_store
 
 log = structlog.get_logger("mailtoken")
@@ -85,6 +85,10 @@ class Offline:
         """
         with self._events.store.reading() as query:
             return read_status(query, name, self._clock.now())
+
+    def looks_new(self) -> bool:
+        """Whether there is nothing in the store yet, unless it is a copy without its write-ahead log."""
+        return looks_new(self._events.store)
 
     def last_event_at(self) -> datetime | None:
         """The instant of the log's last event; None if the log is empty."""

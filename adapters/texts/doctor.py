@@ -13,6 +13,9 @@ DOCTOR_TEXTS: Mapping[str, ErrorText] = MappingProxyType(
         "configuration_good": ErrorText("{path} has no faults"),
         "key_good": ErrorText("it is there, and only its owner can read it"),
         "store_good": ErrorText("it opens with this key and has {settings} settings"),
+        "store_looks_new": ErrorText(
+            "it opens with this key and has nothing yet, as a copy of a running store without its -wal file does too"
+        ),
         "on_hold": ErrorText(
             "it is on hold, so no token is renewed",
             command="see that no other service runs on it, then run mailtoken resume",

@@ -10,9 +10,18 @@ from adapters.texts.wording import ErrorText
 STORE_ERRORS: Mapping[str, ErrorText] = MappingProxyType(
     {
         "store_missing": ErrorText("there is no store here", command="run mailtoken init"),
+        "store_without_wal": ErrorText(
+            "there is no store in this file, or only in its -wal file, which is missing",
+            command="put the -wal file of a copy beside it, restore a backup, or run mailtoken init",
+        ),
         "store_exists": ErrorText("there is a store already", "nothing was changed"),
         "store_in_use": ErrorText("there is a store already", "name another in [store]; nothing was changed"),
         "not_a_backup": ErrorText("it is no backup of Mailtoken", "nothing was changed"),
+        "backup_is_a_store": ErrorText(
+            "it is a copy of a store and no backup, and may lack the newest changes, which are in its -wal file",
+            "put both in the store's place, or restore a backup; nothing was changed",
+            command="put both in the store's place, or restore what mailtoken backup made; nothing was changed",
+        ),
         "backup_is_a_stream": ErrorText(
             "a backup is read twice, and this can be read once only", "save it to a file first"
         ),

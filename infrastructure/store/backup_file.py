@@ -24,6 +24,7 @@ from infrastructure.encryption.envelope import Place, Sealed, Sealer
 FORMAT = 1
 _MARK = "mailtoken_backup"
 _END = "end"
+_SQLITE = b"SQLite format 3\0"
 _LONGEST_LINE = 16 * 1024 * 1024
 
 
@@ -93,7 +94,7 @@ class BackupReader:
             document = json.loads(first)
             format_version = document.pop(_MARK)
         except (InvalidValue, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise InvalidValue(name, "not_a_backup") from None
+            raise InvalidValue(name, "backup_is_a_store" if _is_sqlite(file) else "not_a_backup") from None
         if not isinstance(format_version, int) or format_version > FORMAT:
             raise Refused("backup_newer", path=name, version=str(format_version), known=FORMAT)
         try:
@@ -143,6 +144,15 @@ class BackupReader:
             return self._gzip.readline(_LONGEST_LINE)
         except (EOFError, OSError, zlib.error):
             raise InvalidValue(self.name, "backup_damaged") from None
+
+
+def _is_sqlite(file: IO[bytes]) -> bool:
+    """Whether the file is a SQLite database; a stream, which can't be read again, is none."""
+    try:
+        file.seek(0)
+        return file.read(len(_SQLITE)) == _SQLITE
+    except OSError:
+        return False
 
 
 def _packed(value: Any) -> Any:

@@ -13,6 +13,7 @@ from uuid import uuid4
 from domain.errors import StoreRefused, VaultDamaged
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.encryption.envelope import Place, Sealed, Sealer
+from infrastructure.store.hash_chain import last_position
 from infrastructure.store.integrity_rows import create_integrity_keys, read_integrity_keys
 from infrastructure.store.migrations import SCHEMA_VERSION
 from infrastructure.store.query import Query
@@ -40,6 +41,17 @@ def has_store(store: Store) -> bool:
         return False
     with store.reading() as query:
         return "canary" in _values(query)
+
+
+def looks_new(store: Store) -> bool:
+    """Whether there is no event, and no write-ahead log that may have some.
+
+    A new store looks so, and so does a copy that was made of a running store's file alone.
+    """
+    if store.shared_by_nodes or not store.wal_is_missing:
+        return False
+    with store.reading() as query:
+        return last_position(query) == 0
 
 
 def check_names(store: Store) -> None:
@@ -115,7 +127,7 @@ def read_meta_with_key(store: Store, sealer: Sealer) -> Meta:
         StoreRefused: there is no store, a newer program made it, or the key is not its own.
     """
     if not has_store(store):
-        raise StoreRefused("store_missing")
+        raise StoreRefused("store_without_wal" if store.wal_is_missing else "store_missing")
     with store.reading() as query:
         meta = read_meta(query)
     if meta.schema_version > SCHEMA_VERSION:

@@ -84,7 +84,10 @@ class _Recorder(SQLiteApplicationRecorder):
 
 
 class SqliteStore(Store):
-    """A store in the file `path`."""
+    """A store in the file `path`.
+
+    Its write-ahead log, which has the newest changes, is gone after a clean end of the last process.
+    """
 
     shared_by_nodes = False
     bytes_type = "BLOB"
@@ -92,6 +95,7 @@ class SqliteStore(Store):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.wal_is_missing = path.exists() and not Path(f"{path}-wal").exists()
         self._datastore = DurableSqliteDatastore(path, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, pool_size=_POOL_SIZE)
         self._recorder = _Recorder(self._datastore)
         self.recorder = self._recorder

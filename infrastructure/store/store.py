@@ -75,6 +75,8 @@ class Store(ABC):
     integer_type: ClassVar[str]
     integrity: IntegrityKeys
     """Set when the store is created or opened with its key."""
+    wal_is_missing = False
+    """Whether the file stood without its write-ahead log when this process came: after a clean end, or as a copy."""
 
     @abstractmethod
     def create_tables(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from invariants import assert_whole
 from practice_faults.provider import FaultyProvider
 from service_process import ADMIN, FAX, NOT_RETRIEVED, POP, RETRIEVED, SMTP, ServiceProcess
+from waiting import wait_until
 
 MakeService = Callable[..., ServiceProcess]
 
@@ -212,3 +213,33 @@ def test_a_restore_is_refused_while_a_service_runs_here_and_resume_where_there_i
     assert "is running" in refused.stderr
     refused = service.run("resume")
     assert (refused.returncode, refused.stderr.count("\n")) == (5, 1)
+
+
+def test_a_copy_of_the_running_stores_file_alone_is_never_just_empty_and_is_no_backup(
+    make_service: MakeService, tmp_path: Path
+) -> None:
+    running = make_service(kind="oidc")
+    running.add_printer()
+    copied = running.on_new_host(tmp_path / "copied")
+    shutil.copy(running.config, copied.config)
+    shutil.copy(running.database, copied.database)
+    assert running.run("status", "--offline").stderr.count("\n") == 1, "its -wal file is there"
+    status = copied.run("status", "--offline")
+    assert "without its -wal file" in status.stderr, (status.stdout, status.stderr)
+    assert "without its -wal file" in copied.run("doctor").stdout
+    with copied:
+        wait_until(lambda: "store_is_empty" in copied.log.read_text(), "the log says so")
+    copied.database.write_bytes(b"")
+    for left in copied.directory.glob("*.db-*"):
+        left.unlink()
+    refused = copied.run("status", "--offline")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "-wal file" in refused.stderr
+    refused = running.on_new_host(tmp_path / "empty").run("restore", str(running.database))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "it is a copy of a store and no backup" in refused.stderr
+    running.stop()
+    both = running.on_new_host(tmp_path / "both")
+    for file in (running.config, running.database):
+        shutil.copy(file, both.directory)
+    assert "office-mfp/smtp-service" in both.done("status", "--offline")

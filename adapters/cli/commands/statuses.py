@@ -102,7 +102,10 @@ def _from_store(context: typer.Context, profile: str | None, instant: datetime |
             chosen = then if profile is None else [named(then, profile)]
         else:
             chosen = store.statuses() if profile is None else [store.status(profile)]
+        looks_new = store.looks_new()
     print_error("read from the store, without the service")
+    if looks_new:
+        print_error("the store has nothing yet, or is a copy without its -wal file, which has the newest changes")
     return [one.as_json() for one in chosen]
 
 
