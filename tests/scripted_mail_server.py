@@ -157,6 +157,16 @@ class Serve(Protocol):
     def __call__(self, script: Script, tls: ssl.SSLContext = ..., address: str = ...) -> ScriptedServer: ...
 
 
+def says(line: str) -> Script:
+    """A server that says one line, and then hears the client out."""
+
+    def script(peer: Peer) -> None:
+        peer.say(line)
+        peer.hear_out()
+
+    return script
+
+
 def profile(protocol: catalogue.Protocol, port: int, **settings: Any) -> ProfileState:
     """A setting filled in for a server on this machine."""
     filled = {"server": "localhost", "tls": "starttls", "timeout": 5, "account": USER, **settings}

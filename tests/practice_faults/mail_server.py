@@ -16,6 +16,7 @@ from adapters.practice.pop_server import PopSession
 from adapters.practice.provider import PracticeProvider
 from adapters.practice.sasl import Mechanism
 from adapters.practice.smtp_server import MailHandler, SubmissionServer
+from domain.catalogue import Protocol
 from practice_faults.fault_injection import FaultInjection, InjectedFault
 from practice_faults.mail_faults import (
     END_OF_DATA,
@@ -192,7 +193,7 @@ class FaultyMailServer(PracticeMailServer):
         self,
         mode: str,
         *,
-        protocol: MailProtocol | None = None,
+        protocol: MailProtocol | Protocol | None = None,
         command: str | None = None,
         times: int | None = 1,
         **details: Any,

@@ -1,34 +1,36 @@
 from base64 import b64decode, b64encode
+from typing import Any
 
 import pytest
-from scripted_mail_server import USER, imap_to_auth, pop_to_auth, profile
+from scripted_mail_server import USER, Peer, ScriptedServer, Serve, imap_to_auth, pop_to_auth, profile, says
 
+from adapters.mail.mail_server import MailServerClient
 from adapters.mail.sasl_client import Mechanism, client_responses
 from domain.catalogue import Protocol
-from domain.mail_report import Fault
+from domain.mail_report import Fault, MailReport, Step
 from domain.secret import Secret
 
 TOKEN = Secret("EwBgA8l6BAAU-practice-access-token.0123456789")
 CHALLENGE = b64encode(b'{"status":"invalid_token"}').decode()
 
 
-def check_pop(client, server, token=TOKEN, **settings):
+def check_pop(client: MailServerClient, server: ScriptedServer, token: Secret = TOKEN, **settings: Any) -> MailReport:
     return client.test(profile(Protocol.POP, server.port, **settings), token)
 
 
-def check_imap(client, server, token=TOKEN, **settings):
+def check_imap(client: MailServerClient, server: ScriptedServer, token: Secret = TOKEN, **settings: Any) -> MailReport:
     return client.test(profile(Protocol.IMAP, server.port, **settings), token)
 
 
-def last(report):
+def last(report: MailReport) -> Step:
     return report.steps[-1]
 
 
 # POP3
 
 
-def test_a_pop_test_signs_in_and_asks_for_the_state_of_the_mailbox(client, serve):
-    def script(peer):
+def test_a_pop_test_signs_in_and_asks_for_the_state_of_the_mailbox(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         pop_to_auth(peer, "SASL PLAIN XOAUTH2")
         peer.hear("AUTH XOAUTH2")
         peer.say("+OK User successfully authenticated.")
@@ -51,11 +53,11 @@ def test_a_pop_test_signs_in_and_asks_for_the_state_of_the_mailbox(client, serve
 @pytest.mark.parametrize("mechanism", Mechanism)
 @pytest.mark.parametrize("continuation", ["+", "+ "])
 def test_a_pop_auth_command_stays_within_255_octets_and_the_token_arrives_whole(
-    client, serve, mechanism, octets, continuation
-):
+    client: MailServerClient, serve: Serve, mechanism: Mechanism, octets: int, continuation: str
+) -> None:
     token = Secret("t" * octets)
 
-    def script(peer):
+    def script(peer: Peer) -> None:
         pop_to_auth(peer, f"SASL {mechanism}")
         line = peer.hear(f"AUTH {mechanism}")
         assert len(line) + 2 <= 255
@@ -80,8 +82,10 @@ def test_a_pop_auth_command_stays_within_255_octets_and_the_token_arrives_whole(
         ("-ERR [LOGIN-DELAY] minimum time between mail checks violation", Fault.CONFIGURATION),
     ],
 )
-def test_each_refusal_of_pop_auth_says_whose_fault_it_is(client, serve, reply, fault):
-    def script(peer):
+def test_each_refusal_of_pop_auth_says_whose_fault_it_is(
+    client: MailServerClient, serve: Serve, reply: str, fault: Fault
+) -> None:
+    def script(peer: Peer) -> None:
         pop_to_auth(peer)
         peer.hear("AUTH")
         peer.say(reply)
@@ -91,8 +95,10 @@ def test_each_refusal_of_pop_auth_says_whose_fault_it_is(client, serve, reply, f
 
 
 @pytest.mark.parametrize(("mechanism", "closing"), [(Mechanism.XOAUTH2, ""), (Mechanism.OAUTHBEARER, "AQ==")])
-def test_a_pop_error_challenge_gets_the_closing_response(client, serve, mechanism, closing):
-    def script(peer):
+def test_a_pop_error_challenge_gets_the_closing_response(
+    client: MailServerClient, serve: Serve, mechanism: Mechanism, closing: str
+) -> None:
+    def script(peer: Peer) -> None:
         pop_to_auth(peer, f"SASL {mechanism}")
         peer.hear("AUTH")
         peer.say(f"+ {CHALLENGE}")
@@ -102,8 +108,10 @@ def test_a_pop_error_challenge_gets_the_closing_response(client, serve, mechanis
     assert check_pop(client, serve(script), Secret("t" * 40)).fault is Fault.TOKEN
 
 
-def test_a_token_that_pop_accepts_for_no_mailbox_is_found_by_the_next_command(client, serve):
-    def script(peer):
+def test_a_token_that_pop_accepts_for_no_mailbox_is_found_by_the_next_command(
+    client: MailServerClient, serve: Serve
+) -> None:
+    def script(peer: Peer) -> None:
         pop_to_auth(peer)
         peer.hear("AUTH")
         peer.say("+OK")
@@ -115,8 +123,10 @@ def test_a_token_that_pop_accepts_for_no_mailbox_is_found_by_the_next_command(cl
 
 
 @pytest.mark.parametrize("capabilities", [("+OK", "SASL XOAUTH2", "UIDL", "."), ("-ERR what?",)])
-def test_stls_that_is_not_offered_ends_it_before_any_secret(client, serve, capabilities):
-    def script(peer):
+def test_stls_that_is_not_offered_ends_it_before_any_secret(
+    client: MailServerClient, serve: Serve, capabilities: tuple[str, ...]
+) -> None:
+    def script(peer: Peer) -> None:
         peer.say("+OK ready")
         peer.hear("CAPA")
         peer.say(*capabilities)
@@ -128,8 +138,8 @@ def test_stls_that_is_not_offered_ends_it_before_any_secret(client, serve, capab
     assert server.heard_in_clear == b"CAPA\r\n"
 
 
-def test_what_is_said_in_clear_after_stls_ends_it_before_any_secret(client, serve):
-    def script(peer):
+def test_what_is_said_in_clear_after_stls_ends_it_before_any_secret(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         peer.say("+OK ready")
         peer.hear("CAPA")
         peer.say("+OK", "STLS", ".")
@@ -144,13 +154,13 @@ def test_what_is_said_in_clear_after_stls_ends_it_before_any_secret(client, serv
 
 
 @pytest.mark.parametrize("greeting", ["* OK this is IMAP", "220 this is SMTP"])
-def test_a_server_that_does_not_speak_pop_is_a_report(client, serve, greeting):
-    report = check_pop(client, serve(lambda peer: (peer.say(greeting), peer.hear_out())))
+def test_a_server_that_does_not_speak_pop_is_a_report(client: MailServerClient, serve: Serve, greeting: str) -> None:
+    report = check_pop(client, serve(says(greeting)))
     assert (report.fault, last(report).name) == (Fault.SERVER, "greeting")
 
 
-def test_capabilities_without_an_end_are_a_report(client, serve):
-    def script(peer):
+def test_capabilities_without_an_end_are_a_report(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         peer.say("+OK ready")
         peer.hear("CAPA")
         peer.say("+OK", *(f"X{number}" for number in range(1000)))
@@ -159,8 +169,10 @@ def test_capabilities_without_an_end_are_a_report(client, serve):
     assert check_pop(client, serve(script)).fault is Fault.SERVER
 
 
-def test_a_pop_server_that_accepts_before_it_has_the_token_has_tested_nothing(client, serve):
-    def script(peer):
+def test_a_pop_server_that_accepts_before_it_has_the_token_has_tested_nothing(
+    client: MailServerClient, serve: Serve
+) -> None:
+    def script(peer: Peer) -> None:
         pop_to_auth(peer)
         peer.hear("AUTH XOAUTH2")
         peer.say("+OK welcome")
@@ -174,8 +186,8 @@ def test_a_pop_server_that_accepts_before_it_has_the_token_has_tested_nothing(cl
 # IMAP
 
 
-def test_an_imap_test_signs_in_and_looks_at_inbox_without_changing_it(client, serve):
-    def script(peer):
+def test_an_imap_test_signs_in_and_looks_at_inbox_without_changing_it(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         imap_to_auth(peer)
         tag = peer.hear_tagged("AUTHENTICATE XOAUTH2 ")
         peer.say("* CAPABILITY IMAP4rev1 IDLE", f"{tag} OK done")
@@ -196,11 +208,11 @@ def test_an_imap_test_signs_in_and_looks_at_inbox_without_changing_it(client, se
 @pytest.mark.parametrize("mechanism", Mechanism)
 @pytest.mark.parametrize("initial", ["SASL-IR", "IDLE"])
 def test_an_imap_token_goes_with_the_command_only_if_it_is_short_and_that_is_offered(
-    client, serve, mechanism, octets, initial
-):
+    client: MailServerClient, serve: Serve, mechanism: Mechanism, octets: int, initial: str
+) -> None:
     token = Secret("t" * octets)
 
-    def script(peer):
+    def script(peer: Peer) -> None:
         imap_to_auth(peer, f"AUTH={mechanism} {initial}")
         tag, *words = peer.hear().split()
         assert words[:2] == ["AUTHENTICATE", mechanism]
@@ -230,8 +242,10 @@ def test_an_imap_token_goes_with_the_command_only_if_it_is_short_and_that_is_off
         ("BAD Command Argument Error. 12", Fault.SERVER),
     ],
 )
-def test_each_refusal_of_imap_authenticate_says_whose_fault_it_is(client, serve, reply, fault):
-    def script(peer):
+def test_each_refusal_of_imap_authenticate_says_whose_fault_it_is(
+    client: MailServerClient, serve: Serve, reply: str, fault: Fault
+) -> None:
+    def script(peer: Peer) -> None:
         imap_to_auth(peer)
         tag = peer.hear_tagged("AUTHENTICATE")
         peer.say("* OK still here", f"{tag} {reply}")
@@ -241,8 +255,10 @@ def test_each_refusal_of_imap_authenticate_says_whose_fault_it_is(client, serve,
 
 
 @pytest.mark.parametrize(("mechanism", "closing"), [(Mechanism.XOAUTH2, ""), (Mechanism.OAUTHBEARER, "AQ==")])
-def test_an_imap_error_challenge_gets_the_closing_response(client, serve, mechanism, closing):
-    def script(peer):
+def test_an_imap_error_challenge_gets_the_closing_response(
+    client: MailServerClient, serve: Serve, mechanism: Mechanism, closing: str
+) -> None:
+    def script(peer: Peer) -> None:
         imap_to_auth(peer, f"AUTH={mechanism} SASL-IR")
         tag = peer.hear_tagged("AUTHENTICATE")
         peer.say(f"+ {CHALLENGE}")
@@ -253,8 +269,10 @@ def test_an_imap_error_challenge_gets_the_closing_response(client, serve, mechan
 
 
 @pytest.mark.parametrize("reply", ["BAD User is authenticated but not connected.", "NO [NOPERM] Access denied"])
-def test_a_token_that_imap_accepts_for_no_mailbox_is_found_by_the_next_command(client, serve, reply):
-    def script(peer):
+def test_a_token_that_imap_accepts_for_no_mailbox_is_found_by_the_next_command(
+    client: MailServerClient, serve: Serve, reply: str
+) -> None:
+    def script(peer: Peer) -> None:
         imap_to_auth(peer)
         tag = peer.hear_tagged("AUTHENTICATE")
         peer.say(f"{tag} OK [CAPABILITY IMAP4rev1] done")
@@ -265,8 +283,8 @@ def test_a_token_that_imap_accepts_for_no_mailbox_is_found_by_the_next_command(c
     assert (report.fault, last(report).name) == (Fault.PERMISSION, "examine")
 
 
-def test_preauth_ends_it_before_any_secret(client, serve):
-    def script(peer):
+def test_preauth_ends_it_before_any_secret(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         peer.say("* PREAUTH welcome back")
         peer.hear_out()
 
@@ -276,8 +294,8 @@ def test_preauth_ends_it_before_any_secret(client, serve):
     assert server.heard_in_clear == b""
 
 
-def test_imap_starttls_that_is_not_offered_ends_it_before_any_secret(client, serve):
-    def script(peer):
+def test_imap_starttls_that_is_not_offered_ends_it_before_any_secret(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         peer.say("* OK ready")
         tag = peer.hear_tagged("CAPABILITY")
         peer.say("* CAPABILITY IMAP4rev1 AUTH=XOAUTH2", f"{tag} OK done")
@@ -288,8 +306,10 @@ def test_imap_starttls_that_is_not_offered_ends_it_before_any_secret(client, ser
     assert server.heard_in_clear == b"m1 CAPABILITY\r\n"
 
 
-def test_what_is_said_in_clear_after_imap_starttls_ends_it_before_any_secret(client, serve):
-    def script(peer):
+def test_what_is_said_in_clear_after_imap_starttls_ends_it_before_any_secret(
+    client: MailServerClient, serve: Serve
+) -> None:
+    def script(peer: Peer) -> None:
         peer.say("* OK ready")
         tag = peer.hear_tagged("CAPABILITY")
         peer.say("* CAPABILITY IMAP4rev1 STARTTLS", f"{tag} OK done")
@@ -303,8 +323,8 @@ def test_what_is_said_in_clear_after_imap_starttls_ends_it_before_any_secret(cli
     assert server.heard_in_clear == b"m1 CAPABILITY\r\nm2 STARTTLS\r\n"
 
 
-def test_imap_capabilities_from_before_tls_count_for_nothing_after_it(client, serve):
-    def script(peer):
+def test_imap_capabilities_from_before_tls_count_for_nothing_after_it(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         peer.say("* OK ready")
         tag = peer.hear_tagged("CAPABILITY")
         peer.say("* CAPABILITY IMAP4rev1 STARTTLS AUTH=XOAUTH2", f"{tag} OK done")
@@ -323,13 +343,15 @@ def test_imap_capabilities_from_before_tls_count_for_nothing_after_it(client, se
 @pytest.mark.parametrize(
     ("greeting", "fault"), [("* BYE [UNAVAILABLE] later", Fault.SERVER), ("+OK POP", Fault.SERVER)]
 )
-def test_an_imap_server_that_does_not_begin_is_a_report(client, serve, greeting, fault):
-    report = check_imap(client, serve(lambda peer: (peer.say(greeting), peer.hear_out())))
+def test_an_imap_server_that_does_not_begin_is_a_report(
+    client: MailServerClient, serve: Serve, greeting: str, fault: Fault
+) -> None:
+    report = check_imap(client, serve(says(greeting)))
     assert (report.fault, last(report).name) == (fault, "greeting")
 
 
-def test_an_imap_server_that_talks_without_end_is_a_report(client, serve):
-    def script(peer):
+def test_an_imap_server_that_talks_without_end_is_a_report(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         peer.say("* OK ready")
         peer.hear_tagged("CAPABILITY")
         peer.talk_on("* OK and another thing\r\n" * 100)
@@ -338,8 +360,10 @@ def test_an_imap_server_that_talks_without_end_is_a_report(client, serve):
     assert (report.fault, last(report).name) == (Fault.SERVER, "tls")
 
 
-def test_an_imap_server_that_accepts_before_it_has_the_token_has_tested_nothing(client, serve):
-    def script(peer):
+def test_an_imap_server_that_accepts_before_it_has_the_token_has_tested_nothing(
+    client: MailServerClient, serve: Serve
+) -> None:
+    def script(peer: Peer) -> None:
         imap_to_auth(peer)
         tag = peer.hear_tagged("AUTHENTICATE")
         peer.say(f"{tag} OK welcome")

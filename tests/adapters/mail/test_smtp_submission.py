@@ -2,12 +2,18 @@ import json
 import logging
 import socket
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from email import message_from_bytes, policy
+from typing import Any
 
 import pytest
 from scripted_mail_server import (
     USER,
+    Peer,
+    ScriptedServer,
+    Serve,
     profile,
+    says,
     smtp_farewell,
     smtp_to_auth,
     smtp_to_data,
@@ -21,8 +27,10 @@ from adapters.mail.mail_server import MailServerClient
 from adapters.mail.report import parts, redact
 from adapters.mail.sasl_client import Mechanism, client_responses
 from adapters.mail.submission import Submission
+from adapters.practice.ca import PracticeCA
 from domain.catalogue import Protocol
-from domain.mail_report import Fault, Verdict
+from domain.errors import InvalidValue
+from domain.mail_report import Fault, MailReport, Step, Verdict
 from domain.secret import Secret
 
 TOKEN = Secret("EwBgA8l6BAAU-practice-access-token.0123456789")
@@ -36,29 +44,38 @@ MULTIPART = (
 ALL = "AUTH XOAUTH2\nSIZE 1000000\n8BITMIME\nSMTPUTF8"
 
 
-def check(client, server, token=TOKEN, **settings):
+def check(client: MailServerClient, server: ScriptedServer, token: Secret = TOKEN, **settings: Any) -> MailReport:
     return client.test(profile(Protocol.SMTP, server.port, **settings), token)
 
 
-def submit(client, server, message=MESSAGE, sender=USER, recipients=(TO,), **settings):
+def submit(
+    client: MailServerClient,
+    server: ScriptedServer,
+    message: bytes = MESSAGE,
+    sender: str = USER,
+    recipients: Sequence[str] = (TO,),
+    **settings: Any,
+) -> MailReport:
     return client.submit(
         profile(Protocol.SMTP, server.port, **settings), TOKEN, sender=sender, recipients=recipients, message=message
     )
 
 
-def names(report):
+def names(report: MailReport) -> list[str]:
     return [step.name for step in report.steps]
 
 
-def last(report):
+def last(report: MailReport) -> Step:
     return report.steps[-1]
 
 
 # The connection test
 
 
-def test_a_connection_test_goes_step_by_step_up_to_one_more_command_after_auth(client, serve):
-    def script(peer):
+def test_a_connection_test_goes_step_by_step_up_to_one_more_command_after_auth(
+    client: MailServerClient, serve: Serve
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_mail(peer)
         assert peer.hear() == f"MAIL FROM:<{USER}>"
         peer.say("250 2.1.0 Sender OK")
@@ -73,7 +90,7 @@ def test_a_connection_test_goes_step_by_step_up_to_one_more_command_after_auth(c
     assert names(report) == ["resolve", "connect", "greeting", "tls", "capabilities", "auth", "mail", "quit"]
     assert all(step.ok and step.seconds >= 0 for step in report.steps)
     detail = {step.name: step.detail for step in report.steps}
-    assert "127.0.0.1" in detail["resolve"]
+    assert "127.0.0.1" in str(detail["resolve"])
     assert detail["connect"] == f"127.0.0.1:{server.port}"
     assert detail["greeting"] == "220 mx.contoso.com ready"
     assert detail["tls"] == (
@@ -85,7 +102,7 @@ def test_a_connection_test_goes_step_by_step_up_to_one_more_command_after_auth(c
     assert b"\r\nAUTH XOAUTH2 " + b64encode(response) + b"\r\n" in server.heard
 
 
-def test_hello_is_said_with_our_address_and_not_with_a_name(client, serve):
+def test_hello_is_said_with_our_address_and_not_with_a_name(client: MailServerClient, serve: Serve) -> None:
     server = serve(lambda peer: smtp_to_auth(peer, "AUTH PLAIN"))
     check(client, server)
     assert server.heard_in_clear.startswith(b"EHLO [127.0.0.1]\r\n")
@@ -93,15 +110,15 @@ def test_hello_is_said_with_our_address_and_not_with_a_name(client, serve):
 
 
 @pytest.mark.needs("IPv6")
-def test_an_ipv6_address_is_written_as_an_address_literal(client, serve):
+def test_an_ipv6_address_is_written_as_an_address_literal(client: MailServerClient, serve: Serve) -> None:
     server = serve(lambda peer: smtp_to_auth(peer, "AUTH PLAIN"), address="::1")
     report = client.test(profile(Protocol.SMTP, server.port, server="::1"), TOKEN)
     assert report.steps[1].detail == f"[::1]:{server.port}"
     assert server.heard == b"EHLO [IPv6:::1]\r\n"
 
 
-def test_the_test_uses_the_sender_address_that_will_be_used(client, serve):
-    def script(peer):
+def test_the_test_uses_the_sender_address_that_will_be_used(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_mail(peer)
         peer.hear("MAIL FROM:<no-reply@contoso.com>")
         peer.say("550 5.7.60 SMTP; Client does not have permissions to send as this sender")
@@ -109,11 +126,12 @@ def test_the_test_uses_the_sender_address_that_will_be_used(client, serve):
     report = check(client, serve(script), sender_address="no-reply@contoso.com")
     assert report.fault is Fault.SENDER
     assert report.verdict.code == "send_as_not_granted"
+    assert report.reply is not None
     assert report.reply.startswith("550 5.7.60")
 
 
-def test_a_shared_mailbox_is_the_user_that_signs_in(client, serve):
-    def script(peer):
+def test_a_shared_mailbox_is_the_user_that_signs_in(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer)
         response = b64decode(peer.hear("AUTH XOAUTH2 ").split()[2])
         assert response.startswith(b"user=scanner@contoso.com\x01")
@@ -122,8 +140,8 @@ def test_a_shared_mailbox_is_the_user_that_signs_in(client, serve):
     assert check(client, serve(script), mailbox="scanner@contoso.com").fault is Fault.TOKEN
 
 
-def test_a_server_that_hangs_up_instead_of_answering_quit_is_no_failure(client, serve):
-    def script(peer):
+def test_a_server_that_hangs_up_instead_of_answering_quit_is_no_failure(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_mail(peer)
         peer.hear("MAIL")
         peer.say("250 ok")
@@ -136,8 +154,10 @@ def test_a_server_that_hangs_up_instead_of_answering_quit_is_no_failure(client, 
     assert last(report).detail == "the connection ended without an answer"
 
 
-def test_a_test_against_a_server_that_was_written_before_rfc_2554_reads_its_list(client, serve):
-    def script(peer):
+def test_a_test_against_a_server_that_was_written_before_rfc_2554_reads_its_list(
+    client: MailServerClient, serve: Serve
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer, "AUTH=PLAIN XOAUTH2\nAUTH LOGIN PLAIN XOAUTH2")
         peer.hear("AUTH XOAUTH2 ")
         peer.say("535 no")
@@ -202,8 +222,10 @@ def test_a_test_against_a_server_that_was_written_before_rfc_2554_reads_its_list
         ("535 5.7.139 Authentication unsuccessful, something new.", Fault.MAILBOX, "smtp_auth_refused"),
     ],
 )
-def test_each_refusal_of_auth_says_whose_fault_it_is_and_what_to_do(client, serve, reply, fault, code):
-    def script(peer):
+def test_each_refusal_of_auth_says_whose_fault_it_is_and_what_to_do(
+    client: MailServerClient, serve: Serve, reply: str, fault: Fault, code: str
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer)
         peer.hear("AUTH XOAUTH2 ")
         peer.say(reply)
@@ -211,6 +233,7 @@ def test_each_refusal_of_auth_says_whose_fault_it_is_and_what_to_do(client, serv
     report = check(client, serve(script))
     assert (report.fault, last(report).name, last(report).ok) == (fault, "auth", False)
     assert report.verdict.code == code
+    assert report.reply is not None
     assert report.reply.startswith(reply[:3])
     assert last(report).detail == report.reply
 
@@ -218,8 +241,10 @@ def test_each_refusal_of_auth_says_whose_fault_it_is_and_what_to_do(client, serv
 @pytest.mark.parametrize(
     ("mechanism", "closing"), [(Mechanism.XOAUTH2, b"\r\n\r\n"), (Mechanism.OAUTHBEARER, b"\r\nAQ==\r\n")]
 )
-def test_an_error_challenge_gets_the_closing_response_and_then_the_token_is_at_fault(client, serve, mechanism, closing):
-    def script(peer):
+def test_an_error_challenge_gets_the_closing_response_and_then_the_token_is_at_fault(
+    client: MailServerClient, serve: Serve, mechanism: Mechanism, closing: bytes
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer, f"AUTH {mechanism}")
         peer.hear(f"AUTH {mechanism} ")
         peer.say("334 " + b64encode(b'{"status":"401","schemes":"bearer","scope":"https://mail.google.com/"}').decode())
@@ -233,8 +258,10 @@ def test_an_error_challenge_gets_the_closing_response_and_then_the_token_is_at_f
     assert server.heard.endswith(closing)
 
 
-def test_a_challenge_that_names_the_scope_is_about_the_scope_and_not_renewed(client, serve):
-    def script(peer):
+def test_a_challenge_that_names_the_scope_is_about_the_scope_and_not_renewed(
+    client: MailServerClient, serve: Serve
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer)
         peer.hear("AUTH")
         error = {"status": "insufficient_scope", "scope": "https://outlook.office.com/SMTP.Send"}
@@ -247,8 +274,10 @@ def test_a_challenge_that_names_the_scope_is_about_the_scope_and_not_renewed(cli
     assert report.verdict.fields == {"scope": "https://outlook.office.com/SMTP.Send"}
 
 
-def test_a_challenge_followed_by_a_temporary_failure_does_not_blame_the_token(client, serve):
-    def script(peer):
+def test_a_challenge_followed_by_a_temporary_failure_does_not_blame_the_token(
+    client: MailServerClient, serve: Serve
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer)
         peer.hear("AUTH")
         peer.say("334 " + b64encode(b'{"status":"503"}').decode())
@@ -258,8 +287,8 @@ def test_a_challenge_followed_by_a_temporary_failure_does_not_blame_the_token(cl
     assert check(client, serve(script)).fault is Fault.SERVER
 
 
-def test_a_server_that_goes_on_challenging_is_cancelled(client, serve):
-    def script(peer):
+def test_a_server_that_goes_on_challenging_is_cancelled(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer)
         peer.hear("AUTH")
         peer.say("334 e30=")
@@ -273,10 +302,12 @@ def test_a_server_that_goes_on_challenging_is_cancelled(client, serve):
 
 @pytest.mark.parametrize("octets", [50, 1000, 2500, 8000])
 @pytest.mark.parametrize("mechanism", Mechanism)
-def test_a_long_token_waits_for_the_challenge_and_arrives_whole(client, serve, mechanism, octets):
+def test_a_long_token_waits_for_the_challenge_and_arrives_whole(
+    client: MailServerClient, serve: Serve, mechanism: Mechanism, octets: int
+) -> None:
     token = Secret("t" * octets)
 
-    def script(peer):
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer, f"AUTH {mechanism}")
         line = peer.hear(f"AUTH {mechanism}")
         assert len(line) + 2 <= 512
@@ -291,8 +322,10 @@ def test_a_long_token_waits_for_the_challenge_and_arrives_whole(client, serve, m
     assert check(client, serve(script), token).fault is Fault.TOKEN
 
 
-def test_a_server_that_accepts_before_it_has_the_token_has_tested_nothing(client, serve):
-    def script(peer):
+def test_a_server_that_accepts_before_it_has_the_token_has_tested_nothing(
+    client: MailServerClient, serve: Serve
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer)
         peer.hear("AUTH XOAUTH2")
         peer.say("235 2.7.0 welcome")
@@ -302,7 +335,7 @@ def test_a_server_that_accepts_before_it_has_the_token_has_tested_nothing(client
     assert (report.fault, report.ok) == (Fault.SERVER, False)
 
 
-def test_a_server_without_a_mechanism_for_tokens_gets_none(client, serve):
+def test_a_server_without_a_mechanism_for_tokens_gets_none(client: MailServerClient, serve: Serve) -> None:
     server = serve(lambda peer: smtp_to_auth(peer, "AUTH PLAIN LOGIN"))
     report = check(client, server)
     assert (report.fault, last(report).name) == (Fault.SERVER, "capabilities")
@@ -319,8 +352,10 @@ def test_a_server_without_a_mechanism_for_tokens_gets_none(client, serve):
         ("451 4.3.0 later", Fault.SERVER),
     ],
 )
-def test_auth_that_is_accepted_and_then_does_not_count_is_found_by_the_next_command(client, serve, reply, fault):
-    def script(peer):
+def test_auth_that_is_accepted_and_then_does_not_count_is_found_by_the_next_command(
+    client: MailServerClient, serve: Serve, reply: str, fault: Fault
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_mail(peer)
         peer.hear("MAIL FROM:<")
         peer.say(reply)
@@ -332,8 +367,8 @@ def test_auth_that_is_accepted_and_then_does_not_count_is_found_by_the_next_comm
 # A secret leaves only under TLS, and is never shown
 
 
-def test_starttls_that_is_not_offered_ends_it_before_any_secret(client, serve):
-    def script(peer):
+def test_starttls_that_is_not_offered_ends_it_before_any_secret(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         peer.say("220 mx.contoso.com ready")
         peer.hear("EHLO ")
         peer.say("250-mx.contoso.com", "250 AUTH XOAUTH2 PLAIN")
@@ -346,8 +381,8 @@ def test_starttls_that_is_not_offered_ends_it_before_any_secret(client, serve):
     assert server.heard_in_clear == b"EHLO [127.0.0.1]\r\n"
 
 
-def test_starttls_that_is_refused_ends_it_before_any_secret(client, serve):
-    def script(peer):
+def test_starttls_that_is_refused_ends_it_before_any_secret(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_starttls(peer)
         peer.say("454 4.7.0 TLS not available due to temporary reason")
         peer.hear_out()
@@ -357,8 +392,10 @@ def test_starttls_that_is_refused_ends_it_before_any_secret(client, serve):
     assert b"AUTH" not in server.heard_in_clear
 
 
-def test_what_is_said_in_clear_after_the_go_ahead_for_tls_ends_it_before_any_secret(client, serve):
-    def script(peer):
+def test_what_is_said_in_clear_after_the_go_ahead_for_tls_ends_it_before_any_secret(
+    client: MailServerClient, serve: Serve
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_starttls(peer)
         peer.say("220 go ahead", "250-mx.contoso.com", "250 AUTH XOAUTH2")
         peer.hear_out()
@@ -370,8 +407,8 @@ def test_what_is_said_in_clear_after_the_go_ahead_for_tls_ends_it_before_any_sec
     assert server.heard_in_clear == b"EHLO [127.0.0.1]\r\nSTARTTLS\r\n"
 
 
-def test_what_was_offered_before_tls_counts_for_nothing_after_it(client, serve):
-    def script(peer):
+def test_what_was_offered_before_tls_counts_for_nothing_after_it(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         peer.say("220 ready")
         peer.hear("EHLO ")
         peer.say("250-mx", "250-AUTH XOAUTH2", "250 STARTTLS")
@@ -388,14 +425,14 @@ def test_what_was_offered_before_tls_counts_for_nothing_after_it(client, serve):
 
 
 @pytest.mark.parametrize("server_name", ["192.0.2.1", "smtp.contoso.com", "::"])
-def test_without_tls_nothing_is_sent_to_another_machine(client, server_name):
+def test_without_tls_nothing_is_sent_to_another_machine(client: MailServerClient, server_name: str) -> None:
     report = client.test(profile(Protocol.SMTP, 25, server=server_name, tls="none"), TOKEN)
     assert (report.fault, report.steps) == (Fault.CONFIGURATION, ())
     assert report.verdict.code == "tls_required"
 
 
-def test_without_tls_a_server_on_this_machine_may_have_the_token(client, serve):
-    def script(peer):
+def test_without_tls_a_server_on_this_machine_may_have_the_token(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         peer.say("220 mx.contoso.com ready")
         peer.hear("EHLO ")
         peer.say("250-mx.contoso.com", "250 AUTH XOAUTH2")
@@ -414,10 +451,12 @@ def test_without_tls_a_server_on_this_machine_may_have_the_token(client, serve):
         assert "tls" not in names(report)
 
 
-def test_a_name_that_should_be_this_machine_and_is_not_gets_no_token(client, serve, monkeypatch):
+def test_a_name_that_should_be_this_machine_and_is_not_gets_no_token(
+    client: MailServerClient, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As if `localhost` had been resolved to somewhere else."""
 
-    def script(peer):
+    def script(peer: Peer) -> None:
         peer.say("+OK ready")
         peer.hear("CAPA")
         peer.say("+OK", "SASL XOAUTH2", ".")
@@ -432,7 +471,9 @@ def test_a_name_that_should_be_this_machine_and_is_not_gets_no_token(client, ser
 
 
 @pytest.mark.parametrize("octet", ["\r", "\n", "\0", "\x01"])
-def test_a_mailbox_that_could_end_its_field_reaches_no_server(client, serve, octet):
+def test_a_mailbox_that_could_end_its_field_reaches_no_server(
+    client: MailServerClient, serve: Serve, octet: str
+) -> None:
     server = serve(lambda peer: peer.hear_out())
     report = check(client, server, mailbox=f"scan@contoso.com{octet}auth=Bearer other")
     assert (report.fault, report.steps) == (Fault.CONFIGURATION, ())
@@ -440,8 +481,10 @@ def test_a_mailbox_that_could_end_its_field_reaches_no_server(client, serve, oct
     assert server.heard_in_clear == b""
 
 
-def test_a_server_that_echoes_the_token_does_not_get_it_into_the_report(client, serve, caplog, capfd):
-    def script(peer):
+def test_a_server_that_echoes_the_token_does_not_get_it_into_the_report(
+    client: MailServerClient, serve: Serve, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer)
         line = peer.hear("AUTH")
         peer.say(f"500-5.5.2 Unrecognized: {line[:80]}", f"500 5.5.2 and {TOKEN.reveal()[5:40]!r}, {TOKEN.reveal()}")
@@ -456,8 +499,8 @@ def test_a_server_that_echoes_the_token_does_not_get_it_into_the_report(client, 
     assert report.reply == "500 5.5.2 Unrecognized: AUTH XOAUTH2 *** 5.5.2 and '***', ***"
 
 
-def test_a_reply_is_shown_as_one_line_without_control_characters(client, serve):
-    def script(peer):
+def test_a_reply_is_shown_as_one_line_without_control_characters(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer)
         peer.hear("AUTH")
         peer.say("535 5.7.3 \x1b[2Jgone\u202e\a")
@@ -477,11 +520,11 @@ def test_a_reply_is_shown_as_one_line_without_control_characters(client, serve):
         ("", ""),
     ],
 )
-def test_every_part_of_a_secret_of_twelve_characters_is_hidden(text, shown):
+def test_every_part_of_a_secret_of_twelve_characters_is_hidden(text: str, shown: str) -> None:
     assert redact(text, parts(["abcdefghijklmnop", "another-secret"])) == shown
 
 
-def test_a_secret_of_less_than_twelve_characters_is_hidden_as_a_whole():
+def test_a_secret_of_less_than_twelve_characters_is_hidden_as_a_whole() -> None:
     assert redact("it was hush!", parts(["hush", "abcdefghijklmnop"])) == "it was ***!"
 
 
@@ -489,13 +532,13 @@ def test_a_secret_of_less_than_twelve_characters_is_hidden_as_a_whole():
 
 
 @pytest.mark.needs("a resolver")
-def test_a_name_that_does_not_exist_is_a_report(client):
+def test_a_name_that_does_not_exist_is_a_report(client: MailServerClient) -> None:
     report = client.test(profile(Protocol.SMTP, 587, server="nowhere.invalid"), TOKEN)
     assert (report.fault, last(report).name) == (Fault.NETWORK, "resolve")
     assert (report.verdict.code, report.verdict.fields["server"]) == ("host_not_found", "nowhere.invalid:587")
 
 
-def test_a_port_nobody_listens_on_is_a_report(client):
+def test_a_port_nobody_listens_on_is_a_report(client: MailServerClient) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     report = client.test(profile(Protocol.SMTP, port), TOKEN)
@@ -503,21 +546,25 @@ def test_a_port_nobody_listens_on_is_a_report(client):
     assert report.verdict.code == "connection_refused"
 
 
-def test_a_server_that_says_nothing_is_given_up_after_the_time_out(client, serve):
+def test_a_server_that_says_nothing_is_given_up_after_the_time_out(client: MailServerClient, serve: Serve) -> None:
     report = check(client, serve(lambda peer: peer.hear_out()), timeout=1)
     assert (report.fault, last(report).name) == (Fault.NETWORK, "greeting")
     assert report.verdict.code == "no_greeting"
     assert last(report).seconds >= 1
 
 
-def test_a_server_that_drips_is_given_up_at_the_deadline_of_the_whole_conversation(ca, serve):
+def test_a_server_that_drips_is_given_up_at_the_deadline_of_the_whole_conversation(
+    ca: PracticeCA, serve: Serve
+) -> None:
     server = serve(lambda peer: peer.drip("220-one\r\n"))
     report = check(MailServerClient(ca.ca_file, deadline_seconds=0.5), server, timeout=300)
     assert (report.fault, last(report).name) == (Fault.NETWORK, "greeting")
     assert report.verdict.code == "conversation_too_slow"
 
 
-def test_a_server_that_drips_one_line_is_given_up_after_the_time_out_of_one_operation(client, serve):
+def test_a_server_that_drips_one_line_is_given_up_after_the_time_out_of_one_operation(
+    client: MailServerClient, serve: Serve
+) -> None:
     report = check(client, serve(lambda peer: peer.drip("2")), timeout=1)
     assert report.fault is Fault.NETWORK
     assert report.verdict.code == "no_greeting"
@@ -526,19 +573,19 @@ def test_a_server_that_drips_one_line_is_given_up_after_the_time_out_of_one_oper
 @pytest.mark.parametrize(
     "greeting", ["SSH-2.0-OpenSSH_9.2", "", "220" + "x" * 9000, "220-a\r\n250 b", "220-a\r\n" * 300, "2200 x", "199 x"]
 )
-def test_what_is_no_reply_is_a_report(client, serve, greeting):
-    report = check(client, serve(lambda peer: (peer.say(greeting), peer.hear_out())))
+def test_what_is_no_reply_is_a_report(client: MailServerClient, serve: Serve, greeting: str) -> None:
+    report = check(client, serve(says(greeting)))
     assert (report.fault, last(report).name) == (Fault.SERVER, "greeting")
     assert report.verdict.code == "not_a_mail_server"
 
 
-def test_a_server_that_is_closing_says_so_in_the_report(client, serve):
+def test_a_server_that_is_closing_says_so_in_the_report(client: MailServerClient, serve: Serve) -> None:
     report = check(client, serve(lambda peer: peer.say("421 4.3.0 too busy")))
     assert (report.fault, report.reply) == (Fault.SERVER, "421 4.3.0 too busy")
 
 
-def test_a_connection_that_is_closed_at_auth_is_the_networks_fault(client, serve):
-    def script(peer):
+def test_a_connection_that_is_closed_at_auth_is_the_networks_fault(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_auth(peer)
         peer.hear("AUTH")
 
@@ -547,17 +594,19 @@ def test_a_connection_that_is_closed_at_auth_is_the_networks_fault(client, serve
 
 
 @pytest.mark.parametrize("missing", ["server", "account"])
-def test_a_profile_that_is_not_filled_in_is_a_report(client, missing):
+def test_a_profile_that_is_not_filled_in_is_a_report(client: MailServerClient, missing: str) -> None:
     report = client.test(profile(Protocol.SMTP, 587, **{missing: None}), TOKEN)
     assert (report.fault, report.steps) == (Fault.CONFIGURATION, ())
-    assert (report.verdict.code, report.verdict.cause.field) == ("login_incomplete", missing)
+    assert report.verdict.code == "login_incomplete"
+    assert isinstance(report.verdict.cause, InvalidValue)
+    assert report.verdict.cause.field == missing
 
 
 # Submission
 
 
-def test_a_message_is_handed_over_as_lines_with_crlf_and_stuffed_dots(client, serve):
-    def script(peer):
+def test_a_message_is_handed_over_as_lines_with_crlf_and_stuffed_dots(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_data(peer)
         peer.say("250 2.0.0 queued as 17")
         smtp_farewell(peer)
@@ -582,21 +631,25 @@ def test_a_message_is_handed_over_as_lines_with_crlf_and_stuffed_dots(client, se
         (b"a.\r\n\r\n.\r\n", b"a.\r\n\r\n..\r\n.\r\n"),
     ],
 )
-def test_a_dot_is_stuffed_at_the_beginning_of_every_line_also_of_the_first(content, stuffed):
+def test_a_dot_is_stuffed_at_the_beginning_of_every_line_also_of_the_first(content: bytes, stuffed: bytes) -> None:
     assert Submission.of(USER, [TO], content).stuffed == stuffed
 
 
 @pytest.mark.parametrize(
     "message", [b"Subject: x\r\n\r\none\rtwo", b"\r", b"a\r\r\nb", b"nul\0", b"end\r\n.\rMAIL FROM:<x@y>\r\n"]
 )
-def test_a_message_with_a_bare_carriage_return_or_a_nul_reaches_no_server(client, message):
+def test_a_message_with_a_bare_carriage_return_or_a_nul_reaches_no_server(
+    client: MailServerClient, message: bytes
+) -> None:
     report = client.submit(profile(Protocol.SMTP, 1), TOKEN, sender=USER, recipients=[TO], message=message)
     assert (report.fault, report.steps) == (Fault.MESSAGE, ())
-    assert (report.verdict.code, report.verdict.cause.code) == ("message_not_sendable", "bare_control_in_message")
+    assert report.verdict.code == "message_not_sendable"
+    assert report.verdict.cause is not None
+    assert report.verdict.cause.code == "bare_control_in_message"
 
 
-def test_a_smuggled_end_of_data_with_bare_line_feeds_stays_text(client, serve):
-    def script(peer):
+def test_a_smuggled_end_of_data_with_bare_line_feeds_stays_text(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_data(peer)
         peer.say("250 ok")
         smtp_farewell(peer)
@@ -617,13 +670,15 @@ def test_a_smuggled_end_of_data_with_bare_line_feeds_stays_text(client, serve):
         ("scan\udce4@contoso.com", [TO]),
     ],
 )
-def test_an_address_that_is_none_reaches_no_server(client, sender, recipients):
+def test_an_address_that_is_none_reaches_no_server(
+    client: MailServerClient, sender: str, recipients: Sequence[str]
+) -> None:
     report = client.submit(profile(Protocol.SMTP, 1), TOKEN, sender=sender, recipients=recipients, message=MESSAGE)
     assert (report.fault, report.steps) == (Fault.CONFIGURATION, ())
 
 
-def test_a_bounce_has_an_empty_sender(client, serve):
-    def script(peer):
+def test_a_bounce_has_an_empty_sender(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_mail(peer)
         assert peer.hear() == "MAIL FROM:<>"
         peer.say("550 5.7.1 no")
@@ -631,7 +686,7 @@ def test_a_bounce_has_an_empty_sender(client, serve):
     assert submit(client, serve(script), sender="").fault is Fault.PERMISSION
 
 
-def test_only_an_smtp_setting_sends(client):
+def test_only_an_smtp_setting_sends(client: MailServerClient) -> None:
     report = client.submit(profile(Protocol.POP, 995), TOKEN, sender=USER, recipients=[TO], message=MESSAGE)
     assert (report.fault, report.steps) == (Fault.CONFIGURATION, ())
 
@@ -645,8 +700,10 @@ def test_only_an_smtp_setting_sends(client):
         (b"Subject: x\n\nx\n", "jürg@contoso.com", f"MAIL FROM:<{USER}> SIZE=17 SMTPUTF8"),
     ],
 )
-def test_an_extension_is_used_only_if_the_message_needs_it(client, serve, message, recipient, mail):
-    def script(peer):
+def test_an_extension_is_used_only_if_the_message_needs_it(
+    client: MailServerClient, serve: Serve, message: bytes, recipient: str, mail: str
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_mail(peer, ALL)
         assert peer.hear() == mail
         peer.say("452 4.3.1 enough seen")
@@ -661,8 +718,10 @@ def test_an_extension_is_used_only_if_the_message_needs_it(client, serve, messag
         (MESSAGE, "jürg@contoso.com", "SMTPUTF8"),
     ],
 )
-def test_a_message_that_needs_what_is_not_offered_is_not_sent(client, serve, message, recipient, extension):
-    def script(peer):
+def test_a_message_that_needs_what_is_not_offered_is_not_sent(
+    client: MailServerClient, serve: Serve, message: bytes, recipient: str, extension: str
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_mail(peer)
         peer.hear_out()
 
@@ -685,8 +744,10 @@ def test_a_message_that_needs_what_is_not_offered_is_not_sent(client, serve, mes
         (MULTIPART, "Größe"),
     ],
 )
-def test_a_message_is_encoded_for_a_server_that_would_not_take_it_as_it_is(client, serve, message, text):
-    def script(peer):
+def test_a_message_is_encoded_for_a_server_that_would_not_take_it_as_it_is(
+    client: MailServerClient, serve: Serve, message: bytes, text: str
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_data(peer)
         peer.say("250 ok")
         smtp_farewell(peer)
@@ -698,13 +759,17 @@ def test_a_message_is_encoded_for_a_server_that_would_not_take_it_as_it_is(clien
     assert max(map(len, sent.split(b"\r\n"))) <= 998
     read, given = (message_from_bytes(octets, policy=policy.default) for octets in (sent, message))
     assert str(read["Subject"]).strip() == str(given["Subject"]).strip()
-    assert read.get_body(("plain",)).get_content().splitlines() == text.splitlines()
+    body = read.get_body(("plain",))
+    assert body is not None
+    assert body.get_content().splitlines() == text.splitlines()
     assert (b"<p>as it is</p>" in sent) is (b"<p>as it is</p>" in message)
 
 
 @pytest.mark.parametrize("refused_at", ["MAIL", "data"])
-def test_a_message_that_is_too_large_is_said_with_its_size_and_the_limit(client, serve, refused_at):
-    def script(peer):
+def test_a_message_that_is_too_large_is_said_with_its_size_and_the_limit(
+    client: MailServerClient, serve: Serve, refused_at: str
+) -> None:
+    def script(peer: Peer) -> None:
         if refused_at == "MAIL":
             smtp_to_mail(peer, ALL)
             peer.hear("MAIL")
@@ -740,8 +805,10 @@ def test_a_message_that_is_too_large_is_said_with_its_size_and_the_limit(client,
         ("552 5.2.3 Message too long", Fault.MESSAGE, "message_too_large"),
     ],
 )
-def test_a_refusal_of_a_message_names_its_cause(client, serve, at, reply, fault, code):
-    def script(peer):
+def test_a_refusal_of_a_message_names_its_cause(
+    client: MailServerClient, serve: Serve, at: str, reply: str, fault: Fault, code: str
+) -> None:
+    def script(peer: Peer) -> None:
         if at == "mail":
             smtp_to_mail(peer)
             peer.hear("MAIL")
@@ -754,8 +821,10 @@ def test_a_refusal_of_a_message_names_its_cause(client, serve, at, reply, fault,
 
 
 @pytest.mark.parametrize("reply", ["550 5.1.1 no such user", "450 4.2.1 later", "535 5.7.3 odd"])
-def test_a_recipient_that_is_refused_is_named_and_the_others_get_the_message_once(client, serve, reply):
-    def script(peer):
+def test_a_recipient_that_is_refused_is_named_and_the_others_get_the_message_once(
+    client: MailServerClient, serve: Serve, reply: str
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_mail(peer)
         peer.hear("MAIL")
         peer.say("250 ok")
@@ -782,8 +851,8 @@ def test_a_recipient_that_is_refused_is_named_and_the_others_get_the_message_onc
     assert [step.ok for step in report.steps if step.name in ("rcpt", "data")] == [False, True]
 
 
-def test_nothing_is_sent_if_every_recipient_is_refused(client, serve):
-    def script(peer):
+def test_nothing_is_sent_if_every_recipient_is_refused(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_mail(peer)
         peer.hear("MAIL")
         peer.say("250 ok")
@@ -813,8 +882,10 @@ def test_nothing_is_sent_if_every_recipient_is_refused(client, serve):
         ("421 4.7.0 later", Fault.SERVER, "try_later"),
     ],
 )
-def test_each_refusal_of_a_message_says_whose_fault_it_is_and_what_to_do(client, serve, reply, fault, code):
-    def script(peer):
+def test_each_refusal_of_a_message_says_whose_fault_it_is_and_what_to_do(
+    client: MailServerClient, serve: Serve, reply: str, fault: Fault, code: str
+) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_data(peer)
         peer.say(reply)
 
@@ -825,12 +896,12 @@ def test_each_refusal_of_a_message_says_whose_fault_it_is_and_what_to_do(client,
 
 @pytest.mark.parametrize("end", ["hangs up", "says nothing", "says nonsense"])
 def test_without_an_answer_to_the_final_dot_it_is_not_known_whether_the_message_was_sent(
-    client, serve, monkeypatch, end
-):
+    client: MailServerClient, serve: Serve, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
     if end == "says nothing":
         monkeypatch.setattr(smtp_client, "ACCEPTANCE_SECONDS", 0.2)
 
-    def script(peer):
+    def script(peer: Peer) -> None:
         smtp_to_data(peer)
         if end == "says nonsense":
             peer.say("what?")
@@ -842,8 +913,8 @@ def test_without_an_answer_to_the_final_dot_it_is_not_known_whether_the_message_
     assert report.verdict.code == "message_in_doubt"
 
 
-def test_the_answer_to_the_final_dot_may_take_longer_than_an_operation(client, serve):
-    def script(peer):
+def test_the_answer_to_the_final_dot_may_take_longer_than_an_operation(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_data(peer)
         peer.stay_silent(1.2)
         peer.say("250 ok")
@@ -852,8 +923,8 @@ def test_the_answer_to_the_final_dot_may_take_longer_than_an_operation(client, s
     assert submit(client, serve(script), timeout=1).ok
 
 
-def test_a_connection_that_breaks_within_the_message_has_not_sent_it(client, serve):
-    def script(peer):
+def test_a_connection_that_breaks_within_the_message_has_not_sent_it(client: MailServerClient, serve: Serve) -> None:
+    def script(peer: Peer) -> None:
         smtp_to_mail(peer)
         peer.hear("MAIL")
         peer.say("250 ok")
@@ -868,10 +939,10 @@ def test_a_connection_that_breaks_within_the_message_has_not_sent_it(client, ser
     assert report.verdict.code == "message_broken_off"
 
 
-def test_a_large_message_arrives_whole(client, serve):
+def test_a_large_message_arrives_whole(client: MailServerClient, serve: Serve) -> None:
     lines = b"".join(b"%07d .\r\n" % number for number in range(200_000))
 
-    def script(peer):
+    def script(peer: Peer) -> None:
         smtp_to_data(peer)
         peer.say("250 ok")
         smtp_farewell(peer)
