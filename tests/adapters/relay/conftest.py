@@ -12,7 +12,7 @@ import structlog
 from line_client import admission
 from receiving_relay import ReceivingRelay, SingleUserAdmissionClient
 from scripted_mail_server import Script, ScriptedServer
-from sending_relay import ManyUserAdmissionClient, SendingRelay
+from sending_relay import ManyUserAdmissionClient, SendingRelay, StartRelay
 from smtp_peer import Peer
 
 from adapters.practice.ca import PracticeCA
@@ -95,7 +95,7 @@ def users(peer: Peer) -> ManyUserAdmissionClient:
 
 
 @pytest.fixture
-def send(ca: PracticeCA, users: ManyUserAdmissionClient) -> Iterator[Callable[..., SendingRelay]]:
+def send(ca: PracticeCA, users: ManyUserAdmissionClient) -> Iterator[StartRelay]:
     """Start the relay, with the `[relay]` table of a test."""
     with ExitStack() as running:
 

@@ -18,7 +18,7 @@ from adapters.mail.dialer import Dialer
 from adapters.mail.server_address import MailServerAddress
 from adapters.relay.admission import Admission, AdmissionChange
 from adapters.relay.imap_server import IMAPRelay
-from adapters.relay.listener import ConnectionLimits, Endpoint, Listener
+from adapters.relay.listener import ConnectionLimits, Endpoint, Listener, ProtocolServer
 from adapters.relay.pop_server import POPRelay
 from adapters.tls_certificate import TLSCertificate
 from domain import catalogue
@@ -133,7 +133,7 @@ class ReceivingRelay:
 
     async def _listen(self) -> None:
         dialer = Dialer(self._ca_file)
-        protocol_servers = {
+        protocol_servers: dict[catalogue.Protocol, ProtocolServer] = {
             catalogue.Protocol.POP: POPRelay(self._admission_client, dialer, self._sign_in_seconds),
             catalogue.Protocol.IMAP: IMAPRelay(self._admission_client, dialer, self._sign_in_seconds),
         }

@@ -47,7 +47,7 @@ class ManyUserAdmissionClient:
         self.passwords[user] = PASSWORD
         if network:
             self.networks[network] = user
-        usual = {"user": user, "access_token": Secret("token-1")}
+        usual: dict[str, Any] = {"user": user, "access_token": Secret("token-1")}
         self.admissions[user] = admission(Protocol.SMTP, port, **usual | different)
 
     async def admit(self, protocol: Protocol, address: str, user: str | None, password: Secret | None) -> Admission:
@@ -91,10 +91,9 @@ class SendingRelay:
         key_file: Path | None = None,
         **table: Any,
     ) -> None:
-        files = {"certificate_file": str(certificate_file), "key_file": str(key_file)} if certificate_file else {}
-        self.config = Config(
-            directory=Path("/"), mail=MailTable(ca_file=str(ca_file)), relay=RelayTable(**files, **table)
-        )
+        if certificate_file:
+            table |= {"certificate_file": str(certificate_file), "key_file": str(key_file)}
+        self.config = Config(directory=Path("/"), mail=MailTable(ca_file=str(ca_file)), relay=RelayTable(**table))
         self.ports: list[int] = []
         self.relay: Relay
         self._admission_client = admission_client
@@ -151,6 +150,10 @@ class SendingRelay:
         listening.set_result(None)
         await self._stopping.wait()
         await self.relay.close(self._grace_seconds)
+
+
+StartRelay = Callable[..., SendingRelay]
+"""Start the relay on these URLs, with the `[relay]` table of a test."""
 
 
 class Sender(LineClient):

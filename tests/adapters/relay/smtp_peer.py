@@ -18,7 +18,7 @@ EXTENSIONS = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 1000000000", "ENHANCED
 # Points at which it acts, beside the commands.
 GREETING, MIDST, END = "GREETING", "MIDST", "END"
 
-Act = Callable[["Conversation"], None]
+Act = Callable[["Conversation"], object]
 
 
 class HangUp(Exception):
@@ -48,6 +48,10 @@ def hang(conversation: Conversation) -> None:
     raise HangUp
 
 
+def _as_usual(verb: str, line: bytes) -> Act:
+    return lambda conversation: conversation._usual(verb, line)
+
+
 class Conversation:
     """One connection. `heard` is what came under TLS, or over it where there is none; `heard_in_clear` before it."""
 
@@ -73,7 +77,7 @@ class Conversation:
                 line = self.line()
                 self.commands.append(line)
                 verb = line.partition(b" ")[0].decode("ascii", "replace").upper()
-                self._act(verb, lambda _, verb=verb, line=line: self._usual(verb, line))
+                self._act(verb, _as_usual(verb, line))
         except (OSError, HangUp, ssl.SSLError):
             pass
         finally:
@@ -97,7 +101,7 @@ class Conversation:
     def begin_tls(self) -> None:
         assert not self._unread
         self.sock = self._peer.tls.wrap_socket(self.sock, server_side=True)
-        self.resumed = self.sock.session_reused
+        self.resumed = bool(self.sock.session_reused)
 
     def _act(self, point: str, usual: Act) -> None:
         acts = self._peer.acts[point]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import cast
 
+import aiohttp
 import pytest
 
 from adapters.relay import change_feed
@@ -58,9 +60,12 @@ def test_no_event_ends_the_feed(monkeypatch: pytest.MonkeyPatch, data: str) -> N
 
     async def first_change() -> AdmissionChange:
         changed: asyncio.Future[AdmissionChange] = asyncio.get_running_loop().create_future()
-        following = asyncio.create_task(
-            follow_changes(object(), lambda change: changed.done() or changed.set_result(change))
-        )
+
+        def keep(change: AdmissionChange) -> None:
+            if not changed.done():
+                changed.set_result(change)
+
+        following = asyncio.create_task(follow_changes(cast("aiohttp.ClientSession", object()), keep))
         try:
             return await asyncio.wait_for(changed, 30)
         finally:

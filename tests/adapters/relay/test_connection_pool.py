@@ -15,7 +15,7 @@ from simulated_loop import run_in_simulated_time
 
 from adapters.mail.dialer import Dialer
 from adapters.mail.line_connection import LineConnection
-from adapters.mail.report import ConversationFailed, Transcript
+from adapters.mail.report import ConversationFailed, Steps
 from adapters.mail.server_address import MailServerAddress
 from adapters.relay.admission import Admission
 from adapters.relay.capabilities import Capabilities
@@ -77,7 +77,7 @@ class Peers(Dialer):
         self.replies = dict(REPLIES)
 
     async def connect(
-        self, server: MailServerAddress, transcript: Transcript, *, timeout_seconds: float, deadline: float = 0
+        self, server: MailServerAddress, steps: Steps, *, timeout_seconds: float, deadline: float = 0
     ) -> LineConnection:
         connection = LineConnection()
         connection.deadline = deadline

@@ -1,16 +1,18 @@
 """Line ends and From of a device's messages are put right, and no message ends early by it."""
 
 import random
+from collections.abc import Sequence
 
 import pytest
-from sending_relay import Sender
+from sending_relay import ManyUserAdmissionClient, Sender, StartRelay
+from smtp_peer import Peer
 
 from adapters.mail.line_connection import BareControl, TooLong
 from adapters.relay.device_message import NormalizingScanner, SenderRewriter
 from adapters.relay.message_scanner import MessageScanner
 
 
-def normalized(pieces):
+def normalized(pieces: Sequence[bytes]) -> tuple[bytes, bytes | None]:
     """All that is passed on, and what came behind the end, None if the message did not end."""
     scanner, passed = NormalizingScanner(), b""
     for number, piece in enumerate(pieces):
@@ -34,23 +36,23 @@ def normalized(pieces):
         (b"\n\n\r\n.\r\n", b"\r\n\r\n\r\n.\r\n"),
     ],
 )
-def test_a_bare_lf_becomes_crlf_and_never_an_end(message, passed):
+def test_a_bare_lf_becomes_crlf_and_never_an_end(message: bytes, passed: bytes) -> None:
     assert normalized([message]) == (passed, b"")
     assert normalized([bytes([octet]) for octet in message]) == (passed, b"")
 
 
 @pytest.mark.parametrize("message", [b"a\rb\r\n", b"a\r\r\n", b"a\0b\n", b"a\r.\r\n"])
-def test_a_bare_cr_and_a_nul_stay_errors(message):
+def test_a_bare_cr_and_a_nul_stay_errors(message: bytes) -> None:
     with pytest.raises(BareControl):
         normalized([message])
 
 
-def test_a_long_line_stays_an_error():
+def test_a_long_line_stays_an_error() -> None:
     with pytest.raises(TooLong):
         normalized([b"x" * 9000])
 
 
-def test_whatever_comes_the_strict_scanner_sees_one_message_in_what_is_passed_on():
+def test_whatever_comes_the_strict_scanner_sees_one_message_in_what_is_passed_on() -> None:
     generator = random.Random(20231218)
     ends = 0
     for _ in range(5_000):
@@ -86,7 +88,7 @@ def test_whatever_comes_the_strict_scanner_sees_one_message_in_what_is_passed_on
     ],
 )
 @pytest.mark.parametrize("rest", [b"\r\nFrom: not a field\r\n.\r\n", b"\r\n.\r\n", b".\r\n"])
-def test_from_gets_the_address_and_keeps_the_name(header, expected, rest):
+def test_from_gets_the_address_and_keeps_the_name(header: bytes, expected: bytes, rest: bytes) -> None:
     whole = SenderRewriter("scan@contoso.com").feed(header + rest, is_last=True)
     assert whole == expected + rest
     rewriter = SenderRewriter("scan@contoso.com")
@@ -94,7 +96,7 @@ def test_from_gets_the_address_and_keeps_the_name(header, expected, rest):
     assert b"".join(rewriter.feed(one, is_last=at == len(octets) - 1) for at, one in enumerate(octets)) == whole
 
 
-def test_a_header_without_end_is_an_error():
+def test_a_header_without_end_is_an_error() -> None:
     with pytest.raises(TooLong):
         SenderRewriter("scan@contoso.com").feed(b"x: y\r\n" * 60_000, is_last=False)
 
@@ -102,7 +104,9 @@ def test_a_header_without_end_is_an_error():
 # Through the relay
 
 
-def test_a_device_that_cant_be_told_sends_as_the_mailbox_with_crlf(send, peer, users):
+def test_a_device_that_cant_be_told_sends_as_the_mailbox_with_crlf(
+    send: StartRelay, peer: Peer, users: ManyUserAdmissionClient
+) -> None:
     users.add(peer.port, sender="scan@contoso.com", normalizes=True)
     with Sender(send().port).greet() as client:
         client.sign_in()
@@ -119,7 +123,9 @@ def test_a_device_that_cant_be_told_sends_as_the_mailbox_with_crlf(send, peer, u
 
 
 @pytest.mark.parametrize("smuggled", [b"\r.\r", b"\r.\r\n", b"\n.\r", b"\r\n.\r", b"\0\r\n.\r\n"])
-def test_a_bare_cr_or_a_nul_is_refused_also_with_normalize(send, peer, users, smuggled):
+def test_a_bare_cr_or_a_nul_is_refused_also_with_normalize(
+    send: StartRelay, peer: Peer, users: ManyUserAdmissionClient, smuggled: bytes
+) -> None:
     users.add(peer.port, normalizes=True)
     with Sender(send().port).greet() as client:
         client.sign_in()
@@ -130,7 +136,9 @@ def test_a_bare_cr_or_a_nul_is_refused_also_with_normalize(send, peer, users, sm
 
 
 @pytest.mark.parametrize("smuggled", [b"\n.\n", b"\n.\r\n", b"\r\n.\n"])
-def test_no_end_that_another_server_sees_is_passed_on_with_normalize(send, peer, users, smuggled):
+def test_no_end_that_another_server_sees_is_passed_on_with_normalize(
+    send: StartRelay, peer: Peer, users: ManyUserAdmissionClient, smuggled: bytes
+) -> None:
     users.add(peer.port, normalizes=True)
     with Sender(send().port).greet() as client:
         client.sign_in()

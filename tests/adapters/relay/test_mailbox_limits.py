@@ -1,4 +1,5 @@
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,21 +10,21 @@ from adapters.relay.mailbox_limits import MailboxLimits, MailboxQuota, Use, Wait
 EXCHANGE = MailboxLimits(connections=3, messages_per_minute=30)
 
 
-def connection(client, number=0):
+def connection(client: object, number: int = 0) -> WaitingTurn:
     return WaitingTurn(client, number, Use.CONNECTION)
 
 
-def message(client, number=0):
+def message(client: object, number: int = 0) -> WaitingTurn:
     return WaitingTurn(client, number, Use.MESSAGE)
 
 
-def queued(quota, *turns):
+def queued(quota: MailboxQuota, *turns: WaitingTurn) -> MailboxQuota:
     for turn in turns:
         quota.wait(turn)
     return quota
 
 
-def test_as_many_connections_as_the_server_allows_and_the_rest_waits():
+def test_as_many_connections_as_the_server_allows_and_the_rest_waits() -> None:
     quota = queued(MailboxQuota(EXCHANGE), *(connection(client) for client in "abcde"))
     assert [turn.client for turn in quota.next_turns(0)] == ["a", "b", "c"]
     assert quota.next_turns(1000) == []
@@ -31,7 +32,7 @@ def test_as_many_connections_as_the_server_allows_and_the_rest_waits():
     assert quota.next_turns(1000) == [connection("d")]
 
 
-def test_without_a_limit_nobody_waits():
+def test_without_a_limit_nobody_waits() -> None:
     quota = queued(
         MailboxQuota(MailboxLimits()), *(connection(n) for n in range(500)), *(message(n) for n in range(500))
     )
@@ -39,7 +40,7 @@ def test_without_a_limit_nobody_waits():
     assert quota.next_turn_at(0) is None
 
 
-def test_clients_take_turns_however_often_one_of_them_asks():
+def test_clients_take_turns_however_often_one_of_them_asks() -> None:
     quota = queued(MailboxQuota(MailboxLimits(connections=1)), *(connection("server", n) for n in range(4)))
     queued(quota, connection("printer"), connection("scanner"))
     order = []
@@ -50,7 +51,7 @@ def test_clients_take_turns_however_often_one_of_them_asks():
     assert order == [connection("server", 0), *others, *(connection("server", n) for n in (1, 2, 3))]
 
 
-def test_who_comes_as_a_connection_becomes_free_does_not_overtake_who_waits_for_it():
+def test_who_comes_as_a_connection_becomes_free_does_not_overtake_who_waits_for_it() -> None:
     quota = MailboxQuota(MailboxLimits(connections=1))
     assert quota.take(Use.CONNECTION, 0)
     quota.wait(connection("printer"))
@@ -59,7 +60,7 @@ def test_who_comes_as_a_connection_becomes_free_does_not_overtake_who_waits_for_
     assert quota.next_turns(0) == [connection("printer")]
 
 
-def test_so_many_messages_a_minute_counted_from_each_ones_beginning():
+def test_so_many_messages_a_minute_counted_from_each_ones_beginning() -> None:
     quota = queued(MailboxQuota(EXCHANGE), *(message(n) for n in range(40)))
     assert len(quota.next_turns(0)) == 30
     assert quota.next_turn_at(10) == 60
@@ -70,13 +71,13 @@ def test_so_many_messages_a_minute_counted_from_each_ones_beginning():
     assert len(quota.next_turns(60)) == 20
 
 
-def test_who_waits_for_a_message_does_not_wait_for_those_who_wait_for_a_connection():
+def test_who_waits_for_a_message_does_not_wait_for_those_who_wait_for_a_connection() -> None:
     quota = queued(MailboxQuota(MailboxLimits(connections=1, messages_per_minute=1)), connection("a"), connection("b"))
     assert quota.next_turns(0) == [connection("a")]
     assert queued(quota, message("a")).next_turns(0) == [message("a")]
 
 
-def test_nobody_goes_while_the_server_wants_to_be_left_alone():
+def test_nobody_goes_while_the_server_wants_to_be_left_alone() -> None:
     quota = queued(MailboxQuota(EXCHANGE), connection("a"), message("b"))
     quota.pause(10)
     quota.pause(5)
@@ -85,7 +86,7 @@ def test_nobody_goes_while_the_server_wants_to_be_left_alone():
     assert quota.next_turns(10) == [connection("a"), message("b")]
 
 
-def test_who_gives_up_is_passed_over():
+def test_who_gives_up_is_passed_over() -> None:
     quota = queued(MailboxQuota(MailboxLimits(connections=1)), connection("a"), connection("b"), connection("c"))
     quota.withdraw(connection("b"))
     assert quota.next_turns(0) == [connection("a")]
@@ -94,7 +95,7 @@ def test_who_gives_up_is_passed_over():
     assert quota.next_turns(0) == [connection("c")]
 
 
-def test_a_quota_is_kept_as_long_as_there_is_something_to_remember():
+def test_a_quota_is_kept_as_long_as_there_is_something_to_remember() -> None:
     quota = MailboxQuota(EXCHANGE)
     assert quota.is_unused(0)
     queued(quota, connection("a"), message("a"))
@@ -109,7 +110,7 @@ def test_a_quota_is_kept_as_long_as_there_is_something_to_remember():
     assert quota.is_unused(90)
 
 
-def test_only_a_turn_that_time_brings_is_looked_for_again():
+def test_only_a_turn_that_time_brings_is_looked_for_again() -> None:
     quota = queued(MailboxQuota(EXCHANGE), *(connection(n) for n in range(4)))
     quota.next_turns(0)
     assert quota.next_turn_at(0) is None
@@ -129,12 +130,16 @@ STEPS = st.lists(
 
 @settings(max_examples=300)
 @given(STEPS, st.integers(1, 4), st.integers(1, 5))
-def test_whatever_happens_no_limit_is_passed_and_everybody_s_turn_comes_once(steps, connections, messages):
+def test_whatever_happens_no_limit_is_passed_and_everybody_s_turn_comes_once(
+    steps: list[tuple[Any, ...]], connections: int, messages: int
+) -> None:
     quota = MailboxQuota(MailboxLimits(connections, messages))
     now, paused_until, in_use = 0.0, 0.0, 0
-    waiting, begun, served = [], [], Counter()
+    waiting: list[WaitingTurn] = []
+    begun: list[float] = []
+    served = Counter[WaitingTurn]()
 
-    def check_turns():
+    def check_turns() -> None:
         nonlocal in_use
         for turn in quota.next_turns(now):
             assert now >= paused_until
@@ -178,7 +183,7 @@ def test_whatever_happens_no_limit_is_passed_and_everybody_s_turn_comes_once(ste
 
 
 @pytest.mark.parametrize("use", Use)
-def test_a_turn_never_comes_twice(use):
+def test_a_turn_never_comes_twice(use: Use) -> None:
     quota = queued(MailboxQuota(MailboxLimits(5, 5)), WaitingTurn("a", 1, use))
     assert quota.next_turns(0) == [WaitingTurn("a", 1, use)]
     assert quota.next_turns(0) == []

@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,7 +12,7 @@ from adapters.relay.message_scanner import LINE_LIMIT_OCTETS, MessageScanner
 ALPHABETS = [b"\r\n.", b"\r\n.\0", b"\r\n.xy", b"x\r\n.", bytes(range(256))]
 
 
-def reference(stream):
+def reference(stream: bytes) -> int | str | None:
     """Where the message ends, or what is wrong with it first, octet by octet."""
     line = 0
     begins_line, seen = True, b""
@@ -32,7 +33,7 @@ def reference(stream):
     return None
 
 
-def scanned(pieces):
+def scanned(pieces: Sequence[bytes]) -> tuple[bytes, bytes | None]:
     """What the scanner says of a stream that comes in pieces: all it passed on, and what came behind the end."""
     scanner, passed = MessageScanner(), b""
     for number, piece in enumerate(pieces):
@@ -43,7 +44,7 @@ def scanned(pieces):
     return passed, None
 
 
-def cut(generator, stream):
+def cut(generator: random.Random, stream: bytes) -> list[bytes]:
     pieces = []
     while stream:
         size = generator.choice([1, 2, 3, 5, 8, len(stream)])
@@ -52,7 +53,7 @@ def cut(generator, stream):
     return pieces
 
 
-def test_it_finds_the_same_end_and_the_same_faults_as_octet_by_octet():
+def test_it_finds_the_same_end_and_the_same_faults_as_octet_by_octet() -> None:
     generator = random.Random(20231218)
     ends = faults = 0
     for _ in range(20_000):
@@ -90,16 +91,16 @@ def test_it_finds_the_same_end_and_the_same_faults_as_octet_by_octet():
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
-def test_no_end_but_crlf_dot_crlf_is_ever_passed_on(smuggled, size):
+def test_no_end_but_crlf_dot_crlf_is_ever_passed_on(smuggled: bytes, size: int) -> None:
     stream = b"Subject: x\r\n\r\nfirst" + smuggled + b"MAIL FROM:<admin@contoso.com>\r\n"
-    passed = []
+    passed: list[bytes] = []
     with pytest.raises(BareControl):
         feed(stream, size, passed)
     assert b"MAIL FROM" not in b"".join(passed)
     assert re.fullmatch(rb"(?:[^\r\n]|\r\n)*", b"".join(passed))
 
 
-def feed(stream, size, passed):
+def feed(stream: bytes, size: int, passed: list[bytes]) -> None:
     scanner = MessageScanner()
     for start in range(0, len(stream), size):
         message, rest = scanner.feed(stream[start : start + size])
@@ -108,7 +109,7 @@ def feed(stream, size, passed):
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 1_000_000])
-def test_lines_up_to_the_limit_pass_and_longer_ones_do_not(size):
+def test_lines_up_to_the_limit_pass_and_longer_ones_do_not(size: int) -> None:
     longest = b"x" * LINE_LIMIT_OCTETS
     feed(longest + b"\r\n" + longest + b"\r\nshort\r\n" + longest + b"\r\n.\r\n", size, [])
     for stream in (
@@ -122,10 +123,10 @@ def test_lines_up_to_the_limit_pass_and_longer_ones_do_not(size):
 
 
 @pytest.mark.parametrize("pieces", [[b".\r\n"], [b".", b"\r", b"\n"], [b".\r", b"\n"]])
-def test_an_empty_message_ends_with_its_first_line(pieces):
+def test_an_empty_message_ends_with_its_first_line(pieces: Sequence[bytes]) -> None:
     assert scanned(pieces) == (b".\r\n", b"")
 
 
-def test_stuffed_dots_are_no_end():
+def test_stuffed_dots_are_no_end() -> None:
     stream = b"..\r\n.. \r\n.x\r\nx.\r\n.\r\nRSET\r\n"
     assert scanned([stream]) == (stream[:-6], b"RSET\r\n")

@@ -1,8 +1,11 @@
 """A listener with `ciphers = "legacy"` beside the usual one, as `openssl s_client` finds them."""
 
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
+from sending_relay import StartRelay
 from waiting import wait_until
 
 pytestmark = pytest.mark.needs("openssl")
@@ -19,25 +22,25 @@ REFUSED = [
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A certificate with an RSA key, which the old ciphers need."""
     folder = tmp_path_factory.mktemp("rsa")
     files = {"certificate_file": folder / "relay.crt", "key_file": folder / "relay.key"}
     subject = ["-subj", "/CN=localhost", "-keyout", files["key_file"], "-out", files["certificate_file"]]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *map(str, subject)]
     subprocess.run(command, check=True, capture_output=True)
     return files
 
 
 @pytest.fixture
-def ports(send, files):
+def ports(send: StartRelay, files: dict[str, Path]) -> list[int]:
     """The ports with the usual ciphers and with the legacy ones."""
     legacy = {"listen": "smtps://127.0.0.1:0", "ciphers": "legacy"}
     relay = send("smtps://127.0.0.1:0", listeners=(legacy,), **files)
     return relay.ports
 
 
-def handshake(port, cipher, version="-tls1_2"):
+def handshake(port: int, cipher: str, version: str = "-tls1_2") -> str:
     """What `openssl s_client` prints of a session with one cipher."""
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", version, "-cipher", f"{cipher}:@SECLEVEL=0"]
     done = subprocess.run([*command, "-quiet"], input=b"QUIT\r\n", check=False, capture_output=True)
@@ -45,7 +48,9 @@ def handshake(port, cipher, version="-tls1_2"):
 
 
 @pytest.mark.parametrize("cipher", OLD)
-def test_an_old_cipher_is_taken_at_the_legacy_listener_alone(ports, logged, cipher):
+def test_an_old_cipher_is_taken_at_the_legacy_listener_alone(
+    ports: list[int], logged: list[dict[str, Any]], cipher: str
+) -> None:
     assert "handshake failure" in handshake(ports[0], cipher)
     line = wait_until(lambda: [line for line in logged if line["event"] == "client_refused"], "it is logged")[0]
     assert "but none of the ciphers of this port: " in line["why"]
@@ -53,11 +58,13 @@ def test_an_old_cipher_is_taken_at_the_legacy_listener_alone(ports, logged, ciph
     assert "ESMTP Mailtoken" in handshake(ports[1], cipher)
 
 
-def test_a_modern_cipher_is_taken_at_both(ports):
+def test_a_modern_cipher_is_taken_at_both(ports: list[int]) -> None:
     for port in ports:
         assert "ESMTP Mailtoken" in handshake(port, "ECDHE-RSA-AES128-GCM-SHA256")
 
 
 @pytest.mark.parametrize(("version", "cipher"), REFUSED)
-def test_older_versions_and_ciphers_that_are_broken_are_refused_there_too(ports, version, cipher):
+def test_older_versions_and_ciphers_that_are_broken_are_refused_there_too(
+    ports: list[int], version: str, cipher: str
+) -> None:
     assert "ESMTP" not in handshake(ports[1], cipher, version)

@@ -12,7 +12,7 @@ import pytest
 import test_relay_imap as imap
 import test_relay_pop as pop
 from line_client import MAILBOX, USER, LineClient, admission
-from receiving_relay import PLAIN, Receive
+from receiving_relay import PLAIN, Receive, ReceivingRelay
 from scripted_mail_server import Peer, Script, imap_to_auth, pop_to_auth
 
 from adapters.mail.sasl_client import Mechanism, client_responses
@@ -187,7 +187,7 @@ def test_what_concerns_others_sends_nobody_away(receive: Receive, tongue: Tongue
 def test_an_admission_that_is_over_before_the_mail_server_has_answered_lets_nobody_in(
     receive: Receive, tongue: Tongue
 ) -> None:
-    relays = []
+    relays: list[ReceivingRelay] = []
 
     def script(peer: Peer) -> None:
         relays[0].revoke(AdmissionChange([USER], []))

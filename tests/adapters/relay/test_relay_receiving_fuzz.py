@@ -63,7 +63,7 @@ _REPLY = {
     Protocol.POP: re.compile(rb"(?:\+OK|-ERR|\+ )[\x20-\x7e]*|[A-Z][A-Za-z -]*|\."),
     Protocol.IMAP: re.compile(rb"(?:\*|\+|[\x21-\x7e]{1,64}) [\x20-\x7e]*"),
 }
-_RELAYS = {Protocol.POP: POPRelay, Protocol.IMAP: IMAPRelay}
+_RELAYS: dict[Protocol, type[POPRelay | IMAPRelay]] = {Protocol.POP: POPRelay, Protocol.IMAP: IMAPRelay}
 
 
 class Nowhere:

@@ -7,33 +7,39 @@ import socket
 import ssl
 import struct
 from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from line_client import MAILBOX, PASSWORD, USER, LineClient
-from sending_relay import MESSAGE, Sender
-from smtp_peer import say
+from sending_relay import MESSAGE, Sender, SendingRelay, StartRelay
+from smtp_peer import Peer, say
 from waiting import wait_until
+
+from adapters.practice.ca import PracticeCA
+from adapters.relay_documents import RelayRefusal
 
 
 @pytest.fixture
-def files(ca, tmp_path):
+def files(ca: PracticeCA, tmp_path: Path) -> dict[str, Path]:
     issued = ca.issue()
     shutil.copy(issued.cert_file, tmp_path / "relay.crt")
     shutil.copy(issued.key_file, tmp_path / "relay.key")
     return {"certificate_file": tmp_path / "relay.crt", "key_file": tmp_path / "relay.key"}
 
 
-def recorded(relay):
-    records = []
+def recorded(relay: SendingRelay) -> list[RelayRefusal]:
+    records: list[RelayRefusal] = []
     relay.relay._listener.report_to(records.append)
     return records
 
 
-def refused(logged):
+def refused(logged: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The lines of the log about refused clients, as soon as there are some."""
-    lines = []
+    lines: list[dict[str, Any]] = []
 
-    def is_logged():
+    def is_logged() -> bool:
         lines[:] = [line for line in logged if line["event"] == "client_refused"]
         return bool(lines)
 
@@ -44,7 +50,9 @@ def refused(logged):
 # Messages
 
 
-def test_a_refusal_is_read_by_a_client_that_sends_twelve_megabytes_first(send, peer, logged):
+def test_a_refusal_is_read_by_a_client_that_sends_twelve_megabytes_first(
+    send: StartRelay, peer: Peer, logged: list[dict[str, Any]]
+) -> None:
     relay = send()
     records = recorded(relay)
     with Sender(relay.port).greet() as client:
@@ -70,7 +78,9 @@ def test_a_refusal_is_read_by_a_client_that_sends_twelve_megabytes_first(send, p
     ]
 
 
-def test_no_record_and_no_line_of_the_log_has_a_password_or_content(send, peer, logged):
+def test_no_record_and_no_line_of_the_log_has_a_password_or_content(
+    send: StartRelay, peer: Peer, logged: list[dict[str, Any]]
+) -> None:
     relay = send()
     records = recorded(relay)
     secret = b64encode(b"correct horse wrong").decode()
@@ -99,7 +109,9 @@ def test_no_record_and_no_line_of_the_log_has_a_password_or_content(send, peer, 
         ("END", "432 4.3.2 sender thread limit exceeded", "mail_server_busy"),
     ],
 )
-def test_the_mail_servers_refusal_is_recorded_with_its_cause(send, peer, point, reply, cause):
+def test_the_mail_servers_refusal_is_recorded_with_its_cause(
+    send: StartRelay, peer: Peer, point: str, reply: str, cause: str
+) -> None:
     relay = send()
     records = recorded(relay)
     peer.do(point, say(reply))
@@ -114,7 +126,7 @@ def test_the_mail_servers_refusal_is_recorded_with_its_cause(send, peer, point, 
     assert (records[0].cause, records[0].why) == (cause, reply)
 
 
-def test_a_refused_sender_is_told_the_address_that_the_mailbox_may_use(send, peer):
+def test_a_refused_sender_is_told_the_address_that_the_mailbox_may_use(send: StartRelay, peer: Peer) -> None:
     peer.do("MAIL", say("550 5.7.60 not you"))
     with Sender(send().port).greet() as client:
         client.sign_in()
@@ -128,7 +140,7 @@ def test_a_refused_sender_is_told_the_address_that_the_mailbox_may_use(send, pee
 URLS = ("smtp://127.0.0.1:0", "smtps://127.0.0.1:0", "pop3://127.0.0.1:0", "imap://127.0.0.1:0")
 
 
-def hello(version=ssl.TLSVersion.TLSv1_2, ciphers="ALL:@SECLEVEL=0"):
+def hello(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2, ciphers: str = "ALL:@SECLEVEL=0") -> bytes:
     """The first flight of a client with this version and these ciphers."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = context.maximum_version = version
@@ -151,8 +163,14 @@ def hello(version=ssl.TLSVersion.TLSv1_2, ciphers="ALL:@SECLEVEL=0"):
     ids=["cipher", "version"],
 )
 def test_a_client_whose_tls_is_too_old_gets_an_alert_and_the_log_says_why(
-    send, files, logged, is_implicit, first, alert, cause
-):
+    send: StartRelay,
+    files: dict[str, Path],
+    logged: list[dict[str, Any]],
+    is_implicit: bool,
+    first: Callable[[], bytes],
+    alert: int,
+    cause: str,
+) -> None:
     relay = send(*URLS, **files)
     records = recorded(relay)
     with Sender(relay.ports[is_implicit]) as client:
@@ -167,7 +185,9 @@ def test_a_client_whose_tls_is_too_old_gets_an_alert_and_the_log_says_why(
 
 
 @pytest.mark.parametrize("listener", [0, 2, 3], ids=["smtp", "pop", "imap"])
-def test_a_client_that_begins_tls_at_a_plain_port_leaves_a_line_with_the_port_to_use(send, files, logged, listener):
+def test_a_client_that_begins_tls_at_a_plain_port_leaves_a_line_with_the_port_to_use(
+    send: StartRelay, files: dict[str, Path], logged: list[dict[str, Any]], listener: int
+) -> None:
     relay = send(*URLS, **files)
     with LineClient(relay.ports[listener]) as client:
         client.hear()
@@ -179,7 +199,9 @@ def test_a_client_that_begins_tls_at_a_plain_port_leaves_a_line_with_the_port_to
     assert (f"port {relay.ports[1]}" in line["why"]) is (listener == 0)
 
 
-def test_a_client_that_speaks_in_clear_at_a_tls_port_leaves_a_line_with_the_port_to_use(send, files, logged):
+def test_a_client_that_speaks_in_clear_at_a_tls_port_leaves_a_line_with_the_port_to_use(
+    send: StartRelay, files: dict[str, Path], logged: list[dict[str, Any]]
+) -> None:
     relay = send(*URLS, **files)
     with LineClient(relay.ports[1]) as client:
         client.send(b"EHLO printer\r\n")
@@ -188,7 +210,9 @@ def test_a_client_that_speaks_in_clear_at_a_tls_port_leaves_a_line_with_the_port
     assert f"port {relay.ports[0]}" in line["why"]
 
 
-def test_a_client_that_waits_for_a_greeting_at_a_tls_port_leaves_a_line(send, files, logged, monkeypatch):
+def test_a_client_that_waits_for_a_greeting_at_a_tls_port_leaves_a_line(
+    send: StartRelay, files: dict[str, Path], logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("adapters.relay.listener._WAITED_SECONDS", 0)
     relay = send(*URLS, **files)
     with LineClient(relay.ports[1]) as client:
@@ -197,7 +221,7 @@ def test_a_client_that_waits_for_a_greeting_at_a_tls_port_leaves_a_line(send, fi
     assert "begins with TLS" in line["why"]
 
 
-def test_a_wrong_password_by_pop_and_imap_is_recorded(send, files):
+def test_a_wrong_password_by_pop_and_imap_is_recorded(send: StartRelay, files: dict[str, Path]) -> None:
     relay = send(*URLS, **files)
     records = recorded(relay)
     with LineClient(relay.ports[2]) as pop, LineClient(relay.ports[3]) as imap:

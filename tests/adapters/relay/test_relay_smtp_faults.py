@@ -1,13 +1,15 @@
 """Faults 20 to 24 by SMTP, and mail servers that misbehave: what reached them, and what the client was told."""
 
+import ssl
 import time
 
 import pytest
 from line_client import MAILBOX, PASSWORD, USER
-from sending_relay import MESSAGE, Sender, plain
-from smtp_peer import GREETING, Peer, close, hang, reset, say
+from sending_relay import MESSAGE, ManyUserAdmissionClient, Sender, SendingRelay, StartRelay, plain
+from smtp_peer import GREETING, Act, Conversation, Peer, close, hang, reset, say
 from waiting import wait_until
 
+from adapters.practice.ca import PracticeCA
 from domain.secret import Secret
 
 BIG = b"Subject: Scan\r\n\r\n" + (b"x" * 76 + b"\r\n") * 40_000
@@ -16,17 +18,17 @@ TOO_MUCH_TO_BUFFER = BIG * 14
 
 
 @pytest.fixture(params=[True, False], ids=["pool", "no-pool"])
-def pool(request):
-    return request.param
+def pool(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
 
 
-def known(relay, peer):
+def known(relay: SendingRelay, peer: Peer) -> SendingRelay:
     """The relay has asked the mail server what it can do, and says no more to it by itself."""
     wait_until(lambda: peer.verbs and peer.verbs[0][-1:] == ["QUIT"], "the mail server got QUIT")
     return relay
 
 
-def said(peer):
+def said(peer: Peer) -> list[bytes]:
     """What the mail server was told after the sign-in, but for the relay's own housekeeping."""
     commands = []
     for conversation in peer.conversations:
@@ -52,7 +54,9 @@ def said(peer):
         b"RCPT TO:<x@b.c\n>\r\n",
     ],
 )
-def test_a_bare_cr_or_lf_or_a_nul_in_a_command_ends_the_session_and_nothing_goes_on(send, peer, line):
+def test_a_bare_cr_or_lf_or_a_nul_in_a_command_ends_the_session_and_nothing_goes_on(
+    send: StartRelay, peer: Peer, line: bytes
+) -> None:
     relay = known(send(), peer)
     with Sender(relay.port).greet() as client:
         client.sign_in()
@@ -64,7 +68,9 @@ def test_a_bare_cr_or_lf_or_a_nul_in_a_command_ends_the_session_and_nothing_goes
 
 @pytest.mark.parametrize("control", [b"\x01", b"\x00", b"\r", b"\n", b"\v", b"\x7f", b"\x1b"])
 @pytest.mark.parametrize("command", [b"MAIL FROM:<scan%b@contoso.com>", b"RCPT TO:<you%b@b.c>", b"VRFY %b", b"NOOP %b"])
-def test_no_control_character_in_a_command_reaches_the_mail_server(send, peer, command, control):
+def test_no_control_character_in_a_command_reaches_the_mail_server(
+    send: StartRelay, peer: Peer, command: bytes, control: bytes
+) -> None:
     relay = known(send(), peer)
     with Sender(relay.port).greet() as client:
         client.sign_in()
@@ -77,7 +83,7 @@ def test_no_control_character_in_a_command_reaches_the_mail_server(send, peer, c
         assert said(peer) == before
 
 
-def test_a_pipelined_bare_lf_keeps_the_whole_group_back(send, peer):
+def test_a_pipelined_bare_lf_keeps_the_whole_group_back(send: StartRelay, peer: Peer) -> None:
     relay = known(send(), peer)
     with Sender(relay.port).greet() as client:
         client.sign_in()
@@ -106,7 +112,9 @@ SMUGGLED = b"MAIL FROM:<admin@contoso.com>\r\nRCPT TO:<you@b.c>\r\nDATA\r\nSubje
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_message_with_a_false_end_is_refused_and_none_of_it_is_sent(send, peer, end, at_once):
+def test_a_message_with_a_false_end_is_refused_and_none_of_it_is_sent(
+    send: StartRelay, peer: Peer, end: bytes, at_once: bool
+) -> None:
     relay = known(send(), peer)
     with Sender(relay.port).greet() as client:
         client.sign_in()
@@ -125,7 +133,7 @@ def test_a_message_with_a_false_end_is_refused_and_none_of_it_is_sent(send, peer
     assert peer.heard.count(b"\r\n.\r\n") == 1
 
 
-def test_a_line_over_the_limit_in_a_message_is_refused_and_none_of_it_is_sent(send, peer):
+def test_a_line_over_the_limit_in_a_message_is_refused_and_none_of_it_is_sent(send: StartRelay, peer: Peer) -> None:
     relay = known(send(), peer)
     with Sender(relay.port).greet() as client:
         client.sign_in()
@@ -136,7 +144,9 @@ def test_a_line_over_the_limit_in_a_message_is_refused_and_none_of_it_is_sent(se
     assert b"\r\n.\r\n" not in peer.heard
 
 
-def test_a_client_that_goes_in_the_midst_of_a_message_has_sent_nothing(send, peer, pool):
+def test_a_client_that_goes_in_the_midst_of_a_message_has_sent_nothing(
+    send: StartRelay, peer: Peer, pool: bool
+) -> None:
     relay = known(send(pool=pool), peer)
     with Sender(relay.port).greet() as client:
         client.sign_in()
@@ -151,7 +161,9 @@ def test_a_client_that_goes_in_the_midst_of_a_message_has_sent_nothing(send, pee
 # 22: STARTTLS
 
 
-def test_a_command_behind_starttls_ends_the_session_before_tls(send, peer, ca, users):
+def test_a_command_behind_starttls_ends_the_session_before_tls(
+    send: StartRelay, peer: Peer, ca: PracticeCA, users: ManyUserAdmissionClient
+) -> None:
     issued = ca.issue()
     relay = send(certificate_file=issued.cert_file, key_file=issued.key_file)
     with Sender(relay.port).greet() as client:
@@ -160,7 +172,9 @@ def test_a_command_behind_starttls_ends_the_session_before_tls(send, peer, ca, u
     assert users.asked == []
 
 
-def test_what_was_said_before_tls_is_forgotten_with_it(send, peer, ca, client_tls):
+def test_what_was_said_before_tls_is_forgotten_with_it(
+    send: StartRelay, peer: Peer, ca: PracticeCA, client_tls: ssl.SSLContext
+) -> None:
     issued = ca.issue()
     relay = send(certificate_file=issued.cert_file, key_file=issued.key_file)
     with Sender(relay.port).greet() as client:
@@ -176,12 +190,12 @@ def test_what_was_said_before_tls_is_forgotten_with_it(send, peer, ca, client_tl
         client.deliver()
 
 
-def injected(conversation):
+def injected(conversation: Conversation) -> None:
     conversation.sock.sendall(b"220 2.0.0 go ahead\r\n250 injected\r\n")
     conversation.hear_out()
 
 
-def test_clear_text_behind_the_mail_server_s_go_ahead_gets_no_credential(send, peer):
+def test_clear_text_behind_the_mail_server_s_go_ahead_gets_no_credential(send: StartRelay, peer: Peer) -> None:
     relay = known(send(), peer)
     peer.do("STARTTLS", injected)
     with Sender(relay.port).greet() as client:
@@ -191,7 +205,7 @@ def test_clear_text_behind_the_mail_server_s_go_ahead_gets_no_credential(send, p
     assert b"AUTH" not in peer.heard
 
 
-def test_a_stripped_starttls_gets_no_credential(send, peer):
+def test_a_stripped_starttls_gets_no_credential(send: StartRelay, peer: Peer) -> None:
     relay = known(send(), peer)
     peer.do("EHLO", say("250-mx.contoso.com", "250 AUTH XOAUTH2"))
     with Sender(relay.port).greet() as client:
@@ -200,7 +214,7 @@ def test_a_stripped_starttls_gets_no_credential(send, peer):
     assert b"AUTH" not in peer.heard
 
 
-def test_a_mail_server_that_asks_for_no_token_is_not_trusted(send, peer):
+def test_a_mail_server_that_asks_for_no_token_is_not_trusted(send: StartRelay, peer: Peer) -> None:
     relay = known(send(), peer)
     peer.do("AUTH", say("235 2.7.0 come in"))
     users_token = "t" * 2000
@@ -211,7 +225,9 @@ def test_a_mail_server_that_asks_for_no_token_is_not_trusted(send, peer):
 
 
 @pytest.mark.parametrize("tls_mode", ["starttls", "implicit"])
-def test_a_wrong_certificate_gets_no_credential(ca, send, users, tls_mode):
+def test_a_wrong_certificate_gets_no_credential(
+    ca: PracticeCA, send: StartRelay, users: ManyUserAdmissionClient, tls_mode: str
+) -> None:
     with Peer(ca.issue("somewhere-else.example").ssl_context(), tls_mode=tls_mode) as peer:
         users.add(peer.port, tls=tls_mode)
         with Sender(send().port).greet() as client:
@@ -220,7 +236,9 @@ def test_a_wrong_certificate_gets_no_credential(ca, send, users, tls_mode):
         assert b"AUTH" not in peer.heard
 
 
-def test_no_token_leaves_without_tls_but_to_this_machine(server_tls, send, users):
+def test_no_token_leaves_without_tls_but_to_this_machine(
+    server_tls: ssl.SSLContext, send: StartRelay, users: ManyUserAdmissionClient
+) -> None:
     with Peer(server_tls, tls_mode="none") as peer:
         users.add(peer.port, tls="none", server="mx.contoso.com")
         with Sender(send().port).greet() as client:
@@ -232,7 +250,7 @@ def test_no_token_leaves_without_tls_but_to_this_machine(server_tls, send, users
 
 
 @pytest.mark.parametrize("octets", [13_000, 10_000_000])
-def test_a_command_without_end_ends_the_session(send, octets):
+def test_a_command_without_end_ends_the_session(send: StartRelay, octets: int) -> None:
     with Sender(send().port).greet() as client:
         try:
             client.send(b"NOOP " + b"x" * octets)
@@ -241,7 +259,7 @@ def test_a_command_without_end_ends_the_session(send, octets):
         assert client.hear_out()[:9] in (b"521 5.5.2", b"")
 
 
-def test_a_message_over_the_limit_is_read_to_its_end_and_refused(send, peer, pool):
+def test_a_message_over_the_limit_is_read_to_its_end_and_refused(send: StartRelay, peer: Peer, pool: bool) -> None:
     relay = known(send(pool=pool, message_size=1_700_000), peer)
     with Sender(relay.port).greet() as client:
         client.sign_in()
@@ -253,12 +271,12 @@ def test_a_message_over_the_limit_is_read_to_its_end_and_refused(send, peer, poo
     assert peer.messages == [MESSAGE]
 
 
-def send_on(client):
+def send_on(client: Sender) -> None:
     for _ in range(1000):
         client.send(BIG)
 
 
-def test_a_message_that_goes_on_long_after_the_limit_ends_the_session(send, peer):
+def test_a_message_that_goes_on_long_after_the_limit_ends_the_session(send: StartRelay, peer: Peer) -> None:
     relay = known(send(message_size=100_000), peer)
     with Sender(relay.port).greet() as client:
         client.sign_in()
@@ -268,13 +286,13 @@ def test_a_message_that_goes_on_long_after_the_limit_ends_the_session(send, peer
     assert peer.messages == []
 
 
-def test_who_says_nothing_is_told_so_and_closed(send):
+def test_who_says_nothing_is_told_so_and_closed(send: StartRelay) -> None:
     with Sender(send(idle_timeout=1).port).greet() as client:
         client.hear("421 4.4.2")
         assert client.hear_out() == b""
 
 
-def test_a_command_that_drips_has_no_more_time_than_a_silent_client(send):
+def test_a_command_that_drips_has_no_more_time_than_a_silent_client(send: StartRelay) -> None:
     with Sender(send(idle_timeout=1).port).greet() as client:
         client.sock.settimeout(0.1)
         heard = b""
@@ -287,7 +305,9 @@ def test_a_command_that_drips_has_no_more_time_than_a_silent_client(send):
         assert heard.startswith(b"421 4.4.2")
 
 
-def test_a_message_that_drips_is_given_up_in_time_and_not_sent(send, peer, monkeypatch):
+def test_a_message_that_drips_is_given_up_in_time_and_not_sent(
+    send: StartRelay, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("adapters.relay.message_relay.MESSAGE_SECONDS", 1)
     relay = known(send(), peer)
     with Sender(relay.port).greet() as client:
@@ -309,14 +329,14 @@ def test_a_message_that_drips_is_given_up_in_time_and_not_sent(send, peer, monke
 # Mail servers that misbehave
 
 
-def drip(conversation):
+def drip(conversation: Conversation) -> None:
     """A reply that never ends, octet by octet."""
     while True:
         conversation.sock.sendall(b"2")
         time.sleep(0.05)
 
 
-def drip_lines(conversation):
+def drip_lines(conversation: Conversation) -> None:
     """A reply that never ends, line by line."""
     while True:
         conversation.say("250-and")
@@ -324,7 +344,7 @@ def drip_lines(conversation):
 
 
 @pytest.fixture
-def no_patience(monkeypatch):
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second for each reply to MAIL and RCPT, in place of five minutes."""
     monkeypatch.setattr("adapters.relay.message_relay.MAIL_SECONDS", 1)
 
@@ -333,7 +353,9 @@ def no_patience(monkeypatch):
 
 
 @pytest.mark.parametrize("dripping", [drip, drip_lines])
-def test_a_reply_that_drips_has_no_more_time_than_a_silent_server(send, peer, no_patience, dripping):
+def test_a_reply_that_drips_has_no_more_time_than_a_silent_server(
+    send: StartRelay, peer: Peer, no_patience: None, dripping: Act
+) -> None:
     relay = known(send(), peer)
     peer.do("MAIL", dripping, dripping)
     with Sender(relay.port).greet() as client:
@@ -346,7 +368,9 @@ def test_a_reply_that_drips_has_no_more_time_than_a_silent_server(send, peer, no
     "misbehave", [close, reset, say("354 go ahead"), say("hello"), say("999 no"), say("250-a", "251 b")]
 )
 @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
-def test_a_mail_server_that_breaks_off_at_a_command_is_told_and_nothing_is_sent(send, peer, pool, command, misbehave):
+def test_a_mail_server_that_breaks_off_at_a_command_is_told_and_nothing_is_sent(
+    send: StartRelay, peer: Peer, pool: bool, command: str, misbehave: Act
+) -> None:
     if command == "DATA" and misbehave not in (close, reset):
         misbehave = say("250 fine")
     relay = known(send(pool=pool), peer)
@@ -364,7 +388,9 @@ def test_a_mail_server_that_breaks_off_at_a_command_is_told_and_nothing_is_sent(
     assert len(peer.messages) == 1
 
 
-def test_a_mail_server_that_hangs_at_a_command_is_waited_for_as_long_as_rfc_5321_says(send, peer, no_patience):
+def test_a_mail_server_that_hangs_at_a_command_is_waited_for_as_long_as_rfc_5321_says(
+    send: StartRelay, peer: Peer, no_patience: None
+) -> None:
     relay = known(send(), peer)
     peer.do("MAIL", hang, hang)
     with Sender(relay.port).greet() as client:
@@ -373,11 +399,13 @@ def test_a_mail_server_that_hangs_at_a_command_is_waited_for_as_long_as_rfc_5321
         client.deliver()
 
 
-def test_a_reply_later_than_the_profiles_time_out_is_waited_for(send, peer, users):
+def test_a_reply_later_than_the_profiles_time_out_is_waited_for(
+    send: StartRelay, peer: Peer, users: ManyUserAdmissionClient
+) -> None:
     users.add(peer.port, timeout_seconds=2)
     relay = known(send(), peer)
 
-    def late(conversation):
+    def late(conversation: Conversation) -> None:
         time.sleep(2.5)
         conversation.say("250 2.1.5 at last")
 
@@ -387,7 +415,9 @@ def test_a_reply_later_than_the_profiles_time_out_is_waited_for(send, peer, user
         client.deliver()
 
 
-def test_a_mail_server_that_hangs_at_its_greeting_is_told_at_the_sign_in(send, peer, users):
+def test_a_mail_server_that_hangs_at_its_greeting_is_told_at_the_sign_in(
+    send: StartRelay, peer: Peer, users: ManyUserAdmissionClient
+) -> None:
     users.add(peer.port, timeout_seconds=1)
     relay = known(send(), peer)
     peer.do(GREETING, hang)
@@ -397,7 +427,9 @@ def test_a_mail_server_that_hangs_at_its_greeting_is_told_at_the_sign_in(send, p
 
 
 @pytest.mark.parametrize("breaks", [close, reset])
-def test_a_connection_lost_in_the_midst_of_a_message_is_told_after_its_end(send, peer, pool, breaks):
+def test_a_connection_lost_in_the_midst_of_a_message_is_told_after_its_end(
+    send: StartRelay, peer: Peer, pool: bool, breaks: Act
+) -> None:
     relay = known(send(pool=pool), peer)
     peer.do("MIDST", breaks)
     with Sender(relay.port).greet() as client:
@@ -418,10 +450,12 @@ def test_a_connection_lost_in_the_midst_of_a_message_is_told_after_its_end(send,
         (say("250 2.0.0 queued"), "451 4.4.2"),
     ],
 )
-def test_a_reply_before_the_end_of_the_message_is_no_acceptance(send, peer, early, reply):
+def test_a_reply_before_the_end_of_the_message_is_no_acceptance(
+    send: StartRelay, peer: Peer, early: Act, reply: str
+) -> None:
     relay = known(send(), peer)
 
-    def midst(conversation):
+    def midst(conversation: Conversation) -> None:
         early(conversation)
         hang(conversation)
 
@@ -436,7 +470,9 @@ def test_a_reply_before_the_end_of_the_message_is_no_acceptance(send, peer, earl
 
 
 @pytest.mark.parametrize("breaks", [close, reset, say("nonsense"), say("354 more")])
-def test_without_an_answer_to_the_whole_message_nobody_says_whether_it_was_sent(send, peer, pool, breaks):
+def test_without_an_answer_to_the_whole_message_nobody_says_whether_it_was_sent(
+    send: StartRelay, peer: Peer, pool: bool, breaks: Act
+) -> None:
     relay = known(send(pool=pool), peer)
     peer.do("END", breaks)
     with Sender(relay.port).greet() as client:
@@ -448,8 +484,10 @@ def test_without_an_answer_to_the_whole_message_nobody_says_whether_it_was_sent(
 
 
 @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA", "END"])
-def test_a_421_ends_the_mail_server_s_session_and_not_the_client_s(send, peer, pool, command):
-    def busy(conversation):
+def test_a_421_ends_the_mail_server_s_session_and_not_the_client_s(
+    send: StartRelay, peer: Peer, pool: bool, command: str
+) -> None:
+    def busy(conversation: Conversation) -> None:
         conversation.say("421-4.3.2 busy", "421 4.3.2 later")
         close(conversation)
 
@@ -470,15 +508,17 @@ def test_a_421_ends_the_mail_server_s_session_and_not_the_client_s(send, peer, p
     assert peer.messages[-1:] == [MESSAGE]
 
 
-def test_a_mail_server_that_closes_after_the_sign_in_is_told_at_the_first_command(send, peer, pool):
+def test_a_mail_server_that_closes_after_the_sign_in_is_told_at_the_first_command(
+    send: StartRelay, peer: Peer, pool: bool
+) -> None:
     relay = known(send(pool=pool), peer)
 
-    def closes(conversation):
+    def closes(conversation: Conversation) -> None:
         conversation.line()
         conversation.say("235 2.7.0 ok")
         close(conversation)
 
-    def prompts(conversation):
+    def prompts(conversation: Conversation) -> None:
         conversation.say("334 ")
         closes(conversation)
 
@@ -490,7 +530,9 @@ def test_a_mail_server_that_closes_after_the_sign_in_is_told_at_the_first_comman
     assert peer.messages == []
 
 
-def test_the_next_command_after_a_sign_in_may_be_refused_as_exchange_does(send, peer, pool):
+def test_the_next_command_after_a_sign_in_may_be_refused_as_exchange_does(
+    send: StartRelay, peer: Peer, pool: bool
+) -> None:
     relay = known(send(pool=pool), peer)
     peer.do("MAIL", say("530 5.7.57 Client not authenticated to send mail."))
     with Sender(relay.port).greet() as client:

@@ -9,6 +9,8 @@ import random
 import re
 import socket
 from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -17,6 +19,7 @@ from sending_relay import ManyUserAdmissionClient, plain
 
 from adapters.mail.dialer import Dialer
 from adapters.mail.line_connection import LineConnection
+from adapters.practice.ca import PracticeCA
 from adapters.relay.capabilities import Capabilities
 from adapters.relay.connection_pool import Pool
 from adapters.relay.listener import ClientConnection, ConnectionLimits, Endpoint, Listener
@@ -58,16 +61,16 @@ class StrictServer(asyncio.Protocol):
     heard_wrong: list[bytes]
     messages: int
 
-    def connection_made(self, transport):
-        self.transport, self.buffer, self.is_message = transport, b"", False
-        transport.write(b"220 strict\r\n")
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport, self.buffer, self.is_message = cast("asyncio.Transport", transport), b"", False
+        self.transport.write(b"220 strict\r\n")
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         self.buffer += data
         while self.message() if self.is_message else self.command():
             pass
 
-    def command(self):
+    def command(self) -> bool:
         line, end, rest = self.buffer.partition(b"\r\n")
         if not end:
             return False
@@ -91,7 +94,7 @@ class StrictServer(asyncio.Protocol):
                 self.transport.write(b"250 ok\r\n")
         return True
 
-    def message(self):
+    def message(self) -> bool:
         content, end, rest = self.buffer.partition(b"\r\n.\r\n")
         if not CONTENT.fullmatch((content + end).removesuffix(b"\r")):
             StrictServer.heard_wrong.append(content)
@@ -102,7 +105,7 @@ class StrictServer(asyncio.Protocol):
         return bool(end)
 
 
-def invented(generator):
+def invented(generator: random.Random) -> bytes:
     """What one client says: pieces of the protocol, some of them damaged."""
     said = b"EHLO x\r\n" + SIGN_IN if generator.random() < 0.6 else b""
     said += b"".join(generator.choices(PIECES, k=generator.randrange(1, 8)))
@@ -120,7 +123,7 @@ def invented(generator):
     return said or b"\r\n"
 
 
-async def played(relay, endpoint, said, generator):
+async def played(relay: SMTPRelay, endpoint: Endpoint, said: bytes, generator: random.Random) -> bytes:
     """One client that says all this and listens; returns what it heard."""
     ours, theirs = socket.socketpair()
     loop = asyncio.get_running_loop()
@@ -130,7 +133,7 @@ async def played(relay, endpoint, said, generator):
     )
     reader, writer = await asyncio.open_unix_connection(sock=ours)
 
-    async def listen():
+    async def listen() -> bytes:
         heard = b""
         # A relay that has heard enough closes with octets unread, which breaks the connection off.
         with suppress(ConnectionError):
@@ -138,7 +141,7 @@ async def played(relay, endpoint, said, generator):
                 heard += data
         return heard
 
-    async def serve():
+    async def serve() -> None:
         try:
             await relay.serve(client)
         except OSError:
@@ -160,7 +163,7 @@ async def played(relay, endpoint, said, generator):
     return heard
 
 
-async def fuzz(seed, inputs, changes, ca_file, failures):
+async def fuzz(seed: int, inputs: int, changes: dict[str, Any], ca_file: Path, failures: list[str]) -> None:
     users = ManyUserAdmissionClient()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failures.append(repr(context)))
@@ -175,7 +178,7 @@ async def fuzz(seed, inputs, changes, ca_file, failures):
     endpoint = Endpoint.of_url("smtp://127.0.0.1:1")
     numbers = iter(range(inputs))
 
-    async def some():
+    async def some() -> None:
         for number in numbers:
             generator = random.Random(seed * 1_000_003 + number)
             said = invented(generator)
@@ -196,7 +199,9 @@ async def fuzz(seed, inputs, changes, ca_file, failures):
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.torture) for seed in range(1, SEEDS))])
 @pytest.mark.parametrize("changes", [{}, {"normalizes": True, "sender": MAILBOX}], ids=["as it is", "put right"])
-def test_whatever_a_client_says_the_mail_server_hears_nothing_but_smtp(ca, changes, seed, logged):
+def test_whatever_a_client_says_the_mail_server_hears_nothing_but_smtp(
+    ca: PracticeCA, changes: dict[str, Any], seed: int, logged: list[dict[str, Any]]
+) -> None:
     StrictServer.heard_wrong, StrictServer.messages = [], 0
     failures: list[str] = []
     uvloop.run(fuzz(seed, INPUTS, changes, ca.ca_file, failures))

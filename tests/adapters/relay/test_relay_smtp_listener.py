@@ -3,23 +3,28 @@
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import textwrap
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 from line_client import MAILBOX
-from sending_relay import MESSAGE, Sender
+from sending_relay import MESSAGE, ManyUserAdmissionClient, Sender, StartRelay
+from smtp_peer import Peer
 from waiting import wait_until
 
+from adapters.practice.ca import PracticeCA
 from adapters.relay.listener import Endpoint, endpoints
 from domain.errors import Failed, InvalidValue
 from infrastructure.config.tables import RelayTable
 
 
 @pytest.fixture
-def files(ca, tmp_path):
+def files(ca: PracticeCA, tmp_path: Path) -> dict[str, Path]:
     """The operator's certificate and key, where the relay looks for them."""
     issued = ca.issue()
     shutil.copy(issued.cert_file, tmp_path / "relay.crt")
@@ -27,14 +32,19 @@ def files(ca, tmp_path):
     return {"certificate_file": tmp_path / "relay.crt", "key_file": tmp_path / "relay.key"}
 
 
-def serial(client):
-    return client.sock.getpeercert()["serialNumber"]
+def serial(client: Sender) -> str:
+    assert isinstance(client.sock, ssl.SSLSocket)
+    certificate = client.sock.getpeercert()
+    assert certificate is not None
+    return str(certificate["serialNumber"])
 
 
 # TLS
 
 
-def test_starttls_and_implicit_tls_with_the_operators_certificate(send, peer, client_tls, files):
+def test_starttls_and_implicit_tls_with_the_operators_certificate(
+    send: StartRelay, peer: Peer, client_tls: ssl.SSLContext, files: dict[str, Path]
+) -> None:
     relay = send("smtp://127.0.0.1:0", "smtps://127.0.0.1:0", **files)
     with Sender(relay.ports[0]).greet() as client:
         assert "STARTTLS" in client.ask("EHLO printer", "250")
@@ -49,7 +59,9 @@ def test_starttls_and_implicit_tls_with_the_operators_certificate(send, peer, cl
     assert len(peer.messages) == 2
 
 
-def test_a_renewed_certificate_is_used_for_new_connections_and_open_ones_stay(send, peer, ca, client_tls, files):
+def test_a_renewed_certificate_is_used_for_new_connections_and_open_ones_stay(
+    send: StartRelay, peer: Peer, ca: PracticeCA, client_tls: ssl.SSLContext, files: dict[str, Path]
+) -> None:
     relay = send("smtps://127.0.0.1:0", **files)
     with Sender(relay.port, client_tls).greet() as before:
         renewed = ca.issue()
@@ -64,12 +76,12 @@ def test_a_renewed_certificate_is_used_for_new_connections_and_open_ones_stay(se
         before.deliver()
 
 
-def test_tls_on_the_listener_needs_a_certificate(send):
+def test_tls_on_the_listener_needs_a_certificate(send: StartRelay) -> None:
     with pytest.raises(InvalidValue, match="listen_needs_certificate"):
         send("smtps://127.0.0.1:0")
 
 
-def old_hello():
+def old_hello() -> bytes:
     """A ClientHello of TLS 1.0 (RFC 2246 section 7.4.1.2)."""
     body = b"\x03\x01" + bytes(32) + b"\x00" + b"\x00\x04\x00\x2f\x00\x35" + b"\x01\x00"
     handshake = b"\x01" + len(body).to_bytes(3, "big") + body
@@ -77,7 +89,9 @@ def old_hello():
 
 
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
-def test_a_client_that_knows_only_tls_1_0_is_refused_and_named_in_the_log(send, files, logged, scheme):
+def test_a_client_that_knows_only_tls_1_0_is_refused_and_named_in_the_log(
+    send: StartRelay, files: dict[str, Path], logged: list[dict[str, Any]], scheme: str
+) -> None:
     relay = send(f"{scheme}://127.0.0.1:0", **files)
     with Sender(relay.port, address="127.0.0.9") as client:
         if scheme == "smtp":
@@ -90,7 +104,9 @@ def test_a_client_that_knows_only_tls_1_0_is_refused_and_named_in_the_log(send, 
     assert "TLS 1.2" in line["why"]
 
 
-def test_a_client_that_speaks_in_clear_where_tls_is_expected_gets_nothing(send, files, users):
+def test_a_client_that_speaks_in_clear_where_tls_is_expected_gets_nothing(
+    send: StartRelay, files: dict[str, Path], users: ManyUserAdmissionClient
+) -> None:
     relay = send("smtps://127.0.0.1:0", **files)
     with Sender(relay.port) as client:
         client.send(b"EHLO printer\r\nAUTH PLAIN AAAA\r\n")
@@ -101,7 +117,9 @@ def test_a_client_that_speaks_in_clear_where_tls_is_expected_gets_nothing(send, 
 # Passwords in clear text
 
 
-def test_a_password_in_clear_text_is_not_taken_from_elsewhere(send, users, files, monkeypatch):
+def test_a_password_in_clear_text_is_not_taken_from_elsewhere(
+    send: StartRelay, users: ManyUserAdmissionClient, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("adapters.relay.listener.is_loopback", lambda address: address == "127.0.0.1")
     relay = send(plain_networks=["127.0.0.8/32"], **files)
     with Sender(relay.port, address="127.0.0.7") as client:
@@ -116,7 +134,9 @@ def test_a_password_in_clear_text_is_not_taken_from_elsewhere(send, users, files
             client.sign_in()
 
 
-def test_after_starttls_a_password_is_taken_from_anywhere(send, client_tls, files, monkeypatch):
+def test_after_starttls_a_password_is_taken_from_anywhere(
+    send: StartRelay, client_tls: ssl.SSLContext, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("adapters.relay.listener.is_loopback", lambda _: False)
     relay = send(**files)
     with Sender(relay.port).greet() as client:
@@ -130,7 +150,7 @@ def test_after_starttls_a_password_is_taken_from_anywhere(send, client_tls, file
 # How many
 
 
-def test_an_address_has_so_many_connections_and_others_have_theirs(send):
+def test_an_address_has_so_many_connections_and_others_have_theirs(send: StartRelay) -> None:
     relay = send(connections_per_address=2)
     with Sender(relay.port, address="127.0.0.2").greet() as one, Sender(relay.port, address="127.0.0.2").greet():
         with Sender(relay.port, address="127.0.0.2") as third:
@@ -144,7 +164,7 @@ def test_an_address_has_so_many_connections_and_others_have_theirs(send):
         Sender(relay.port, address="127.0.0.2").greet().sock.close()
 
 
-def test_there_are_so_many_connections_in_all(send):
+def test_there_are_so_many_connections_in_all(send: StartRelay) -> None:
     relay = send(connections=3)
     with ExitStack() as opened:
         for last in range(2, 5):
@@ -154,7 +174,7 @@ def test_there_are_so_many_connections_in_all(send):
 
 
 @pytest.mark.needs("3000 open files")
-def test_a_thousand_idle_connections_leave_the_others_alone(send, peer):
+def test_a_thousand_idle_connections_leave_the_others_alone(send: StartRelay, peer: Peer) -> None:
     relay = send(connections_per_address=2000)
     with ExitStack() as opened:
         idle = [opened.enter_context(Sender(relay.port)) for _ in range(1000)]
@@ -171,7 +191,7 @@ def test_a_thousand_idle_connections_leave_the_others_alone(send, peer):
 # Where to listen
 
 
-def test_without_a_word_it_listens_on_loopback_alone():
+def test_without_a_word_it_listens_on_loopback_alone() -> None:
     assert [(one.protocol, one.host, one.port) for one in endpoints(RelayTable(), {}, 1)] == [
         ("smtp", "127.0.0.1", 2587),
         ("pop", "127.0.0.1", 2110),
@@ -179,7 +199,7 @@ def test_without_a_word_it_listens_on_loopback_alone():
     ]
 
 
-def test_sockets_of_the_service_manager_are_named_by_their_scheme():
+def test_sockets_of_the_service_manager_are_named_by_their_scheme() -> None:
     environment = {"LISTEN_PID": "7", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "smtps:imap"}
     passed = endpoints(RelayTable(), environment, 7)
     assert [(one.protocol, one.is_implicit_tls, one.descriptor) for one in passed] == [
@@ -191,13 +211,15 @@ def test_sockets_of_the_service_manager_are_named_by_their_scheme():
 
 
 @pytest.mark.parametrize("names", ["mailtoken-relay.socket", "", "smtp:unknown"])
-def test_a_socket_of_the_service_manager_without_a_scheme_as_its_name_is_refused(names):
+def test_a_socket_of_the_service_manager_without_a_scheme_as_its_name_is_refused(names: str) -> None:
     environment = {"LISTEN_PID": "7", "LISTEN_FDS": "2", "LISTEN_FDNAMES": names}
     with pytest.raises(InvalidValue, match="FileDescriptorName"):
         endpoints(RelayTable(), environment, 7)
 
 
-def test_a_socket_of_the_service_manager_is_served_and_shows_ipv4_addresses_as_such(users, send, ca):
+def test_a_socket_of_the_service_manager_is_served_and_shows_ipv4_addresses_as_such(
+    users: ManyUserAdmissionClient, send: StartRelay, ca: PracticeCA
+) -> None:
     """A child process, because descriptors are numbered from 3 there."""
     listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
     program = textwrap.dedent(
@@ -236,21 +258,23 @@ def test_a_socket_of_the_service_manager_is_served_and_shows_ipv4_addresses_as_s
     listener.close()
 
 
-def test_an_address_that_is_in_use_is_named(send):
+def test_an_address_that_is_in_use_is_named(send: StartRelay) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"smtp://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(Failed, match=url):
             send(url)
 
 
-def test_an_endpoint_knows_ipv6_addresses():
+def test_an_endpoint_knows_ipv6_addresses() -> None:
     assert Endpoint.of_url("imaps://[::1]:993").host == "::1"
 
 
 # The end
 
 
-def test_who_is_idle_is_told_when_the_relay_stops_and_a_message_under_way_is_finished(send, peer):
+def test_who_is_idle_is_told_when_the_relay_stops_and_a_message_under_way_is_finished(
+    send: StartRelay, peer: Peer
+) -> None:
     relay = send()
     with Sender(relay.port).greet() as idle, Sender(relay.port).greet() as busy:
         busy.sign_in()
@@ -266,7 +290,7 @@ def test_who_is_idle_is_told_when_the_relay_stops_and_a_message_under_way_is_fin
     assert peer.messages == [MESSAGE]
 
 
-def test_a_message_that_is_not_finished_in_time_is_not_sent(send, peer):
+def test_a_message_that_is_not_finished_in_time_is_not_sent(send: StartRelay, peer: Peer) -> None:
     relay = send()
     with Sender(relay.port).greet() as slow:
         slow.sign_in()

@@ -2,7 +2,9 @@
 
 import random
 import resource
+import ssl
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,10 +12,11 @@ import pytest
 import requests
 from line_client import MAILBOX, USER
 from practice_faults.provider import FaultyProvider
-from sending_relay import MESSAGE, ManyUserAdmissionClient, Sender, SendingRelay
+from sending_relay import MESSAGE, ManyUserAdmissionClient, Sender, SendingRelay, StartRelay
 from smtp_peer import EXTENSIONS, Peer, say
 from waiting import wait_until
 
+from adapters.practice.ca import PracticeCA
 from adapters.practice.mail_server import PracticeMailServer
 from adapters.relay.admission import AdmissionChange
 from domain.secret import Secret
@@ -22,11 +25,11 @@ MEGABYTE = 1024 * 1024
 
 
 @pytest.fixture(params=[True, False], ids=["pool", "no-pool"])
-def pool(request):
-    return request.param
+def pool(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
 
 
-def offered(port):
+def offered(port: int) -> set[str]:
     with Sender(port) as client:
         client.hear("220")
         return set(client.ask("EHLO printer", "250").replace("250-", "").replace("250 ", "").split("\n")[1:])
@@ -36,7 +39,7 @@ def offered(port):
 
 
 @pytest.fixture(scope="module")
-def practice(ca):
+def practice(ca: PracticeCA) -> Iterator[tuple[PracticeMailServer, str]]:
     with FaultyProvider(ca) as provider:
         client = provider.confidential_client_id
         with PracticeMailServer(ca, provider, shared={MAILBOX: {client}}) as server:
@@ -53,7 +56,9 @@ def practice(ca):
 
 
 @pytest.mark.parametrize(("tls", "port"), [("starttls", "smtp_port"), ("implicit", "smtps_port")])
-def test_a_message_arrives_as_it_was(ca, practice, pool, tls, port):
+def test_a_message_arrives_as_it_was(
+    ca: PracticeCA, practice: tuple[PracticeMailServer, str], pool: bool, tls: str, port: str
+) -> None:
     server, token = practice
     users = ManyUserAdmissionClient()
     users.add(getattr(server, port), tls=tls, access_token=Secret(token))
@@ -69,7 +74,9 @@ def test_a_message_arrives_as_it_was(ca, practice, pool, tls, port):
     assert server.wait_for_messages(f"{tls}-{pool}@contoso.com") == [message]
 
 
-def test_a_sender_that_is_not_the_mailbox_hears_what_the_mail_server_says(ca, practice):
+def test_a_sender_that_is_not_the_mailbox_hears_what_the_mail_server_says(
+    ca: PracticeCA, practice: tuple[PracticeMailServer, str]
+) -> None:
     server, token = practice
     users = ManyUserAdmissionClient()
     users.add(server.smtp_port, access_token=Secret(token))
@@ -83,7 +90,7 @@ def test_a_sender_that_is_not_the_mailbox_hears_what_the_mail_server_says(ca, pr
 # Command by command
 
 
-def test_replies_come_back_as_they_are_and_commands_go_on_in_order(send, peer, pool):
+def test_replies_come_back_as_they_are_and_commands_go_on_in_order(send: StartRelay, peer: Peer, pool: bool) -> None:
     peer.do("RCPT", say("250 2.1.5 fine"), say("550-5.1.1 no such", "550 5.1.1 mailbox"), say("452 4.2.2 full"))
     relay = send(pool=pool)
     relay.look()
@@ -115,7 +122,7 @@ def test_replies_come_back_as_they_are_and_commands_go_on_in_order(send, peer, p
     ]
 
 
-def test_a_message_that_is_refused_at_its_end_is_not_said_to_be_sent(send, peer, pool):
+def test_a_message_that_is_refused_at_its_end_is_not_said_to_be_sent(send: StartRelay, peer: Peer, pool: bool) -> None:
     peer.do("END", say("554 5.2.2 mailbox full"))
     with Sender(send(pool=pool).port).greet() as client:
         client.sign_in()
@@ -123,7 +130,7 @@ def test_a_message_that_is_refused_at_its_end_is_not_said_to_be_sent(send, peer,
         client.deliver(beginning="250")
 
 
-def test_rset_gives_a_message_up_and_the_next_one_is_whole(send, peer, pool):
+def test_rset_gives_a_message_up_and_the_next_one_is_whole(send: StartRelay, peer: Peer, pool: bool) -> None:
     with Sender(send(pool=pool).port).greet() as client:
         client.sign_in()
         client.ask(f"MAIL FROM:<{MAILBOX}>", "250")
@@ -137,7 +144,7 @@ def test_rset_gives_a_message_up_and_the_next_one_is_whole(send, peer, pool):
     assert b"RSET" in commands[first:second]
 
 
-def test_ehlo_in_a_message_gives_it_up_as_well(send, peer, pool):
+def test_ehlo_in_a_message_gives_it_up_as_well(send: StartRelay, peer: Peer, pool: bool) -> None:
     with Sender(send(pool=pool).port).greet() as client:
         client.sign_in()
         client.ask(f"MAIL FROM:<{MAILBOX}>", "250")
@@ -167,7 +174,7 @@ def test_ehlo_in_a_message_gives_it_up_as_well(send, peer, pool):
         ("X" * 3000, "500"),
     ],
 )
-def test_what_can_not_be_done_is_refused_by_itself(send, peer, line, reply):
+def test_what_can_not_be_done_is_refused_by_itself(send: StartRelay, peer: Peer, line: str, reply: str) -> None:
     relay = send()
     with Sender(relay.port).greet() as client:
         client.sign_in()
@@ -180,7 +187,7 @@ def test_what_can_not_be_done_is_refused_by_itself(send, peer, line, reply):
     ]
 
 
-def test_too_many_mistakes_are_enough(send):
+def test_too_many_mistakes_are_enough(send: StartRelay) -> None:
     with Sender(send().port).greet() as client:
         for _ in range(19):
             client.ask("WHAT", "500")
@@ -192,7 +199,9 @@ def test_too_many_mistakes_are_enough(send):
 # Pipelining
 
 
-def test_pipelined_commands_go_on_in_one_piece_and_their_replies_come_in_order(send, peer, pool):
+def test_pipelined_commands_go_on_in_one_piece_and_their_replies_come_in_order(
+    send: StartRelay, peer: Peer, pool: bool
+) -> None:
     peer.do("RCPT", say("250 2.1.5 ok"), say("550 5.1.1 no"), say("250 2.1.5 ok"))
     relay = send(pool=pool)
     relay.look()
@@ -214,7 +223,9 @@ def test_pipelined_commands_go_on_in_one_piece_and_their_replies_come_in_order(s
     )
 
 
-def test_a_pipelined_message_whose_sender_is_refused_is_refused_command_by_command(send, peer):
+def test_a_pipelined_message_whose_sender_is_refused_is_refused_command_by_command(
+    send: StartRelay, peer: Peer
+) -> None:
     peer.do("MAIL", say("550 5.7.60 not you"))
     peer.do("RCPT", say("503 5.5.1 no"))
     peer.do("DATA", say("503 5.5.1 no"))
@@ -226,7 +237,7 @@ def test_a_pipelined_message_whose_sender_is_refused_is_refused_command_by_comma
         client.deliver()
 
 
-def test_a_go_ahead_after_a_refused_sender_is_still_followed_by_a_message(send, peer):
+def test_a_go_ahead_after_a_refused_sender_is_still_followed_by_a_message(send: StartRelay, peer: Peer) -> None:
     peer.do("MAIL", say("550 5.7.60 not you"))
     peer.do("END", say("554 5.5.1 no valid recipients"))
     with Sender(send().port).greet() as client:
@@ -239,7 +250,9 @@ def test_a_go_ahead_after_a_refused_sender_is_still_followed_by_a_message(send, 
     assert not [c for one in peer.conversations for c in one.commands if b"smuggled" in c]
 
 
-def test_a_client_that_pipelines_where_the_mail_server_can_not_is_served_one_by_one(send, peer):
+def test_a_client_that_pipelines_where_the_mail_server_can_not_is_served_one_by_one(
+    send: StartRelay, peer: Peer
+) -> None:
     peer.extensions = ["SIZE 1000"]
     with Sender(send().port).greet() as client:
         client.sign_in()
@@ -252,7 +265,9 @@ def test_a_client_that_pipelines_where_the_mail_server_can_not_is_served_one_by_
 # What the whole path can do
 
 
-def test_only_what_every_mail_server_can_do_is_offered(ca, server_tls, peer, users, send):
+def test_only_what_every_mail_server_can_do_is_offered(
+    ca: PracticeCA, server_tls: ssl.SSLContext, peer: Peer, users: ManyUserAdmissionClient, send: StartRelay
+) -> None:
     with Peer(server_tls, extensions=["PIPELINING", "SMTPUTF8", "SIZE 5000"]) as other:
         users.add(other.port, user="others")
         relay = send()
@@ -260,7 +275,9 @@ def test_only_what_every_mail_server_can_do_is_offered(ca, server_tls, peer, use
         assert offered(relay.port) == {"PIPELINING", "SMTPUTF8", "SIZE 268435456", "AUTH PLAIN LOGIN"}
 
 
-def test_the_largest_size_is_offered_before_the_sign_in_and_the_users_own_after_it(ca, server_tls, peer, users, send):
+def test_the_largest_size_is_offered_before_the_sign_in_and_the_users_own_after_it(
+    ca: PracticeCA, server_tls: ssl.SSLContext, peer: Peer, users: ManyUserAdmissionClient, send: StartRelay
+) -> None:
     peer.extensions = ["SIZE 157286400", "DSN"]
     with Peer(server_tls, extensions=["SIZE 10485760"]) as other:
         users.add(other.port, user="others", profile="fax/smtp-service", mailbox="fax@contoso.com")
@@ -278,7 +295,9 @@ def test_the_largest_size_is_offered_before_the_sign_in_and_the_users_own_after_
             client.ask("MAIL FROM:<a@b.c> SIZE=12000000", "250")
 
 
-def test_a_server_that_has_not_replied_yet_may_take_as_much_as_the_relay(ca, server_tls, peer, users, send):
+def test_a_server_that_has_not_replied_yet_may_take_as_much_as_the_relay(
+    ca: PracticeCA, server_tls: ssl.SSLContext, peer: Peer, users: ManyUserAdmissionClient, send: StartRelay
+) -> None:
     peer.extensions = ["SIZE 5000000"]
     with Peer(server_tls, extensions=["SIZE 157286400"]) as other:
         other.do("GREETING", say("421 4.3.2 later"))
@@ -288,7 +307,9 @@ def test_a_server_that_has_not_replied_yet_may_take_as_much_as_the_relay(ca, ser
         wait_until(lambda: relay.look() and "SIZE 157286400" in offered(relay.port), "both servers are known")
 
 
-def test_the_server_of_a_new_user_is_looked_at_when_the_user_is_added(ca, server_tls, peer, users, send):
+def test_the_server_of_a_new_user_is_looked_at_when_the_user_is_added(
+    ca: PracticeCA, server_tls: ssl.SSLContext, peer: Peer, users: ManyUserAdmissionClient, send: StartRelay
+) -> None:
     peer.extensions = ["SIZE 5000000"]
     relay = send()
     wait_until(lambda: "SIZE 5000000" in offered(relay.port), "one server is known")
@@ -299,26 +320,28 @@ def test_the_server_of_a_new_user_is_looked_at_when_the_user_is_added(ca, server
     assert len(peer.conversations) == 1
 
 
-def test_nothing_is_offered_before_anything_is_known(send, peer):
+def test_nothing_is_offered_before_anything_is_known(send: StartRelay, peer: Peer) -> None:
     peer.stop_listening()
     assert offered(send().port) == {"AUTH PLAIN LOGIN"}
 
 
-def test_the_relay_s_own_size_is_the_limit_where_servers_have_none(send, peer):
+def test_the_relay_s_own_size_is_the_limit_where_servers_have_none(send: StartRelay, peer: Peer) -> None:
     peer.extensions = ["SIZE"]
     relay = send(message_size=4321)
     relay.look()
     assert offered(relay.port) == {"SIZE 4321", "AUTH PLAIN LOGIN"}
 
 
-def test_a_server_that_does_not_say_its_size_leaves_the_relays_own(send, peer):
+def test_a_server_that_does_not_say_its_size_leaves_the_relays_own(send: StartRelay, peer: Peer) -> None:
     peer.extensions = ["8BITMIME"]
     relay = send(message_size=4321)
     relay.look()
     assert offered(relay.port) == {"8BITMIME", "SIZE 4321", "AUTH PLAIN LOGIN"}
 
 
-def test_a_server_is_known_from_a_session_with_it_as_well(send, peer, users):
+def test_a_server_is_known_from_a_session_with_it_as_well(
+    send: StartRelay, peer: Peer, users: ManyUserAdmissionClient
+) -> None:
     relay = send()
     wait_until(lambda: "PIPELINING" in offered(relay.port), "the relay offers PIPELINING")
     peer.extensions = ["SMTPUTF8"]
@@ -335,7 +358,9 @@ def test_a_server_is_known_from_a_session_with_it_as_well(send, peer, users):
         ("SIZE=2000", "552 5.3.4"),
     ],
 )
-def test_a_message_that_the_actual_mail_server_can_not_take_is_refused_honestly(send, peer, pool, parameter, reply):
+def test_a_message_that_the_actual_mail_server_can_not_take_is_refused_honestly(
+    send: StartRelay, peer: Peer, pool: bool, parameter: str, reply: str
+) -> None:
     peer.extensions = ["SIZE 1000"]
     with Sender(send(pool=pool).port).greet() as client:
         client.sign_in()
@@ -343,7 +368,7 @@ def test_a_message_that_the_actual_mail_server_can_not_take_is_refused_honestly(
         client.deliver()
 
 
-def test_hints_that_the_mail_server_does_not_know_are_left_out(send, peer):
+def test_hints_that_the_mail_server_does_not_know_are_left_out(send: StartRelay, peer: Peer) -> None:
     peer.extensions = []
     with Sender(send().port).greet() as client:
         client.sign_in()
@@ -351,7 +376,7 @@ def test_hints_that_the_mail_server_does_not_know_are_left_out(send, peer):
     assert b"MAIL FROM:<scan@contoso.com>\r\n" in peer.heard
 
 
-def test_addresses_in_utf8_go_through_where_the_path_can(send, peer):
+def test_addresses_in_utf8_go_through_where_the_path_can(send: StartRelay, peer: Peer) -> None:
     with Sender(send().port).greet() as client:
         client.sign_in()
         client.ask("MAIL FROM:<jürg@contoso.com> SMTPUTF8", "250")
@@ -365,14 +390,16 @@ def test_addresses_in_utf8_go_through_where_the_path_can(send, peer):
 # Big messages
 
 
-def resident():
+def resident() -> int:
     """Memory of this process in use now, in octets."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 @pytest.mark.parametrize("tls_mode", ["starttls", "none"])
-def test_a_big_message_streams_through_without_staying_in_memory(ca, server_tls, tls_mode):
+def test_a_big_message_streams_through_without_staying_in_memory(
+    ca: PracticeCA, server_tls: ssl.SSLContext, tls_mode: str
+) -> None:
     piece = random.Random(1).randbytes(48 * 1024).hex().encode()
     piece = b"\r\n".join(piece[at : at + 76] for at in range(0, len(piece), 76)) + b"\r\n"
     count = 60 * MEGABYTE // len(piece)
@@ -394,7 +421,9 @@ def test_a_big_message_streams_through_without_staying_in_memory(ca, server_tls,
         assert most - before < 12 * MEGABYTE
 
 
-def test_a_mail_server_that_takes_a_message_slowly_makes_the_client_wait_and_not_the_relay_grow(ca, server_tls):
+def test_a_mail_server_that_takes_a_message_slowly_makes_the_client_wait_and_not_the_relay_grow(
+    ca: PracticeCA, server_tls: ssl.SSLContext
+) -> None:
     go_on = threading.Event()
     with Peer(server_tls, keeps_messages=False) as peer:
         peer.do("MIDST", lambda _: go_on.wait(60))
@@ -418,7 +447,7 @@ def test_a_mail_server_that_takes_a_message_slowly_makes_the_client_wait_and_not
             client.hear("250 2.0.0 queued")
 
 
-def test_a_user_without_a_pool_sends_several_messages_in_one_session(send, peer):
+def test_a_user_without_a_pool_sends_several_messages_in_one_session(send: StartRelay, peer: Peer) -> None:
     with Sender(send(pool=False).port).greet() as client:
         client.sign_in()
         for _ in range(3):
@@ -427,7 +456,7 @@ def test_a_user_without_a_pool_sends_several_messages_in_one_session(send, peer)
     assert [len(one.messages) for one in peer.conversations if one.messages] == [3]
 
 
-def test_every_extension_of_the_peer_is_known_to_this_test():
+def test_every_extension_of_the_peer_is_known_to_this_test() -> None:
     assert {name.split()[0] for name in EXTENSIONS} == {
         "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "ENHANCEDSTATUSCODES",
     }  # fmt: skip

@@ -1,11 +1,12 @@
 """Who may come in by SMTP: AUTH in all its forms, networks, and what a client hears if it may not."""
 
 from base64 import b64encode
+from typing import Any
 
 import pytest
 from line_client import MAILBOX, PASSWORD, USER
-from sending_relay import Sender, plain
-from smtp_peer import GREETING, say
+from sending_relay import ManyUserAdmissionClient, Sender, StartRelay, plain
+from smtp_peer import GREETING, Peer, say
 from waiting import wait_until
 
 from domain.errors import Refused, Unreachable
@@ -15,43 +16,43 @@ USERNAME, WORD = b64encode(USER.encode()).decode(), b64encode(PASSWORD.encode())
 
 
 @pytest.fixture(params=[True, False], ids=["pool", "no-pool"])
-def pool(request):
-    return request.param
+def pool(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
 
 
-def test_plain_with_an_initial_response(send, peer):
+def test_plain_with_an_initial_response(send: StartRelay, peer: Peer) -> None:
     with Sender(send().port).greet() as client:
         client.ask(f"AUTH PLAIN {plain(USER, PASSWORD)}", "235 2.7.0")
         client.deliver()
     assert len(peer.messages) == 1
 
 
-def test_plain_after_the_prompt(send):
+def test_plain_after_the_prompt(send: StartRelay) -> None:
     with Sender(send().port).greet() as client:
         client.ask("auth plain", "334 ")
         client.ask(plain(USER, PASSWORD, identity=USER), "235 2.7.0")
 
 
-def test_login_after_two_prompts(send):
+def test_login_after_two_prompts(send: StartRelay) -> None:
     with Sender(send().port).greet() as client:
         assert client.ask("AUTH LOGIN") == "334 VXNlcm5hbWU6"
         assert client.ask(USERNAME) == "334 UGFzc3dvcmQ6"
         client.ask(WORD, "235 2.7.0")
 
 
-def test_login_with_the_user_name_in_the_command(send):
+def test_login_with_the_user_name_in_the_command(send: StartRelay) -> None:
     with Sender(send().port).greet() as client:
         assert client.ask(f"AUTH LOGIN {USERNAME}") == "334 UGFzc3dvcmQ6"
         client.ask(WORD, "235 2.7.0")
 
 
-def test_a_client_that_never_said_hello_is_let_in(send):
+def test_a_client_that_never_said_hello_is_let_in(send: StartRelay) -> None:
     with Sender(send().port) as client:
         client.hear("220 ")
         client.sign_in()
 
 
-def test_a_star_cancels_and_the_client_may_try_again(send, peer):
+def test_a_star_cancels_and_the_client_may_try_again(send: StartRelay, peer: Peer) -> None:
     with Sender(send().port).greet() as client:
         client.ask("AUTH LOGIN", "334")
         client.ask("*", "501 5.7.0")
@@ -61,7 +62,9 @@ def test_a_star_cancels_and_the_client_may_try_again(send, peer):
 
 
 @pytest.mark.parametrize("before", [["AUTH LOGIN"], [f"AUTH LOGIN {USERNAME}"], ["AUTH PLAIN"]])
-def test_quit_at_the_prompt_is_taken_for_what_it_is(send, users, before):
+def test_quit_at_the_prompt_is_taken_for_what_it_is(
+    send: StartRelay, users: ManyUserAdmissionClient, before: str
+) -> None:
     with Sender(send().port).greet() as client:
         for line in before:
             client.ask(line, "334")
@@ -70,7 +73,7 @@ def test_quit_at_the_prompt_is_taken_for_what_it_is(send, users, before):
     assert users.asked == []
 
 
-def test_a_client_that_hangs_up_at_the_prompt_leaves_the_relay_as_it_was(send, peer):
+def test_a_client_that_hangs_up_at_the_prompt_leaves_the_relay_as_it_was(send: StartRelay, peer: Peer) -> None:
     relay = send()
     with Sender(relay.port).greet() as client:
         client.ask("AUTH LOGIN", "334")
@@ -93,7 +96,9 @@ def test_a_client_that_hangs_up_at_the_prompt_leaves_the_relay_as_it_was(send, p
         plain("x" * 2000, "y"),
     ],
 )
-def test_what_is_no_response_of_the_mechanism_is_a_syntax_error_and_nobody_is_asked(send, users, peer, response):
+def test_what_is_no_response_of_the_mechanism_is_a_syntax_error_and_nobody_is_asked(
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer, response: str
+) -> None:
     relay = send()
     wait_until(lambda: peer.conversations, "the mail server has a connection")
     before = peer.heard
@@ -107,12 +112,14 @@ def test_what_is_no_response_of_the_mechanism_is_a_syntax_error_and_nobody_is_as
 
 
 @pytest.mark.parametrize("mechanism", ["CRAM-MD5", "XOAUTH2", "", "PLAIN-X"])
-def test_other_mechanisms_are_refused_by_name(send, mechanism):
+def test_other_mechanisms_are_refused_by_name(send: StartRelay, mechanism: str) -> None:
     with Sender(send().port).greet() as client:
         assert "PLAIN" in client.ask(f"AUTH {mechanism}", "504 5.5.4")
 
 
-def test_a_wrong_password_is_a_definite_no_and_says_nothing_to_the_mail_server(send, users, peer):
+def test_a_wrong_password_is_a_definite_no_and_says_nothing_to_the_mail_server(
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer
+) -> None:
     relay = send()
     relay.look()
     before = len(peer.conversations)
@@ -135,13 +142,17 @@ def test_a_wrong_password_is_a_definite_no_and_says_nothing_to_the_mail_server(s
         (Unreachable("service_not_running"), "454 4.7.0 the token service is not running: try again later"),
     ],
 )
-def test_a_token_that_can_not_be_served_is_for_later_and_the_client_hears_why(send, users, trouble, reply):
+def test_a_token_that_can_not_be_served_is_for_later_and_the_client_hears_why(
+    send: StartRelay, users: ManyUserAdmissionClient, trouble: Exception, reply: str
+) -> None:
     users.trouble = trouble
     with Sender(send().port).greet() as client:
         client.sign_in(reply)
 
 
-def test_a_client_from_a_named_network_needs_no_sign_in(send, users, peer, pool):
+def test_a_client_from_a_named_network_needs_no_sign_in(
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer, pool: bool
+) -> None:
     users.add(peer.port, network="127.0.0.2")
     relay = send(pool=pool)
     with Sender(relay.port, address="127.0.0.2").greet() as client:
@@ -154,14 +165,16 @@ def test_a_client_from_a_named_network_needs_no_sign_in(send, users, peer, pool)
     assert len(peer.messages) == 3
 
 
-def test_a_client_by_network_hears_that_its_token_can_not_be_served(send, users, peer):
+def test_a_client_by_network_hears_that_its_token_can_not_be_served(
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer
+) -> None:
     users.add(peer.port, network="127.0.0.2")
     users.trouble = Refused("code_of_a_newer_service")
     with Sender(send().port, address="127.0.0.2").greet() as client:
         assert "code_of_a_newer_service: ask the administrator" in client.ask(f"MAIL FROM:<{MAILBOX}>", "451 4.7.0")
 
 
-def test_nobody_sends_without_signing_in(send, peer):
+def test_nobody_sends_without_signing_in(send: StartRelay, peer: Peer) -> None:
     with Sender(send().port).greet() as client:
         client.ask(f"MAIL FROM:<{MAILBOX}>", "530 5.7.0")
         client.ask("RCPT TO:<you@contoso.com>", "503 5.5.1")
@@ -170,7 +183,7 @@ def test_nobody_sends_without_signing_in(send, peer):
     assert {line.split()[0] for line in peer.heard.splitlines()} <= looked
 
 
-def test_who_is_signed_in_can_not_sign_in_again(send):
+def test_who_is_signed_in_can_not_sign_in_again(send: StartRelay) -> None:
     with Sender(send().port).greet() as client:
         client.sign_in()
         client.sign_in("503 5.5.1")
@@ -179,7 +192,9 @@ def test_who_is_signed_in_can_not_sign_in_again(send):
 # The token at the mail server
 
 
-def test_a_rejected_token_is_renewed_once_and_the_client_notices_nothing(send, users, peer, pool):
+def test_a_rejected_token_is_renewed_once_and_the_client_notices_nothing(
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer, pool: bool
+) -> None:
     peer.tokens = {"token-2"}
     users.newer_tokens = ["token-2"]
     with Sender(send(pool=pool).port).greet() as client:
@@ -192,8 +207,8 @@ def test_a_rejected_token_is_renewed_once_and_the_client_notices_nothing(send, u
 
 @pytest.mark.parametrize(("mechanisms", "closing"), [("XOAUTH2", b""), ("OAUTHBEARER", b"AQ==")])
 def test_a_token_rejected_twice_is_an_authentication_failure_after_one_renewal(
-    send, users, peer, pool, mechanisms, closing
-):
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer, pool: bool, mechanisms: str, closing: bytes
+) -> None:
     peer.tokens = set()
     peer.mechanisms = mechanisms
     users.newer_tokens = ["token-2", "token-3"]
@@ -205,7 +220,9 @@ def test_a_token_rejected_twice_is_an_authentication_failure_after_one_renewal(
     assert all("AUTH" not in verbs[verbs.index("AUTH") + 1 :] for verbs in peer.verbs if "AUTH" in verbs)
 
 
-def test_a_renewal_that_fails_is_told_as_what_it_is(send, users, peer):
+def test_a_renewal_that_fails_is_told_as_what_it_is(
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer
+) -> None:
     peer.tokens = set()
     users.trouble_at_renewal = Unreachable("service_timeout")
     with Sender(send().port).greet() as client:
@@ -215,7 +232,9 @@ def test_a_renewal_that_fails_is_told_as_what_it_is(send, users, peer):
 
 @pytest.mark.parametrize("octets", [50, 1000, 2500])
 @pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
-def test_tokens_of_any_length_by_both_mechanisms(send, users, peer, octets, mechanism):
+def test_tokens_of_any_length_by_both_mechanisms(
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer, octets: int, mechanism: str
+) -> None:
     token = "t" * octets
     peer.tokens = {token}
     peer.mechanisms = mechanism
@@ -227,21 +246,27 @@ def test_tokens_of_any_length_by_both_mechanisms(send, users, peer, octets, mech
     assert max(map(len, peer.conversations[-1].commands)) <= 510
 
 
-def test_a_mailbox_whose_smtp_auth_is_disabled_is_told_with_the_servers_own_code(send, users, peer):
+def test_a_mailbox_whose_smtp_auth_is_disabled_is_told_with_the_servers_own_code(
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer
+) -> None:
     peer.do("AUTH", say("535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled"))
     with Sender(send().port).greet() as client:
         assert "SMTP AUTH is disabled" in client.sign_in("535 5.7.139")
     assert users.renewals == []
 
 
-def test_a_mail_server_that_offers_no_tokens_gets_none(send, users, peer):
+def test_a_mail_server_that_offers_no_tokens_gets_none(
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer
+) -> None:
     peer.mechanisms = "PLAIN LOGIN"
     with Sender(send().port).greet() as client:
         client.sign_in("454 4.3.0")
     assert peer.tokens_seen == []
 
 
-def test_a_token_about_to_end_is_renewed_before_it_is_used(send, users, peer):
+def test_a_token_about_to_end_is_renewed_before_it_is_used(
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer
+) -> None:
     users.add(peer.port, expires_at=users.admissions[USER].expires_at.replace(year=2020))
     peer.tokens = {"token-2"}
     users.newer_tokens = ["token-2"]
@@ -250,13 +275,15 @@ def test_a_token_about_to_end_is_renewed_before_it_is_used(send, users, peer):
     assert peer.tokens_seen == [("XOAUTH2", "token-2")]
 
 
-def test_a_mail_server_that_is_not_there_is_told_to_the_client(send, peer):
+def test_a_mail_server_that_is_not_there_is_told_to_the_client(send: StartRelay, peer: Peer) -> None:
     peer.stop_listening()
     with Sender(send().port).greet() as client:
         assert "accepts no connection" in client.sign_in("454 4.4.1")
 
 
-def test_a_mail_server_that_is_busy_at_the_greeting_is_asked_again_later(send, peer, pool):
+def test_a_mail_server_that_is_busy_at_the_greeting_is_asked_again_later(
+    send: StartRelay, peer: Peer, pool: bool
+) -> None:
     budgets = {"localhost": {"pause": 1, "wait": 30}}
     relay = send(pool=pool, budgets=budgets)
     wait_until(lambda: peer.verbs and "QUIT" in peer.verbs[0], "the mail server got QUIT")
@@ -266,7 +293,9 @@ def test_a_mail_server_that_is_busy_at_the_greeting_is_asked_again_later(send, p
     assert peer.tokens_seen == [("XOAUTH2", "token-1")]
 
 
-def test_the_password_and_the_token_are_in_no_log_line_and_no_reply(send, users, peer, logged):
+def test_the_password_and_the_token_are_in_no_log_line_and_no_reply(
+    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer, logged: list[dict[str, Any]]
+) -> None:
     peer.tokens = set()
     users.newer_tokens = ["a-newer-token"]
     with Sender(send().port).greet() as client:

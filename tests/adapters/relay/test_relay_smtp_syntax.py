@@ -4,10 +4,11 @@ from base64 import b64encode
 
 import pytest
 from line_client import MAILBOX, PASSWORD, USER
-from sending_relay import MESSAGE, Sender, plain
+from sending_relay import MESSAGE, Sender, StartRelay, plain
+from smtp_peer import Peer
 
 
-def commands(peer, verb):
+def commands(peer: Peer, verb: bytes) -> list[bytes]:
     return [command for one in peer.conversations for command in one.commands if command.upper().startswith(verb)]
 
 
@@ -36,7 +37,7 @@ def commands(peer, verb):
         ("MAIL FROM:<a@[IPv6:2001:db8::1]>", "<a@[IPv6:2001:db8::1]>"),
     ],
 )
-def test_every_form_of_a_sender_is_read(send, peer, line, passed):
+def test_every_form_of_a_sender_is_read(send: StartRelay, peer: Peer, line: str, passed: str) -> None:
     with Sender(send().port).greet() as client:
         client.sign_in()
         client.ask(line, "250")
@@ -53,7 +54,7 @@ def test_every_form_of_a_sender_is_read(send, peer, line, passed):
         ("RCPT TO:<@relay.example:you@b.c>", "<you@b.c>"),
     ],
 )
-def test_every_form_of_a_recipient_is_read(send, peer, line, passed):
+def test_every_form_of_a_recipient_is_read(send: StartRelay, peer: Peer, line: str, passed: str) -> None:
     with Sender(send().port).greet() as client:
         client.sign_in()
         client.ask(f"MAIL FROM:<{MAILBOX}>", "250")
@@ -68,7 +69,7 @@ def test_every_form_of_a_recipient_is_read(send, peer, line, passed):
 
 
 @pytest.mark.parametrize("line", ['MAIL FROM:<"a\tb"@c.d>', "MAIL FROM:<a\tb@c.d>", "MAIL FROM:<a b@c.d>"])
-def test_a_tab_or_a_blank_never_becomes_a_part_of_an_address(send, peer, line):
+def test_a_tab_or_a_blank_never_becomes_a_part_of_an_address(send: StartRelay, peer: Peer, line: str) -> None:
     with Sender(send().port).greet() as client:
         client.sign_in()
         client.ask(line, "501")
@@ -86,7 +87,7 @@ def test_a_tab_or_a_blank_never_becomes_a_part_of_an_address(send, peer, line):
         [f"AUTH PLAIN {plain(USER, PASSWORD, USER.upper())}"],
     ],
 )
-def test_every_form_of_a_sign_in_is_read(send, lines):
+def test_every_form_of_a_sign_in_is_read(send: StartRelay, lines: list[str]) -> None:
     with Sender(send().port).greet() as client:
         *prompted, last = lines
         for line in prompted:
@@ -94,7 +95,7 @@ def test_every_form_of_a_sign_in_is_read(send, lines):
         client.ask(last, "235")
 
 
-def test_an_authorization_identity_that_differs_is_a_refused_sign_in(send):
+def test_an_authorization_identity_that_differs_is_a_refused_sign_in(send: StartRelay) -> None:
     with Sender(send().port).greet() as client:
         client.ask(f"AUTH PLAIN {plain(USER, PASSWORD, 'somebody-else')}", "535 5.7.8")
         client.sign_in()
@@ -107,7 +108,7 @@ RCPT = "RCPT TO:<you@b.c> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;You@B.C"
 
 
 @pytest.mark.parametrize("is_pipelined", [True, False])
-def test_dsn_parameters_go_on_to_a_server_that_offers_dsn(send, peer, is_pipelined):
+def test_dsn_parameters_go_on_to_a_server_that_offers_dsn(send: StartRelay, peer: Peer, is_pipelined: bool) -> None:
     peer.extensions = ["PIPELINING", "DSN"]
     with Sender(send().port).greet() as client:
         client.sign_in()
@@ -122,7 +123,7 @@ def test_dsn_parameters_go_on_to_a_server_that_offers_dsn(send, peer, is_pipelin
     assert commands(peer, b"RCPT")[-1] == RCPT.encode()
 
 
-def test_dsn_parameters_are_dropped_where_the_server_offers_no_dsn(send, peer):
+def test_dsn_parameters_are_dropped_where_the_server_offers_no_dsn(send: StartRelay, peer: Peer) -> None:
     with Sender(send().port).greet() as client:
         client.sign_in()
         client.ask(MAIL, "250")

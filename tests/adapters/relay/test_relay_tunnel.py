@@ -232,10 +232,10 @@ class _InMemory(asyncio.Transport):
 
 def test_a_session_ends_after_the_idle_time_counted_from_the_last_octet_of_either_side() -> None:
     async def scenario() -> None:
-        connections, (client, server) = [LineConnection(), LineConnection()], (_InMemory(), _InMemory())
-        for connection, transport in zip(connections, (client, server), strict=True):
-            connection.connection_made(transport)
-        session = asyncio.create_task(run_tunnel(*connections, 60, words))
+        (client, server), (ours, theirs) = (_InMemory(), _InMemory()), (LineConnection(), LineConnection())
+        ours.connection_made(client)
+        theirs.connection_made(server)
+        session = asyncio.create_task(run_tunnel(ours, theirs, 60, words))
         await asyncio.sleep(0)
         for _ in range(3):
             await asyncio.sleep(59)
