@@ -16,6 +16,7 @@ import smtplib
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, Self
 from urllib.parse import quote
@@ -184,9 +185,7 @@ class Dovecot:
         Raises:
             NoDovecot: it is not installed.
         """
-        program = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:{_PLACES}")
-        if program is None:
-            raise NoDovecot("no Dovecot here: .ci/run says which packages have it")
+        program = _program()
         try:
             for _ in range(_ATTEMPTS):
                 self._configure()
@@ -206,6 +205,21 @@ class Dovecot:
             self._process.wait(DEADLINE_SECONDS)
             self._process = None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def kill(self) -> None:
+        """Kill it with all its sessions, and start it again at the same ports."""
+        assert self._process
+        children = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, check=False).stdout.split()
+        self._process.kill()
+        self._process.wait(DEADLINE_SECONDS)
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        for _ in range(_ATTEMPTS):
+            self._process = self._run(_program())
+            if self._listens():
+                return
+        raise RuntimeError(f"Dovecot does not start again: {self.log}")
 
     @property
     def pid(self) -> int:
@@ -278,6 +292,18 @@ class Dovecot:
                 assert time.monotonic() < deadline, self.log
                 time.sleep(0.02)
         return True
+
+
+def _program() -> str:
+    """Where it is installed.
+
+    Raises:
+        NoDovecot: it is not.
+    """
+    program = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:{_PLACES}")
+    if program is None:
+        raise NoDovecot("no Dovecot here: .ci/run says which packages have it")
+    return program
 
 
 def _account() -> pwd.struct_passwd:

@@ -419,6 +419,7 @@ def test_of_five_hundred_messages_at_once_none_is_lost_when_every_part_is_killed
             kill_relay,
             kill_service,
             lambda: kill_all("submission", str(server.pid)),
+            server.kill,
             running.kill,
         ]
         for number, kill in enumerate(parts, 1):
