@@ -22,7 +22,9 @@ from bench.access_tokens import access_tokens
 from bench.acquisitions import acquisitions
 from bench.commands import token_show
 from bench.log_growth import log_growth
+from bench.mail_queues import NoQueue
 from bench.pages import pages
+from bench.queues import exim_queue, postfix_queue
 from bench.reading import rebuild, status_read
 from bench.relay import relay
 from bench.renewals import renewals, reply_to_escrow
@@ -59,7 +61,7 @@ def _figures(sections: Sequence[str], folder: Path, size: Size, left_out: list[s
     for name in sections:
         try:
             yield from SECTIONS[name](folder / name, size)
-        except (NoPostgres, NoDovecot) as none:
+        except (NoPostgres, NoDovecot, NoQueue) as none:
             left_out.append(f"{name}: {none}")
 
 
@@ -91,6 +93,8 @@ SECTIONS: Mapping[str, Section] = {
     "acquisitions": acquisitions,
     "renewals": _renewals,
     "relay": relay,
+    "postfix": postfix_queue,
+    "exim": exim_queue,
     "growth": log_growth,
     "pages": pages,
 }

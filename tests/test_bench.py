@@ -40,6 +40,14 @@ FIGURES = {
         "relay, 200 idle connections",
         "relay, 200 idle connections under TLS",
     ),
+    **{
+        name.lower(): tuple(
+            f"relay beside {name}, {sign_in}: {what}"
+            for sign_in in ("sign-in at once", "sign-in of a second")
+            for what in ("to the client's 250", "to delivery", "8 clients at once")
+        )
+        for name in ("Postfix", "Exim")
+    },
     "growth": (
         "token in office hours, Microsoft-like",
         "token in office hours, Google-like",
@@ -61,7 +69,7 @@ FIGURES = {
     ),
 }
 SHORT = ("saves",)
-LONG = ("relay", "pages")
+LONG = ("relay", "postfix", "exim", "pages")
 """Sections that take minutes where cores are few."""
 TEXTS = {"name", "unit", "peer_name", "limited_by"}
 NUMBERS = {"ours", "peer", "ratio", "lower_quartile", "upper_quartile"}
