@@ -90,7 +90,8 @@ def open_service(
         limits = {name: table.limits for name, table in config.providers.items()}
         attention = _attention(config, events.store, tokens, list(providers), clock)
         _log_providers_left(events.store, providers)
-        audit, store_state = Audit(events), StoreStateQuery.of(config, events.store, clock)
+        audit, history = Audit(events), History(events)
+        store_state = StoreStateQuery.of(config, events.store, clock)
         passwords, sessions = PasswordHasher(), Sessions(events, clock, config.server.members_for)
         yield Service(
             config=config,
@@ -105,9 +106,9 @@ def open_service(
             renewal_worker=RenewalWorker(events, tokens, clock, limits),
             notifier=Notifier(events.store, claims, clock, attention, _channels(config, mail, clock), store_state),
             relay_users=RelayUsers(events, vault, tokens, clock, passwords),
-            settings_page=SettingsPageQuery(events.store, clock, attention, audit),
+            settings_page=SettingsPageQuery(events.store, clock, attention, audit, history),
             attention_query=AttentionQuery(events.store, clock, attention, audit),
-            history=History(events),
+            history=history,
             applier=Applier(events, tokens, clock, list(providers)),
             administrators=Administrators(events, vault, clock, passwords, sessions),
             sessions=sessions,

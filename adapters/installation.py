@@ -32,6 +32,7 @@ from infrastructure.config.tables import Config
 from infrastructure.encryption.key_file import create_key_file, read_key
 from infrastructure.new_file import new_file
 from infrastructure.queries.audit import Audit
+from infrastructure.queries.history import History
 from infrastructure.queries.setting_status import SettingStatus, read_status, read_statuses
 from infrastructure.queries.store_state import StoreStateQuery, read_providers_left
 from infrastructure.store.backup import (
@@ -68,6 +69,7 @@ class Offline:
     """The store as the command line reads it without the service."""
 
     audit: Audit
+    history: History
     store_state: StoreStateQuery
     _events: EventLog
     _clock: Clock
@@ -284,4 +286,5 @@ def offline(config_path: Path) -> Iterator[Offline]:
     sealer = read_key(config.path(config.store.key_file), os.environ)
     with store_errors(), as_owner(config), opened_store(config, sealer) as (events, _):
         clock = SystemClock()
-        yield Offline(Audit(events), StoreStateQuery.of(config, events.store, clock), events, clock)
+        state = StoreStateQuery.of(config, events.store, clock)
+        yield Offline(Audit(events), History(events), state, events, clock)

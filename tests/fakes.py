@@ -41,6 +41,7 @@ from infrastructure.access.sessions import Sessions
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.fleet.settings import SettingsService
 from infrastructure.queries.audit import Audit
+from infrastructure.queries.history import History
 from infrastructure.queries.setting_status import SettingStatus
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.store import Store
@@ -343,6 +344,7 @@ class Services:
     tokens: TokenService = field(init=False)
     settings: SettingsService = field(init=False)
     audit: Audit = field(init=False)
+    history: History = field(init=False)
     relay_users: RelayUsers = field(init=False)
     sessions: Sessions = field(init=False)
     administrators: Administrators = field(init=False)
@@ -358,6 +360,7 @@ class Services:
         self.tokens = TokenService(exchange)
         self.settings = SettingsService(self.events, self.clock, list(self.providers))
         self.audit = Audit(self.events)
+        self.history = History(self.events)
         hasher = PasswordHasher(CHEAP_ARGON2)
         self.relay_users = RelayUsers(self.events, self.vault, self.tokens, self.clock, hasher)
         self.sessions = Sessions(self.events, self.clock, timedelta(hours=12))

@@ -47,7 +47,7 @@ def create_app(service: Service) -> FastAPI:
         tokens.router(service),
         server_sent_events.router(statuses, admissions),
         mail.router(service),
-        audit.router(service.audit),
+        audit.router(service.history),
         store.router(service),
         apply.router(service.applier),
         relay.router(service.relay_users, service.mail_counts, service.relay_refusals),

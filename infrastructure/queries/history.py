@@ -1,28 +1,37 @@
-"""History: pages of the event log, the newest event first, for one profile or for all.
+"""History: what happened to one setting, or to all, and how a setting was at an earlier instant.
 
-Which profiles an event concerns follows only from the events before it. So `History` reads the whole log once, and each
-later read adds the events since. It keeps the position, the instant and the profile of every event, and nothing else.
+The index of the log leads to the streams of a setting, so nothing else of the log is read for it. The answers are those
+that a replay of the whole log gives.
 """
 
 from __future__ import annotations
 
-import threading
-from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import groupby
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
+from eventsourcing.persistence import StoredEvent
+
+from domain.errors import NotFound
+from domain.profile import ProfileState
 from domain.smtp_group import SmtpGroup
-from infrastructure.queries.audit import Concerned, Record, record_of
-from infrastructure.store.event_log import EventLog, LoggedEvent
+from infrastructure.queries.records import LINKS_NOTHING, Concerned, Record, record_of
+from infrastructure.queries.setting_status import SettingStatus, fold_statuses, named
+from infrastructure.store.event_log import EventLog
+from infrastructure.store.fold import Fold
+from infrastructure.store.hash_chain import count_events, last_position, position_before_last
+from infrastructure.store.log_index import (
+    end_of_log,
+    profiles_called,
+    profiles_in,
+    profiles_using,
+    streams_about_setting,
+    streams_about_tokens,
+)
 from infrastructure.store.query import Query
 
-_NOT_ONE_PROFILE = -1
-_EPOCH = datetime.fromtimestamp(0, UTC)
+_Stored = Sequence[tuple[int, StoredEvent]]
 
 
 @dataclass(frozen=True)
@@ -38,80 +47,143 @@ class HistoryPage:
 
 
 class History:
-    """The history of one store. Each call of `page` first reads the events that are new in the log."""
+    """The history of one store."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self._following = threading.Lock()
-        self._concerned = Concerned(log)
-        self._positions = array("q")
-        self._instants = array("q")
-        self._about = array("q")
-        self._numbers: dict[str, int] = {}
-        self._of_profile: dict[str, array[int]] = {}
-        self._born: dict[UUID, int] = {}
+
+    def records(self, profile: str | None = None, after: int = 0, limit: int | None = None) -> list[Record]:
+        """The events in log order: all, or those that concern one profile, which may have been removed since.
+
+        At most `limit` records after the position `after`.
+        """
+        with self._log.store.reading() as query:
+            if profile is not None:
+                found = [one for one in self._about(query, profile, None) if one[0] > after]
+                return self._records(found[:limit], profile)
+            if limit is not None:
+                return list(self._named(query, query.events(after, limit)))
+            return [record for record in self._all(query) if record.position > after]
+
+    def every_record(self) -> Iterator[Record]:
+        """Every event in log order, in one snapshot; no more than some of them are in memory at once."""
+        with self._log.store.reading() as query:
+            yield from self._all(query)
 
     def page(self, profile: str | None, as_of: datetime | None, skip: int, count: int) -> HistoryPage:
         """Up to `count` records, after the newest `skip`; with `as_of`, of the log as it was at that instant.
 
         The log at an instant ends with the last event stamped at or before it: its order counts, not the clock.
         """
-        with self._following, self._log.store.reading() as query:
-            self._follow(query)
-            every = self._of_profile.get(profile, array("q")) if profile else self._positions
-            end = self._end(as_of)
-            total = len(every) if end is None else bisect_right(every, end)
-            page = every[max(0, total - skip - count) : max(0, total - skip)]
-            names = list(self._numbers)
-            records = [record_of(one, profile or self._name(names, one.position)) for one in self._read(query, page)]
-            born = sorted({self._born[id] for record in records for id in _ids(record) if id in self._born})
-            created = [record_of(one, None) for one in self._read(query, born)]
+        with self._log.store.reading() as query:
+            end = last_position(query) if as_of is None else end_of_log(query, as_of)
+            if profile is not None:
+                every = self._about(query, profile, end)
+                total = len(every)
+                records = self._records(every[max(0, total - skip - count) : max(0, total - skip)], profile)
+            else:
+                total = count_events(query, end)
+                records = self._newest(query, end, skip, min(count, total - skip))
+            created = self._created(query, records)
         return HistoryPage(tuple(reversed(records)), tuple(created), total)
 
-    def _follow(self, query: Query) -> None:
-        for position, stored in self._log.read_stored(query, self._positions[-1] if self._positions else 0):
-            names = self._concerned.apply(position, stored)
-            for name in names:
-                self._of_profile.setdefault(name, array("q")).append(position)
-            if stored.originator_version == 1:
-                event: Any = self._log.decode(position, stored).event
-                self._born.setdefault(event.originator_id, position)
-                if isinstance(event, SmtpGroup.Created):
-                    # The token of a group has the group's name.
-                    self._born[event.token_id] = position
-            self._about.append(self._number(names))
-            self._positions.append(position)
-            self._instants.append(_microseconds(self._log.instant_of(stored)))
+    def status_as_of(self, name: str, instant: datetime) -> SettingStatus:
+        """One setting as a reader at `instant` saw it.
 
-    def _number(self, names: set[str]) -> int:
-        """The number of the profile that an event is about; `_NOT_ONE_PROFILE` for none or several."""
-        return self._numbers.setdefault(next(iter(names)), len(self._numbers)) if len(names) == 1 else _NOT_ONE_PROFILE
+        Raises:
+            NotFound: no profile had this name then.
+        """
+        with self._log.store.reading() as query:
+            end = end_of_log(query, instant)
+            id, profile = self._profile_then(query, name, end)
+            return named(self._statuses(query, [id], profile, end, instant), name)
 
-    def _name(self, names: Sequence[str], position: int) -> str | None:
-        number = self._about[bisect_left(self._positions, position)]
-        return None if number == _NOT_ONE_PROFILE else names[number]
+    def statuses_sharing_as_of(self, name: str, instant: datetime) -> list[SettingStatus]:
+        """Every setting that used the token of the setting `name`, as a reader at `instant` saw them.
 
-    def _end(self, as_of: datetime | None) -> int | None:
-        if as_of is None:
-            return None
-        end = _microseconds(as_of)
-        stamped = zip(reversed(self._positions), reversed(self._instants), strict=True)
-        return next((position for position, instant in stamped if instant <= end), 0)
+        Raises:
+            NotFound: no profile had this name then.
+        """
+        with self._log.store.reading() as query:
+            end = end_of_log(query, instant)
+            _, profile = self._profile_then(query, name, end)
+            states = self._fold(query, profiles_using(query, profile.token_id), end).of(ProfileState)
+            sharing = [id for id, state in states.items() if state.token_id == profile.token_id and not state.removed]
+            return self._statuses(query, sharing, profile, end, instant)
 
-    def _read(self, query: Query, positions: Iterable[int]) -> Iterator[LoggedEvent]:
-        for run in _runs(positions):
-            for found in query.events(run[0] - 1, len(run)):
-                yield self._log.decode(*found)
+    def _profile_then(self, query: Query, name: str, end: int) -> tuple[UUID, ProfileState]:
+        states = self._fold(query, profiles_called(query, name), end).of(ProfileState)
+        for id, state in states.items():
+            if state.name == name and not state.removed:
+                return id, state
+        raise NotFound("profile_not_found", profile=name)
+
+    def _statuses(
+        self, query: Query, ids: Sequence[UUID], profile: ProfileState, end: int, instant: datetime
+    ) -> list[SettingStatus]:
+        """The statuses of the profiles of these ids, which share the token and the group of `profile`."""
+        shared = (profile.token_id, profile.group_id) if profile.group_id else (profile.token_id,)
+        return fold_statuses(self._fold(query, (*ids, *shared), end), instant)
+
+    def _fold(self, query: Query, ids: Sequence[UUID], end: int) -> Fold:
+        fold = Fold()
+        for one in query.events_of(ids, end):
+            fold.apply(self._log.decode(*one).event)
+        return fold
+
+    def _about(self, query: Query, profile: str, end: int | None) -> _Stored:
+        """The events up to the position `end` that concern this profile, in log order."""
+        concerned = Concerned(self._log)
+        events = query.events_of(streams_about_setting(query, profile), end)
+        return [one for one in events if profile in concerned.apply(*one)]
+
+    def _all(self, query: Query) -> Iterator[Record]:
+        concerned = Concerned(self._log)
+        for one in self._log.read_stored(query):
+            yield record_of(self._log.decode(*one), _single(concerned.apply(*one)))
+
+    def _newest(self, query: Query, end: int, skip: int, count: int) -> list[Record]:
+        """The records of `count` events up to `end`, without the newest `skip`."""
+        if count <= 0:
+            return []
+        return list(self._named(query, query.events(position_before_last(query, end, skip + count), count)))
+
+    def _named(self, query: Query, events: _Stored) -> Iterator[Record]:
+        """The records of these events, each with the profile it is about."""
+        if not events:
+            return
+        streams = profiles_in(query, {_id(stored) for _, stored in events})
+        links = query.events_of(list(streams), events[-1][0], but=LINKS_NOTHING)
+        concerned, wanted = Concerned(self._log), dict(events)
+        for position, stored in sorted((dict(links) | wanted).items()):
+            names = concerned.apply(position, stored)
+            if position in wanted:
+                yield record_of(self._log.decode(position, stored), _single(names))
+
+    def _records(self, events: _Stored, profile: str) -> list[Record]:
+        return [record_of(self._log.decode(*one), profile) for one in events]
+
+    def _created(self, query: Query, records: Sequence[Record]) -> list[Record]:
+        """The creation events of what the records name; that of its group for a token, as it has the group's name."""
+        ids = {id for record in records for id in _ids(record)}
+        about = streams_about_tokens(query, ids)
+        first = [self._log.decode(*one) for one in query.first_events([*ids, *about])]
+        groups = {one.event.token_id for one in first if isinstance(one.event, SmtpGroup.Created)}
+        return [
+            record_of(one, None)
+            for one in first
+            if (one.event.originator_id in ids and one.event.originator_id not in groups)
+            or (isinstance(one.event, SmtpGroup.Created) and one.event.token_id in ids)
+        ]
 
 
-def _runs(positions: Iterable[int]) -> Iterator[list[int]]:
-    """Ascending positions, in runs of consecutive numbers."""
-    for _, run in groupby(enumerate(positions), lambda place: place[1] - place[0]):
-        yield [position for _, position in run]
+def _single(names: set[str]) -> str | None:
+    return next(iter(names)) if len(names) == 1 else None
 
 
-def _microseconds(instant: datetime) -> int:
-    return (instant - _EPOCH) // timedelta(microseconds=1)
+def _id(stored: StoredEvent) -> UUID:
+    assert isinstance(stored.originator_id, UUID)
+    return stored.originator_id
 
 
 def _ids(record: Record) -> Iterator[UUID]:

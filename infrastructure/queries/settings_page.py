@@ -18,6 +18,7 @@ from domain.lifecycle import TokenStatus
 from domain.ports import Clock
 from infrastructure.queries.attention import Attention, StatusWithAttention
 from infrastructure.queries.audit import Audit
+from infrastructure.queries.history import History
 from infrastructure.queries.setting_status import SettingStatus, named, read_statuses_of, read_statuses_with
 from infrastructure.store.query import Query, rows_in
 from infrastructure.store.store import Store
@@ -89,11 +90,12 @@ class _SettingRow:
 class SettingsPageQuery:
     """Reads pages of settings, now or as of an instant."""
 
-    def __init__(self, store: Store, clock: Clock, attention: Attention, audit: Audit) -> None:
+    def __init__(self, store: Store, clock: Clock, attention: Attention, audit: Audit, history: History) -> None:
         self._store = store
         self._clock = clock
         self._attention = attention
         self._audit = audit
+        self._history = history
 
     def page(self, settings_filter: SettingsFilter) -> SettingsPage:
         """The page of the filter's number, or the last page if there are fewer."""
@@ -128,10 +130,10 @@ class SettingsPageQuery:
         Raises:
             NotFound: no profile had this name then.
         """
-        statuses = self._audit.statuses_as_of(instant)
-        status = named(statuses, name)
+        sharing = self._history.statuses_sharing_as_of(name, instant)
+        status = named(sharing, name)
         with self._store.reading() as query:
-            return _setting(query, StatusWithAttention(status, None, status.attention), statuses)
+            return _setting(query, StatusWithAttention(status, None, status.attention), sharing)
 
     def settings_by_provider(self) -> Mapping[str | None, int]:
         """The number of settings by the provider they name; the key None is for settings without a provider."""
@@ -159,9 +161,9 @@ class SettingsPageQuery:
             yield _SettingRow(row["name"], row["machine"], id, tokens[id], id in attention, search_text)
 
 
-def _setting(query: Query, setting: StatusWithAttention, statuses: Iterable[SettingStatus]) -> SettingOnPage:
+def _setting(query: Query, setting: StatusWithAttention, sharing: Iterable[SettingStatus]) -> SettingOnPage:
     profile = setting.status.profile
-    linked = tuple(one for one in statuses if one.profile.token_id == profile.token_id and one != setting.status)
+    linked = tuple(one for one in sharing if one != setting.status)
     machines = {profile.machine, *(one.profile.machine for one in linked)}
     return SettingOnPage(setting, linked, _catalogues(query, list(machines)))
 

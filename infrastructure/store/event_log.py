@@ -38,6 +38,7 @@ from domain.smtp_group import SmtpGroup
 from domain.token import Token
 from infrastructure.store.eventsourcing_internals import SubclassTranscoder, aggregate_in_state
 from infrastructure.store.hash_chain import last_position
+from infrastructure.store.log_index import streams_of
 from infrastructure.store.query import Query
 from infrastructure.store.rows import State, disclosure_state, profile_state, token_state, view
 from infrastructure.store.store import Store, UnitOfWork, store_unit_of_work
@@ -264,10 +265,16 @@ _ENDS: Mapping[type[AnyEvent], tuple[str, ...]] = {
 
 
 def _with_rows(unit_of_work: UnitOfWork, changed: Sequence[AnyAggregate]) -> UnitOfWork:
-    """The unit of work with the rows of these aggregates, and without the sealed rows that their new events end."""
+    """The unit of work with the rows that follow from the new events of these aggregates, without those they end."""
     views = tuple(row for one in changed if (row := view(one.id, one.version, one.state)))
-    drop = tuple(end for one in changed for event in one.pending_events for end in _ends(event))
-    return replace(unit_of_work, views=views, drop=drop)
+    events = [(event, one.state) for one in changed for event in one.pending_events]
+    return replace(
+        unit_of_work,
+        views=views,
+        drop=tuple(end for event, _ in events for end in _ends(event)),
+        streams=tuple(stream for event, state in events for stream in streams_of(event, state)),
+        instants=tuple(event.timestamp for event, _ in events),
+    )
 
 
 def _ends(event: Any) -> Iterator[tuple[UUID, str]]:

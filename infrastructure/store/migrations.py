@@ -19,12 +19,16 @@ Fill = Callable[[Query, Sealer, str], object]
 
 @dataclass(frozen=True)
 class Migration:
-    """The step to `version`; `purpose` tells an operator the reason. `fill` runs after the statements."""
+    """The step to `version`; `purpose` tells an operator the reason.
+
+    After the statements `fill` runs, and with `indexes_log` the index of the log is filled from the log.
+    """
 
     version: int
     purpose: str
     statements: tuple[str, ...]
     fill: Fill | None = None
+    indexes_log: bool = False
 
 
 MIGRATIONS = (
@@ -79,6 +83,16 @@ MIGRATIONS = (
             " key_id TEXT NOT NULL, wrapped {bytes} NOT NULL, body {bytes} NOT NULL, PRIMARY KEY (purpose, number))",
         ),
         fill=create_integrity_keys,
+    ),
+    Migration(
+        version=8,
+        purpose="what is asked about one setting, also as of an instant, reads the events of that setting alone",
+        statements=(
+            "CREATE TABLE IF NOT EXISTS log_stream (about TEXT, stream_id TEXT, PRIMARY KEY (about, stream_id))",
+            "CREATE INDEX IF NOT EXISTS log_stream_id ON log_stream (stream_id)",
+            "CREATE TABLE IF NOT EXISTS log_end (at {integer} PRIMARY KEY, position {integer} NOT NULL)",
+        ),
+        indexes_log=True,
     ),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from infrastructure.store.query import Query
 from infrastructure.store.store import RELAY_USERS, Found, Store, UnitOfWork, store_unit_of_work
 
 _LOCK_TIMEOUT_SECONDS = 30
+_LAST_POSITION = 2**63 - 1
 
 
 _POSITIONS = (
@@ -56,6 +58,21 @@ class _PostgresQuery:
     def events(self, after: int, limit: int) -> list[tuple[int, StoredEvent]]:
         statement = "SELECT * FROM stored_events WHERE notification_id > ? ORDER BY notification_id LIMIT ?"
         return [_stored(row) for row in self.rows(statement, (after, limit))]
+
+    def events_of(
+        self, ids: Sequence[UUID], until: int | None, but: Sequence[str] = ()
+    ) -> list[tuple[int, StoredEvent]]:
+        statement = "SELECT * FROM stored_events WHERE originator_id = ANY(?) AND notification_id <= ?"
+        end = _LAST_POSITION if until is None else until
+        left_out = [f"{topic}%" for topic in but]
+        return self._in_log_order(f"{statement} AND topic NOT LIKE ALL(?)", (list(ids), end, left_out))
+
+    def first_events(self, ids: Sequence[UUID]) -> list[tuple[int, StoredEvent]]:
+        statement = "SELECT * FROM stored_events WHERE originator_version = 1 AND originator_id = ANY(?)"
+        return self._in_log_order(statement, (list(ids),))
+
+    def _in_log_order(self, statement: str, parameters: Sequence[Any]) -> list[tuple[int, StoredEvent]]:
+        return sorted(map(_stored, self.rows(statement, parameters)), key=itemgetter(0))
 
     def copy_events(self, events: Sequence[tuple[int, StoredEvent]]) -> None:
         statement = (

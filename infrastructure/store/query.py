@@ -30,6 +30,19 @@ class Query(Protocol):
         """The first `limit` events of the log behind the position `after`, with their positions."""
         ...
 
+    def events_of(
+        self, ids: Sequence[UUID], until: int | None, but: Sequence[str] = ()
+    ) -> list[tuple[int, StoredEvent]]:
+        """The events of these aggregates, in log order: up to the position `until`, if it is given.
+
+        Topics that begin with one of `but` are left out.
+        """
+        ...
+
+    def first_events(self, ids: Sequence[UUID]) -> list[tuple[int, StoredEvent]]:
+        """The first event of each of these aggregates, in log order."""
+        ...
+
     def copy_events(self, events: Sequence[tuple[int, StoredEvent]]) -> None:
         """Store events at these positions, which must be behind the last event; for the restore of a backup."""
         ...

@@ -1,4 +1,4 @@
-"""Makes the read model anew: the rows of all aggregates, replayed from the log."""
+"""Makes the read model and the index of the log anew, from the log."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.fold import Fold
+from infrastructure.store.log_index import FoldedLogIndex, write_log_index
 from infrastructure.store.open import write_projection_version
 from infrastructure.store.query import Query
 from infrastructure.store.rows import write_statements
-from infrastructure.store.schema import PROJECTION_VERSION, VIEWS
+from infrastructure.store.schema import LOG_INDEX, PROJECTION_VERSION, VIEWS
 
 Progress = Callable[[int], None]
 PROGRESS_EVERY = 5000
@@ -21,18 +22,37 @@ def rebuild_read_model(log: EventLog, query: Query, progress: Progress | None = 
     Raises:
         IllegalHistory: the log itself is not legal.
     """
-    fold, events = Fold(), 0
-    for logged in log.read(query):
-        fold.apply(logged.event)
-        events += 1
-        if progress and events % PROGRESS_EVERY == 0:
-            progress(events)
+    fold, index, events = _replay(log, query, progress)
     # An earlier version of the projection may have had other columns.
-    for table in VIEWS:
+    for table in (*VIEWS, *LOG_INDEX):
         query.run(f"DROP TABLE IF EXISTS {table}")
     for statement in log.store.create_statements():
         query.run(statement)
     for statement, parameters in write_statements(view for view in fold.views() if view.row):
         query.run_many(statement, parameters)
+    write_log_index(query, sorted(index.streams), index.ends)
     write_projection_version(query, PROJECTION_VERSION)
     return fold, events
+
+
+def rebuild_log_index(log: EventLog, query: Query) -> None:
+    """Replay the log into new rows of its index alone, in the transaction of `query`.
+
+    Raises:
+        IllegalHistory: the log itself is not legal.
+    """
+    _, index, _ = _replay(log, query, None)
+    for table in LOG_INDEX:
+        query.run(f"DELETE FROM {table}")  # noqa: S608 - our own table names
+    write_log_index(query, sorted(index.streams), index.ends)
+
+
+def _replay(log: EventLog, query: Query, progress: Progress | None) -> tuple[Fold, FoldedLogIndex, int]:
+    fold, index, events = Fold(), FoldedLogIndex(), 0
+    for logged in log.read(query):
+        fold.apply(logged.event)
+        index.apply(logged.position, logged.event, fold.states[logged.event.originator_id])
+        events += 1
+        if progress and events % PROGRESS_EVERY == 0:
+            progress(events)
+    return fold, index, events

@@ -14,6 +14,9 @@ CREATE TABLE IF NOT EXISTS chain (position {integer} PRIMARY KEY, hash {bytes} N
 CREATE TABLE IF NOT EXISTS integrity_key (
     purpose TEXT, number {integer}, algorithm TEXT NOT NULL, key_id TEXT NOT NULL, wrapped {bytes} NOT NULL,
     body {bytes} NOT NULL, PRIMARY KEY (purpose, number));
+CREATE TABLE IF NOT EXISTS log_stream (about TEXT, stream_id TEXT, PRIMARY KEY (about, stream_id));
+CREATE INDEX IF NOT EXISTS log_stream_id ON log_stream (stream_id);
+CREATE TABLE IF NOT EXISTS log_end (at {integer} PRIMARY KEY, position {integer} NOT NULL);
 CREATE TABLE IF NOT EXISTS vault (
     subject_id TEXT, kind TEXT, generation {integer}, algorithm TEXT NOT NULL, key_id TEXT NOT NULL,
     wrapped {bytes} NOT NULL, body {bytes} NOT NULL, PRIMARY KEY (subject_id, kind, generation));
@@ -74,6 +77,9 @@ TABLES = {"stored_events", *re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", _TAB
 """The names of all tables; the event log's own is created by the eventsourcing library's statement."""
 
 VIEWS = ("token", "profile", "smtp_group", "machine", "relay_user", "administrator", "client", "reader", "log_hold")
+
+LOG_INDEX = ("log_stream", "log_end")
+"""The tables of `log_index.py`."""
 
 
 def create_statements(*, bytes_type: str, integer_type: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,7 @@ from infrastructure.store.eventsourcing_internals import (
     library_errors,
     plain_cursor,
 )
-from infrastructure.store.query import Query
+from infrastructure.store.query import Query, rows_in
 from infrastructure.store.store import Store, UnitOfWork, store_unit_of_work
 
 _LOCK_TIMEOUT_SECONDS = 30
@@ -49,6 +50,22 @@ class _SqliteQuery:
         statement = "SELECT rowid AS position, * FROM stored_events WHERE rowid > ? ORDER BY rowid LIMIT ?"
         return [_stored(row) for row in self._cursor.execute(statement, (after, limit))]
 
+    def events_of(
+        self, ids: Sequence[UUID], until: int | None, but: Sequence[str] = ()
+    ) -> list[tuple[int, StoredEvent]]:
+        # The plus sign keeps SQLite from reading the whole log by position instead of by id.
+        statement = "SELECT rowid AS position, * FROM stored_events WHERE"
+        end = "" if until is None else f" +rowid <= {until} AND"
+        left_out = "".join(f" topic NOT LIKE '{topic}%' AND" for topic in but)
+        return self._in_log_order(f"{statement}{end}{left_out} originator_id IN", ids)
+
+    def first_events(self, ids: Sequence[UUID]) -> list[tuple[int, StoredEvent]]:
+        statement = "SELECT rowid AS position, * FROM stored_events WHERE originator_version = 1 AND originator_id IN"
+        return self._in_log_order(statement, ids)
+
+    def _in_log_order(self, statement: str, ids: Sequence[UUID]) -> list[tuple[int, StoredEvent]]:
+        return sorted(map(_stored, rows_in(self, statement, [id.hex for id in ids])), key=itemgetter(0))
+
     def copy_events(self, events: Sequence[tuple[int, StoredEvent]]) -> None:
         statement = (
             "INSERT INTO stored_events (rowid, originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?, ?)"
@@ -66,7 +83,7 @@ class _SqliteQuery:
         return version
 
 
-def _stored(row: sqlite3.Row) -> tuple[int, StoredEvent]:
+def _stored(row: Mapping[str, Any]) -> tuple[int, StoredEvent]:
     id = UUID(row["originator_id"])
     return row["position"], StoredEvent(id, row["originator_version"], row["topic"], row["state"])
 

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Store
 from infrastructure.encryption.integrity_keys import IntegrityKeys
 from infrastructure.store.claim_rows import ClaimKey, release_claim
 from infrastructure.store.hash_chain import LAST_LINK, extend_chain, last_hash
+from infrastructure.store.log_index import Stream, extend_log_index
 from infrastructure.store.query import Query
 from infrastructure.store.rows import View, write_statements
 from infrastructure.store.schema import create_statements
@@ -30,13 +32,16 @@ class UnitOfWork:
     """The changes that are stored in the same transaction as the events.
 
     `drop` names vault rows by subject and kind. `statements` store and delete working rows, each with its parameters.
-    `expects` has the aggregates that were read for the decision, and the versions that they must still have.
+    `expects` has the aggregates that were read for the decision, and the versions that they must still have. `streams`
+    and `instants`, which are those of the events, go into the index of the log.
     """
 
     views: Sequence[View] = ()
     put: Sequence[VaultRow] = ()
     drop: Sequence[tuple[UUID, str]] = ()
     release: Sequence[ClaimKey] = ()
+    streams: Sequence[Stream] = ()
+    instants: Sequence[datetime] = ()
     expects: Mapping[UUID, int] = field(default_factory=dict)
     statements: Sequence[tuple[str, Sequence[Any]]] = ()
 
@@ -161,6 +166,7 @@ def store_unit_of_work(
     _check_mappings(found.relay_users, unit_of_work.leaving)
     positions = insert()
     extend_chain(query, found.last_hash, positions, events)
+    extend_log_index(query, unit_of_work.streams, positions, unit_of_work.instants)
     for statement, parameters in write_statements(unit_of_work.views):
         query.run_many(statement, parameters)
     for subject_id, kind in unit_of_work.drop:

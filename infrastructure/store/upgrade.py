@@ -8,8 +8,10 @@ from datetime import datetime
 
 from domain.errors import StoreRefused
 from infrastructure.encryption.envelope import Sealer
+from infrastructure.store.event_log import EventLog
 from infrastructure.store.migrations import MIGRATIONS, Migration
 from infrastructure.store.open import read_meta, read_meta_with_key, write_schema_version
+from infrastructure.store.read_model import rebuild_log_index
 from infrastructure.store.store import Store
 
 
@@ -52,4 +54,6 @@ def _migrate(store: Store, step: Migration, sealer: Sealer) -> None:
             query.run(statement.format(bytes=store.bytes_type, integer=store.integer_type))
         if step.fill:
             step.fill(query, sealer, meta.store_id)
+        if step.indexes_log:
+            rebuild_log_index(EventLog(store), query)
         write_schema_version(query, step.version)

@@ -20,7 +20,7 @@ from domain.secret import Secret
 from domain.token import Token
 from infrastructure.store.claim_rows import ClaimKey
 from infrastructure.store.event_log import EventLog, LoggedEvent
-from infrastructure.store.schema import VIEWS
+from infrastructure.store.schema import LOG_INDEX, VIEWS
 from infrastructure.store.store import Store
 
 ADMIN = "administrator"
@@ -37,6 +37,7 @@ TABLES = (
     "client_use",
     "mail_count",
     *VIEWS,
+    *LOG_INDEX,
 )
 PERSON = Identity(SCANNER, "subject-1", "contoso-tenant")
 OTHER_PERSON = Identity(FAX, "subject-2", "contoso-tenant")

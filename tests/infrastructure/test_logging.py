@@ -122,7 +122,7 @@ def test_whatever_happens_to_tokens_no_secret_is_shown_anywhere(
         except MailtokenError as error:
             shown += [str(error), repr(error), error.args]
     shown += [service.tokens.alarms, vars(service.tokens), service.vault, service.events, service.escrow]
-    shown += [record.as_json() for record in service.audit.records()]
+    shown += [record.as_json() for record in service.history.records()]
     shown += [everything(service.store), Reply(200, (), b"in-clear", START)]
     shown += [written.read(), [record.__dict__ for record in caplog.records]]
     assert "vault_damaged" in written.read()

@@ -21,7 +21,7 @@ _IN_CONCERT = {"Retrieved": "TokenReceived", "Deleted": "TokenDeleted"}
 def assert_whole(service: ServiceProcess, linked: Sequence[str] = LINKED) -> None:
     """`audit verify` finds nothing, no vault row is without its event or the other way round, no group is halved."""
     with installation.offline(service.config) as store:
-        verdict, records = store.audit.verify(), store.audit.records()
+        verdict, records = store.audit.verify(), store.history.records()
     assert verdict.findings == ()
     [(events, links)] = service.rows(_COUNTS)
     assert events == links

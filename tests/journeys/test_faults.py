@@ -236,6 +236,6 @@ def test_fault_15_a_verdict_that_could_not_be_stored_is_asked_for_again_and_stor
     for _ in range(2):
         with pytest.raises(Failed, match="invalid_grant"):
             installation.tokens.renew(SERVICE, ADMIN)
-    assert [one.name for one in installation.audit.records() if one.name == "GrantFoundDead"] == ["GrantFoundDead"]
+    assert [one.name for one in installation.history.records() if one.name == "GrantFoundDead"] == ["GrantFoundDead"]
     assert installation.tokens.status(SERVICE).token.account == SCANNER
     whole(installation)

@@ -76,7 +76,7 @@ class Installation:
     def events(self) -> list[str]:
         """What the log says of the token, without how it was obtained."""
         token_id = self.services.tokens.status(NAME).profile.token_id
-        names = [one.name for one in self.services.audit.records() if one.id == token_id]
+        names = [one.name for one in self.services.history.records() if one.id == token_id]
         return names[names.index("Retrieved") + 1 :]
 
     @property

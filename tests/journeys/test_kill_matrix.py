@@ -181,7 +181,7 @@ class Story:
     def _check_log(self) -> None:
         """Each thing that happened is told once, and a reply that was recovered by whom."""
         with installation.offline(self.service.config) as store:
-            token = [one for one in store.audit.records(PROFILE) if one.aggregate == "Token"]
+            token = [one for one in store.history.records(PROFILE) if one.aggregate == "Token"]
         kept = self.cell.outcome.startswith("kept")
         if self.cell.work == "renewal":
             ends = ["Retrieved", "Renewed" if kept else "GrantFoundDead"]

@@ -302,7 +302,7 @@ def test_an_account_that_is_enabled_again_has_its_token_back_without_a_person(in
         installation.step(timedelta(hours=1))
     assert installation.labels() == {RETRIEVED}
     assert installation.generations() == [2, 2, 2]
-    found_dead = [one for one in installation.services.audit.records() if one.name == "GrantFoundDead"]
+    found_dead = [one for one in installation.services.history.records() if one.name == "GrantFoundDead"]
     assert len(found_dead) == 3, "the same answer is not recorded again"
 
 

@@ -66,7 +66,7 @@ def shown(service: Services, name: str = SMTP) -> tuple[str, datetime, str | Non
 
 
 def events(service: Services, name: str = SMTP) -> list[str]:
-    return [one.name for one in service.audit.records(name) if one.aggregate == "Token"]
+    return [one.name for one in service.history.records(name) if one.aggregate == "Token"]
 
 
 # Expiry
@@ -259,9 +259,9 @@ def test_a_clock_that_steps_back_breaks_nothing(
     # What happened stays in the order in which it happened.
     assert events(service) == ["Created", "AuthorizationRequested", "Retrieved", "Renewed", "Renewed"]
     assert events(service, POP) == ["Created", "AuthorizationRequested", "Retrieved", "Deleted"]
-    positions = [record.position for record in service.audit.records()]
+    positions = [record.position for record in service.history.records()]
     assert positions == sorted(positions)
-    instants = [record.at for record in service.audit.records(POP)]
+    instants = [record.at for record in service.history.records(POP)]
     assert instants != sorted(instants), "the clock did step back in between"
     assert service.audit.verify().findings == ()
     before = service.tokens.statuses()
@@ -274,7 +274,7 @@ def test_a_clock_that_jumps_lets_nobody_take_over_what_somebody_is_at(
     service: Services, provider: FakeProvider, now: FrozenDateTimeFactory, step: timedelta
 ) -> None:
     service.get_token(SMTP)
-    [parent] = [one.facts["generation"] for one in service.audit.records(SMTP) if one.name == "Retrieved"]
+    [parent] = [one.facts["generation"] for one in service.history.records(SMTP) if one.name == "Retrieved"]
     taken = []
 
     def meanwhile() -> None:

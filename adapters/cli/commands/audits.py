@@ -23,6 +23,9 @@ from adapters.texts.wording import Surface
 app = typer.Typer(help="Read the log, verify it, rebuild from it, export it.", no_args_is_help=True)
 
 
+Object = dict[str, Any]
+
+
 class _Line(NamedTuple):
     when: str
     who: str
@@ -37,18 +40,18 @@ def log(
     json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
 ) -> None:
     """Show what happened, when, and who did it."""
-    records = _records(context, profile)
+    records, created = _history(context, profile)
     if profile is not None and not records:
         raise CommandError(ExitCode.NOT_FOUND, f"no event is about {profile!r}: see mailtoken profile list")
     if json:
         output.write_json(records)
         return
-    names = events.names_in(records if profile is None else _records(context, None))
+    names = events.names_in(created)
     lines = [_line(record, names) for record in records]
     output.show(_wide(lines) if output.out().width >= output.WIDE else _narrow(lines))
 
 
-def _line(record: dict[str, Any], names: Mapping[str, str]) -> _Line:
+def _line(record: Object, names: Mapping[str, str]) -> _Line:
     instant = datetime.fromisoformat(record["at"]).astimezone()
     # Events of relay users and clients show with the profiles they use, but are about the user or client.
     profile = record["profile"] if record["aggregate"] not in ("RelayUser", "Client") else None
@@ -80,8 +83,11 @@ def _narrow(lines: Iterable[_Line]) -> Text:
 @app.command()
 def export(context: typer.Context) -> None:
     """Print the log as JSON, one event a line."""
-    for record in _records(context, None):
-        sys.stdout.write(jsonlib.dumps(record) + "\n")
+    from adapters import installation
+
+    with installation.offline(CommandContext.of(context).config) as store:
+        for record in store.history.every_record():
+            sys.stdout.write(jsonlib.dumps(record.as_json()) + "\n")
 
 
 @app.command()
@@ -124,11 +130,16 @@ def rebuild(context: typer.Context) -> None:
     output.print_message(f"The rows are made again, from {events} events.")
 
 
-def _records(context: typer.Context, profile: str | None) -> list[dict[str, Any]]:
+def _history(context: typer.Context, profile: str | None) -> tuple[list[Object], list[Object]]:
+    """The records of one setting or of all, and the records of the creation of what they name."""
     from adapters import installation
 
     with installation.offline(CommandContext.of(context).config) as store:
-        return [record.as_json() for record in store.audit.records(profile)]
+        if profile is None:
+            records = [record.as_json() for record in store.history.every_record()]
+            return records, records
+        page = store.history.page(profile, None, 0, sys.maxsize)
+    return [record.as_json() for record in reversed(page.records)], [record.as_json() for record in page.created]
 
 
 @contextmanager

@@ -94,12 +94,14 @@ def _from_service(
 
 def _from_store(context: typer.Context, profile: str | None, instant: datetime | None) -> Statuses:
     from adapters import installation
-    from infrastructure.queries.setting_status import named
 
     with installation.offline(CommandContext.of(context).config) as store:
         if instant:
-            then = store.audit.statuses_as_of(instant)
-            chosen = then if profile is None else [named(then, profile)]
+            chosen = (
+                store.audit.statuses_as_of(instant)
+                if profile is None
+                else [store.history.status_as_of(profile, instant)]
+            )
         else:
             chosen = store.statuses() if profile is None else [store.status(profile)]
         looks_new = store.looks_new()

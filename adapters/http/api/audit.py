@@ -11,10 +11,10 @@ from adapters.http.api.models.common import PROFILE, Text
 from adapters.http.api.openapi import api_router
 from adapters.http.api.pagination import Limit, link_next
 from adapters.http.principal import AuditorRole
-from infrastructure.queries.audit import Audit
+from infrastructure.queries.history import History
 
 
-def router(audit: Audit) -> APIRouter:
+def router(history: History) -> APIRouter:
     """The routes of the audit."""
     router = api_router(prefix="/api/v1", tags=["audit"])
 
@@ -30,7 +30,7 @@ def router(audit: Audit) -> APIRouter:
         after: Annotated[int, Query(ge=0, description="Events after this position.", examples=[17])] = 0,
     ) -> list[dict[str, Any]]:
         """The events of the log in their order: all of them, or those that touched one setting."""
-        found = audit.records(profile, after, limit and limit + 1)
+        found = history.records(profile, after, limit and limit + 1)
         page = found[:limit]
         if len(found) > len(page):
             link_next(request, response, page[-1].position)

@@ -15,7 +15,7 @@ from adapters.http.api.path_names import ProfileName
 from adapters.http.principal import CurrentPrincipal, OperatorRole, ReaderRole
 from domain.errors import InvalidValue
 from infrastructure.clock import instant_text, read_instant
-from infrastructure.queries.setting_status import SettingStatus, named
+from infrastructure.queries.setting_status import SettingStatus
 from infrastructure.service import Service
 from infrastructure.tokens.acquisition import AuthorizationStarted
 
@@ -55,7 +55,7 @@ def _add_statuses(router: APIRouter, service: Service) -> None:
         """The label that a setting displays under "Token"."""
         if as_of is None:
             return _status_json(service, service.tokens.status(name))
-        return named(service.audit.statuses_as_of(_instant(as_of)), name).as_json()
+        return service.history.status_as_of(name, _instant(as_of)).as_json()
 
 
 def _add_sign_ins(router: APIRouter, service: Service) -> None:

@@ -14,8 +14,7 @@ from adapters.http.web.page_route import AsOf, Auditing, page_router, setting_pa
 from adapters.texts import events
 from adapters.texts.wording import Surface
 from domain.errors import NotFound
-from infrastructure.queries.audit import Record
-from infrastructure.queries.setting_status import named
+from infrastructure.queries.records import Record
 from infrastructure.service import Service
 
 RECORDS_PER_PAGE = 100
@@ -70,7 +69,7 @@ def history_pages(service: Service) -> APIRouter:
         """The label of the setting's token; None if the setting did not exist then."""
         try:
             if as_of:
-                return named(service.audit.statuses_as_of(as_of), profile).token.status
+                return service.history.status_as_of(profile, as_of).token.status
             return service.tokens.status(profile).token.status
         except NotFound:
             return None

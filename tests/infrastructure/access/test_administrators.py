@@ -88,7 +88,7 @@ def test_every_change_is_in_the_record_with_who_made_it_and_without_the_password
     administrators.set_roles("anna", ["auditor"], "administrator:bob")
     administrators.set_password("anna", OTHER, "administrator:eve")
     administrators.remove("anna", "administrator:dan")
-    told = [record for record in service.audit.records() if record.aggregate == "Administrator"]
+    told = [record for record in service.history.records() if record.aggregate == "Administrator"]
     assert [(record.name, record.by) for record in told] == [
         ("Created", ADMIN),
         ("PasswordChanged", ADMIN),
@@ -226,7 +226,7 @@ def test_sign_ins_and_their_ends_are_in_the_record(
     assert service.sessions.find(expiring) is None
     service.sessions.begin_for_member("eve@contoso.com", ("auditor",), THERE)
     administrators.remove("anna", "administrator:eve")
-    told = [record for record in service.audit.records() if record.aggregate == "Session"]
+    told = [record for record in service.history.records() if record.aggregate == "Session"]
     assert [(record.name, record.by, record.facts.get("reason")) for record in told] == [
         ("Begun", "administrator:anna", None),
         ("Ended", "administrator:anna", "signed_out"),
@@ -385,7 +385,7 @@ def test_the_first_link_makes_the_first_administrator_and_is_good_once(service: 
     assert name_of(service, service.administrators.use_link(link.secret, "anna", PASSWORD)) == "anna"
     sign_in(service.administrators)
     assert service.administrators.first_link() is None
-    told = [record.by for record in service.audit.records() if record.aggregate == "Administrator"]
+    told = [record.by for record in service.history.records() if record.aggregate == "Administrator"]
     assert told == ["link:service", "link:service"]
     with pytest.raises(NotPermitted, match="set_up_link_over"):
         service.administrators.use_link(link.secret, "bob", PASSWORD)
@@ -450,7 +450,7 @@ def test_links_made_used_replaced_and_expired_are_in_the_record(
     administrators.link("anna", ADMIN)
     clock.step(hours=2)
     administrators.link("anna", "administrator:eve")
-    told = [record for record in service.audit.records() if record.aggregate == "Link"]
+    told = [record for record in service.history.records() if record.aggregate == "Link"]
     assert sorted((record.name, record.by, record.facts.get("reason")) for record in told) == [
         ("Ended", ADMIN, "replaced"),
         ("Ended", "service", "expired"),
@@ -461,7 +461,7 @@ def test_links_made_used_replaced_and_expired_are_in_the_record(
         ("Used", f"link:{ADMIN}", None),
     ]
     assert used.secret.reveal() not in repr(told)
-    assert [record.facts["address"] for record in service.audit.records() if record.name == "Begun"] == [THERE]
+    assert [record.facts["address"] for record in service.history.records() if record.name == "Begun"] == [THERE]
     assert service.audit.verify().findings == ()
 
 

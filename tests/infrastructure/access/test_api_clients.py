@@ -45,13 +45,13 @@ def recorded(service: Services) -> list[tuple[str, str, int]]:
     """Who was handed which generation of what, in the record."""
     return [
         (record.by, record.facts["profile"], record.facts["generation"])
-        for record in service.audit.records()
+        for record in service.history.records()
         if record.aggregate == "Reader"
     ]
 
 
 def number_of_events(service: Services) -> int:
-    return len(service.audit.records())
+    return len(service.history.records())
 
 
 # Clients
@@ -186,7 +186,7 @@ def test_no_key_is_in_any_file_or_event(press: Services) -> None:
     press.clients.owner_of(key)
     secret = key.reveal().partition(".")[2]
     assert files_with(press.directory, secret) == []
-    assert secret not in repr(press.audit.records())
+    assert secret not in repr(press.history.records())
 
 
 def test_the_last_use_is_stored_once_a_minute(press: Services, clock: FakeClock) -> None:
@@ -337,7 +337,7 @@ def test_the_history_of_a_setting_tells_who_may_read_it_and_who_did(press: Servi
     press.clients.add("backup", [SMTP], None, ADMIN)
     press.clients.add("archive", [POP], None, ADMIN)
     read(press)
-    told = [(record.aggregate, record.name) for record in press.audit.records(SMTP)][-2:]
+    told = [(record.aggregate, record.name) for record in press.history.records(SMTP)][-2:]
     assert told == [("Client", "Granted"), ("Reader", "Created")]
 
 

@@ -114,7 +114,7 @@ def test_every_change_is_in_the_record_with_who_made_it_and_without_the_password
     users.set_networks("printers", ["10.20.30.0/24"], "administrator:bob")
     users.set_password("printers", OTHER, "administrator:eve")
     users.remove("printers", "administrator:dan")
-    told = [record for record in press.audit.records() if record.aggregate == "RelayUser"]
+    told = [record for record in press.history.records() if record.aggregate == "RelayUser"]
     assert [(record.name, record.by) for record in told] == [
         ("Created", ADMIN),
         ("Mapped", ADMIN),
@@ -135,7 +135,7 @@ def test_the_history_of_a_setting_tells_who_was_mapped_to_it(press: Services, us
     users.set_password("printers", OTHER, ADMIN)
 
     def told(profile: str) -> list[str]:
-        return [record.name for record in press.audit.records(profile) if record.aggregate == "RelayUser"]
+        return [record.name for record in press.history.records(profile) if record.aggregate == "RelayUser"]
 
     assert told(SMTP) == ["Mapped", "PasswordChanged", "Unmapped"]
     assert told(POP) == ["Mapped", "PasswordChanged"]
@@ -333,7 +333,7 @@ def test_a_renewal_for_a_client_says_which_relay_user_it_was_for(
 ) -> None:
     clock.step(minutes=55)
     assert sign_in(users).token.generation == 2
-    assert [record.by for record in press.audit.records() if record.name == "Renewed"] == ["relay:printers"]
+    assert [record.by for record in press.history.records() if record.name == "Renewed"] == ["relay:printers"]
 
 
 def test_a_token_that_cant_be_served_is_refused_with_the_reason(press: Services, users: RelayUsers) -> None:

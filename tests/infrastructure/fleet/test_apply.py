@@ -312,7 +312,7 @@ def test_a_client_of_a_file_has_no_key_until_it_is_issued_one(installation: Inst
     assert (holder.name, holder.profiles) == ("crm", frozenset({SERVICE}))
     clients.remove("backup", ADMIN)
     assert installation.service.audit.verify().findings == ()
-    told = [(one.name, one.by) for one in installation.service.audit.records() if one.aggregate == "Client"]
+    told = [(one.name, one.by) for one in installation.service.history.records() if one.aggregate == "Client"]
     assert told == [(name, ADMIN) for name in ("Created", "Granted", "Created", "KeyIssued", "Removed")]
 
 
@@ -450,5 +450,5 @@ def test_a_profile_that_goes_while_it_is_granted_is_not_granted(
     monkeypatch.setattr(service.events, "load", meddle)
     with pytest.raises(Conflict):
         installation.apply(Wanted(clients={"backup": [ALERT]}))
-    assert "Granted" not in [one.name for one in service.audit.records()]
+    assert "Granted" not in [one.name for one in service.history.records()]
     assert service.audit.verify().findings == ()

@@ -378,7 +378,7 @@ def test_a_setting_that_joins_while_the_token_is_obtained_ends_in_concert(
     press.tokens.poll(status(press, SERVICE).profile.token_id)
     joined = status(press, "press/smtp")
     assert (joined.token.status, joined.profile.settings.account) == ("Retrieved", SCANNER)
-    received = [record.name for record in press.audit.records("press/smtp") if record.aggregate == "Profile"]
+    received = [record.name for record in press.history.records("press/smtp") if record.aggregate == "Profile"]
     assert received[-2:] == ["Linked", "TokenReceived"]
     assert press.audit.verify().findings == ()
 

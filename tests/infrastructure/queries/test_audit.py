@@ -21,7 +21,7 @@ from infrastructure.queries.audit import Audit, Finding
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.hash_chain import link_hash
 from infrastructure.store.schema import VIEWS
-from infrastructure.store.store import Store
+from infrastructure.store.store import Store, UnitOfWork
 
 PAST_THE_LOG = 10_000
 ABOUT_EVENTS = ("event_not_in_chain", "event_hash_differs", "event_not_legal", "event_removed")
@@ -206,7 +206,7 @@ def test_a_hash_that_was_changed_or_added_is_found(record: Record) -> None:
 def test_a_history_the_lifecycle_does_not_allow_is_found_even_if_its_hashes_are_right(record: Record) -> None:
     _, retrieved = record.find("Token.Retrieved")
     again = replace(retrieved, originator_version=50)
-    record.store.recorder.insert_events([again])
+    record.store.recorder.insert_events([again], unit_of_work=UnitOfWork(instants=[START]))
     position = record.events()[-1][0]
     reason = "command_not_legal command='retrieve' status='Retrieved'"
     facts = {"position": position, "topic": "mailtoken.Token.Retrieved.v1", "reason": reason}
@@ -313,7 +313,9 @@ def test_a_rebuild_gives_the_very_same_rows_whatever_became_of_them(told: Servic
 
 def test_a_rebuild_of_an_illegal_log_leaves_the_rows_as_they_are(told: Services, record: Record) -> None:
     _, retrieved = record.find("Token.Retrieved")
-    record.store.recorder.insert_events([replace(retrieved, originator_version=50)])
+    record.store.recorder.insert_events(
+        [replace(retrieved, originator_version=50)], unit_of_work=UnitOfWork(instants=[START])
+    )
     before = everything(told.store)
     with pytest.raises(IllegalHistory, match="command_not_legal command='retrieve' status='Retrieved'"):
         told.audit.rebuild()
@@ -439,7 +441,7 @@ def test_a_clock_that_steps_back_does_not_reorder_what_happened(
 
 
 def test_the_history_of_a_setting_has_all_that_touched_it(told: Services) -> None:
-    history = [(record.aggregate, record.name) for record in told.audit.records("office-mfp/smtp-alert")]
+    history = [(record.aggregate, record.name) for record in told.history.records("office-mfp/smtp-alert")]
     assert history == [
         ("Profile", "Created"),
         ("Token", "Created"),
@@ -462,7 +464,7 @@ def test_a_setting_that_was_removed_and_came_back_has_both_lives_in_its_history(
     service.tokens.delete(name, ADMIN)
     service.settings.remove_profile(name, ADMIN)
     service.settings.set_profile(name, {"account": FAX}, ADMIN)
-    history = [(record.aggregate, record.name) for record in service.audit.records(name)]
+    history = [(record.aggregate, record.name) for record in service.history.records(name)]
     first = [
         ("Profile", "Created"),
         ("Token", "Created"),
@@ -476,12 +478,12 @@ def test_a_setting_that_was_removed_and_came_back_has_both_lives_in_its_history(
     assert history[: len(first)] == first
     assert history[len(first) : len(first) + 2] == [("Token", "Retired"), ("Profile", "Removed")]
     assert history[len(first) + 2 :] == [("Profile", "Created"), ("Profile", "Configured"), ("Token", "Created")]
-    assert {record.profile for record in service.audit.records(name)} == {name}
-    assert service.audit.records("press/fax") == []
+    assert {record.profile for record in service.history.records(name)} == {name}
+    assert service.history.records("press/fax") == []
 
 
 def test_the_export_is_every_event_in_order_with_who_did_it_and_no_secret(told: Services) -> None:
-    export = [record.as_json() for record in told.audit.records()]
+    export = [record.as_json() for record in told.history.records()]
     assert [line["position"] for line in export] == [position for position, _ in Record(told.store).events()]
     assert {line["by"] for line in export} == {ADMIN, "worker", "client", "client:backup"}
     (requested, *_) = [line for line in export if line["event"] == "AuthorizationRequested"]

@@ -12,12 +12,12 @@ from infrastructure.queries.history import History
 
 @pytest.fixture
 def timeline(service: Services) -> History:
-    return History(service.events)
+    return service.history
 
 
 def agrees(timeline: History, service: Services, profile: str | None) -> None:
     """All pages together are all records."""
-    expected = [record.as_json() for record in reversed(service.audit.records(profile))]
+    expected = [record.as_json() for record in reversed(service.history.records(profile))]
     told: list[dict[str, object]] = []
     while page := timeline.page(profile, None, len(told), 7).records:
         told += [record.as_json() for record in page]

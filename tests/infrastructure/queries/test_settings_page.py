@@ -37,7 +37,7 @@ def attention(service: Services, clock: FakeClock, secrets_end: dict[str, dateti
 
 @pytest.fixture
 def query(service: Services, clock: FakeClock, attention: Attention) -> SettingsPageQuery:
-    return SettingsPageQuery(service.store, clock, attention, service.audit)
+    return SettingsPageQuery(service.store, clock, attention, service.audit, service.history)
 
 
 def names(page: SettingsPage) -> list[str]:

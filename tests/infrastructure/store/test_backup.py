@@ -121,7 +121,7 @@ def test_the_restored_log_goes_on_where_the_backup_ended(
     again.add_machine("second-mfp")
     again.get_token("second-mfp/smtp-service")
     assert again.audit.verify().findings == ()
-    names = [(record.aggregate, record.name) for record in again.audit.records()]
+    names = [(record.aggregate, record.name) for record in again.history.records()]
     assert names.count(("Log", "Restored")) == names.count(("Log", "Resumed")) == 1
 
 
@@ -173,7 +173,7 @@ def test_a_hold_is_lifted_once_and_the_log_says_why(
     again.tokens.holds.resume("the old host is off", ADMIN)
     with pytest.raises(Refused, match="not_on_hold"):
         again.tokens.holds.resume(None, ADMIN)
-    lifted = again.audit.records()[-1]
+    lifted = again.history.records()[-1]
     assert (lifted.name, lifted.by, lifted.facts) == ("Resumed", ADMIN, {"because": "the old host is off"})
 
 

@@ -111,7 +111,7 @@ def test_a_grant_whose_commit_was_not_heard_of_is_stored_once(
     assert line.commits_lost == 2
     assert [entry.reply is not None for entry in service.restart().escrow.left_over()] == [True]
     assert troubled.tokens.recover() == 1
-    assert [record.name for record in troubled.audit.records() if record.aggregate == "Token"].count("Retrieved") == 1
+    assert [record.name for record in troubled.history.records() if record.aggregate == "Token"].count("Retrieved") == 1
     assert troubled.audit.verify().findings == ()
     assert list(service.restart().escrow.left_over()) == []
     assert troubled.access_token(scanner).account == "scan@contoso.com"

@@ -204,8 +204,8 @@ def make_older(store: Store) -> None:
         for column in ("takes_over", "failures", "warning"):
             query.run(f"ALTER TABLE token DROP COLUMN {column}")
         query.run("DROP TABLE mail_count")
-        query.run("DROP TABLE log_hold")
-        query.run("DROP TABLE integrity_key")
+        for table in ("log_hold", "integrity_key", "log_stream", "log_end"):
+            query.run(f"DROP TABLE {table}")
         for column in ("sender", "normalize"):
             query.run(f"ALTER TABLE relay_user DROP COLUMN {column}")
         query.run("UPDATE meta SET value = '1' WHERE name = 'schema_version'")

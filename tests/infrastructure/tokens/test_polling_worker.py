@@ -64,7 +64,7 @@ def test_an_attempt_that_ran_out_is_ended(installation: Services, clock: FakeClo
     clock.step(minutes=15)
     start()
     wait_until(
-        lambda: "AuthorizationEnded" in [record.name for record in installation.audit.records(SERVICE)],
+        lambda: "AuthorizationEnded" in [record.name for record in installation.history.records(SERVICE)],
         "the attempt is ended",
     )
     assert installation.tokens.waiting() == []

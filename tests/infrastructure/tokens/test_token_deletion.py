@@ -78,7 +78,7 @@ def test_nothing_of_a_deleted_credential_is_left_in_any_file(
     assert everything(installation.store)["vault"] == []
     assert escrowed(installation) == []
     assert files_with(installation.directory, *sealed, "in-clear", "CODE-0001") == []
-    history = [record.name for record in installation.audit.records(SERVICE) if record.aggregate == "Token"]
+    history = [record.name for record in installation.history.records(SERVICE) if record.aggregate == "Token"]
     assert history[-1] == "Deleted"
     assert installation.audit.verify().findings == ()
 
@@ -158,7 +158,7 @@ def test_deleting_while_somebody_signs_in_ends_the_attempt_and_its_late_reply_is
     assert everything(installation.store)["vault"] == []
     assert escrowed(installation) == []
     assert len(provider.revoked) == 1
-    names = [record.name for record in installation.audit.records(SERVICE) if record.aggregate == "Token"]
+    names = [record.name for record in installation.history.records(SERVICE) if record.aggregate == "Token"]
     assert names[-2:] == ["Deleted", "LateReplyDiscarded"]
 
 

@@ -67,7 +67,7 @@ def shown(service: Services) -> tuple[str, str | None]:
 
 
 def events(service: Services) -> list[str]:
-    return [record.name for record in service.audit.records(SERVICE) if record.aggregate == "Token"][1:]
+    return [record.name for record in service.history.records(SERVICE) if record.aggregate == "Token"][1:]
 
 
 def escrowed(service: Services) -> list[str]:

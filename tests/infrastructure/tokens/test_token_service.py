@@ -45,7 +45,7 @@ def shown(service: Services, name: str = SERVICE) -> tuple[str, str | None]:
 
 def events(service: Services, name: str = SERVICE) -> list[str]:
     """What happened to the token of a setting since it was there."""
-    return [record.name for record in service.audit.records(name) if record.aggregate == "Token"][1:]
+    return [record.name for record in service.history.records(name) if record.aggregate == "Token"][1:]
 
 
 def alarm(service: Services, name: str = SERVICE) -> str | None:
@@ -423,7 +423,7 @@ def test_a_clock_that_jumps_past_the_deadline_ends_no_attempt(
     clock.step(minutes=1)
     assert installation.tokens.poll(token_id) is None
     assert installation.tokens.waiting() == []
-    assert [one.name for one in installation.audit.records()][-1] == "AuthorizationEnded"
+    assert [one.name for one in installation.history.records()][-1] == "AuthorizationEnded"
 
 
 def test_an_error_that_nobody_knows_keeps_the_token_and_wants_a_person(
@@ -540,7 +540,7 @@ def test_a_renewal_reaches_every_linked_setting_without_an_event_of_theirs(
     installation.get_token(SERVICE)
     clock.step(minutes=55)
     assert installation.access_token(SERVICE).credential == installation.access_token(ALERT).credential
-    renewed = [record for record in installation.audit.records() if record.at == clock.now()]
+    renewed = [record for record in installation.history.records() if record.at == clock.now()]
     assert [(record.aggregate, record.name, record.by) for record in renewed] == [("Token", "Renewed", "client")]
 
 

@@ -165,7 +165,7 @@ def test_what_a_client_was_handed_and_when_it_came_is_on_record(service: Service
     program = HttpClient.with_key(port, key)
     for _ in range(4):
         program("GET", TOKEN)
-    told = [(one.by, one.facts["generation"]) for one in service.audit.records() if one.aggregate == "Reader"]
+    told = [(one.by, one.facts["generation"]) for one in service.history.records() if one.aggregate == "Reader"]
     assert told == [("client:backup", 1)]
     assert service.clients.clients()[0].used_at == service.clock.now()
 
@@ -245,7 +245,7 @@ def test_who_signs_in_reads_no_tokens(service: Service, browser: Browser) -> Non
 def test_who_changes_something_is_named_in_the_record(service: Service, anna: Browser) -> None:
     done = anna("POST", "/api/v1/machines", '{"name": "lobby"}', {"X-CSRF-Token": anna.csrf(), **_JSON})
     assert done.status == 201
-    assert service.audit.records()[-1].by == "administrator:anna"
+    assert service.history.records()[-1].by == "administrator:anna"
 
 
 # Other sites

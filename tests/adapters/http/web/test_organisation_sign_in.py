@@ -111,7 +111,7 @@ def test_who_is_in_a_group_signs_in_with_its_roles(
     assert browser("GET", "/api/v1/administrators").status == 200
     headers = {"X-CSRF-Token": browser.csrf(), "Content-Type": "application/json"}
     assert browser("POST", "/api/v1/machines", '{"name": "lobby"}', headers).status == 201
-    assert service.audit.records()[-1].by == f"administrator:{ADMIN}"
+    assert service.history.records()[-1].by == f"administrator:{ADMIN}"
     assert browser("POST", "/api/v1/profiles/press/smtp/token/renew", "", headers).status == 403
 
 
@@ -258,7 +258,7 @@ def test_a_name_without_a_domain_is_never_that_of_an_administrator_here(
     assert come_back(browser, approve(organisation, begin(browser))) == 303
     headers = {"X-CSRF-Token": browser.csrf(), "Content-Type": "application/json"}
     browser("POST", "/api/v1/machines", '{"name": "lobby"}', headers)
-    assert service.audit.records()[-1].by == "administrator:anna@localhost"
+    assert service.history.records()[-1].by == "administrator:anna@localhost"
 
 
 @pytest.mark.parametrize("mode", ["answer_lost", "server_error"])

@@ -177,7 +177,7 @@ def test_who_acts_is_in_the_record(in_process: InProcessService, people: dict[st
     people["anna"].post("/settings/access/pop", sender="", check_interval="7")
     people["otto"].post("/settings/access/pop/get-token", flow="device")
     people["otto"].post("/settings/access/pop/cancel")
-    last = [record.by for record in in_process.service.audit.records("access/pop")][-3:]
+    last = [record.by for record in in_process.service.history.records("access/pop")][-3:]
     assert last == ["administrator:anna", "operator:otto", "operator:otto"]
 
 

@@ -60,7 +60,7 @@ def test_a_restored_store_says_on_every_page_that_it_is_on_hold_until_an_adminis
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("The hold is lifted")).to_be_visible()
     expect(page.get_by_text("on hold")).to_have_count(0)
-    assert in_process.service.audit.records()[-1].facts == {"because": "the old host is off"}
+    assert in_process.service.history.records()[-1].facts == {"because": "the old host is off"}
 
 
 def test_a_certificate_near_its_end_is_said_on_every_page(

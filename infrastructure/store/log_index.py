@@ -1,0 +1,150 @@
+"""The index of the log: the streams in which the history of a setting is, and where the log of an instant ends.
+
+A stream is the events of one aggregate. Both tables are written in the transaction of the events, follow from the log
+alone, and are made anew by a rebuild. Most events, such as renewals, add no stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from domain.api_client import ApiClient
+from domain.disclosure import Disclosure
+from domain.profile import Profile
+from domain.relay_user import RelayUser
+from domain.smtp_group import SmtpGroup
+from infrastructure.store.query import Query, rows_in
+
+Stream = tuple[str, str]
+"""Whom the stream is about, which is the name of a setting or the id of a setting or token, and the stream's id."""
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def streams_of(event: Any, state: Any) -> Iterator[Stream]:
+    """The streams that an event adds; `state` is any state of its aggregate: the setting of a profile never changes."""
+    id = str(event.originator_id)
+    match event:
+        case Profile.Created():
+            yield f"{event.machine}/{state.setting}", id
+            yield id, str(event.token_id)
+        case Profile.MachineRenamed():
+            yield f"{event.machine}/{state.setting}", id
+        case Profile.Linked() | Profile.Unlinked():
+            yield id, str(event.token_id)
+        case RelayUser.Mapped() | ApiClient.Granted():
+            yield str(event.profile_id), id
+        case SmtpGroup.Created() | Disclosure.Created():
+            yield str(event.token_id), id
+
+
+def microseconds(instant: datetime) -> int:
+    """An instant as the table `log_end` has it."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def extend_log_index(
+    query: Query, streams: Sequence[Stream], positions: Sequence[int], instants: Sequence[datetime]
+) -> None:
+    """Store the streams and the instants of new events, which are at these positions."""
+    ends = LogEnds()
+    for position, instant in zip(positions, instants, strict=True):
+        ends.append(position, instant)
+    if ends.rows:
+        # The log of a later instant does not end before these events: the clock was set back.
+        query.run("DELETE FROM log_end WHERE at >= ?", (ends.rows[0][0],))
+    write_log_index(query, streams, ends.rows)
+
+
+def write_log_index(query: Query, streams: Sequence[Stream], ends: Sequence[tuple[int, int]]) -> None:
+    """Store these rows; a stream may be there already."""
+    if streams:
+        query.run_many("INSERT INTO log_stream (about, stream_id) VALUES (?, ?) ON CONFLICT DO NOTHING", streams)
+    if ends:
+        query.run_many("INSERT INTO log_end (at, position) VALUES (?, ?)", ends)
+
+
+class LogEnds:
+    """The rows of the table `log_end`: instant and position of each event that no event of an earlier instant follows.
+
+    The log of an instant ends with the last of them that is not later. So the clock may go back: the order of the log
+    counts.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int]] = []
+
+    def append(self, position: int, instant: datetime) -> None:
+        """Take the next event of the log."""
+        at = microseconds(instant)
+        while self.rows and self.rows[-1][0] >= at:
+            self.rows.pop()
+        self.rows.append((at, position))
+
+
+class FoldedLogIndex:
+    """The index that a log has, event by event."""
+
+    def __init__(self) -> None:
+        self.streams: set[Stream] = set()
+        self._ends = LogEnds()
+
+    @property
+    def ends(self) -> Sequence[tuple[int, int]]:
+        """The rows of the table `log_end`."""
+        return self._ends.rows
+
+    def apply(self, position: int, event: Any, state: Any) -> None:
+        """Take the next event, which led to this state."""
+        self.streams.update(streams_of(event, state))
+        self._ends.append(position, event.timestamp)
+
+
+def end_of_log(query: Query, instant: datetime) -> int:
+    """The position of the last event that is stamped at or before `instant`; 0 if none is."""
+    statement = "SELECT position FROM log_end WHERE at <= ? ORDER BY at DESC LIMIT 1"
+    rows = query.rows(statement, (microseconds(instant),))
+    return int(rows[0]["position"]) if rows else 0
+
+
+def profiles_called(query: Query, name: str) -> list[UUID]:
+    """The ids of the profiles that have or had this name."""
+    return _ids(query.rows("SELECT stream_id AS id FROM log_stream WHERE about = ?", (name,)))
+
+
+def profiles_using(query: Query, token_id: UUID) -> list[UUID]:
+    """The ids of the profiles that use or used this token."""
+    return _ids(query.rows("SELECT about AS id FROM log_stream WHERE stream_id = ?", (str(token_id),)))
+
+
+def streams_about_setting(query: Query, name: str) -> list[UUID]:
+    """The ids of all streams that may have events about the settings that have or had this name."""
+    statement = """
+        WITH RECURSIVE found (id) AS (
+            SELECT stream_id FROM log_stream WHERE about = ?
+            UNION SELECT log_stream.stream_id FROM log_stream JOIN found ON log_stream.about = found.id)
+        SELECT id FROM found"""
+    return _ids(query.rows(statement, (name,)))
+
+
+def streams_about_tokens(query: Query, token_ids: Iterable[UUID]) -> list[UUID]:
+    """The ids of the streams about these tokens: that of their group, and those of their disclosures."""
+    return _ids(rows_in(query, "SELECT stream_id AS id FROM log_stream WHERE about IN", [str(id) for id in token_ids]))
+
+
+def profiles_in(query: Query, streams: Iterable[UUID]) -> set[UUID]:
+    """The ids of the profiles and tokens that these streams are or were about."""
+    found, added = set[str](), {str(id) for id in streams}
+    while added:
+        found |= added
+        rows = rows_in(query, "SELECT about FROM log_stream WHERE stream_id IN", list(added))
+        added = {row["about"] for row in rows if "/" not in row["about"]} - found
+    return {UUID(id) for id in found}
+
+
+def _ids(rows: Iterable[Mapping[str, Any]]) -> list[UUID]:
+    return [UUID(row["id"]) for row in rows]
