@@ -29,6 +29,7 @@ from infrastructure.config.certificates import certificate_expiries
 from infrastructure.config.load import load_sound_tables
 from infrastructure.config.tables import Config
 from infrastructure.encryption.key_file import read_key
+from infrastructure.tokens.log_memory import LogComparison
 
 Ask = Callable[[str, str], Any]
 """Asks the service with a method and a target; returns the answer's body, or raises any exception."""
@@ -105,6 +106,7 @@ def _store(path: Path) -> Iterator[Diagnosis]:
         with installation.offline(path) as store:
             settings, state, last = len(store.statuses()), store.store_state.now(), store.last_event_at()
             code = "store_looks_new" if store.looks_new() else "store_good"
+            compared = store.log_comparison()
     except MailtokenError as error:
         yield _of_error("store", error)
         return
@@ -112,6 +114,7 @@ def _store(path: Path) -> Iterator[Diagnosis]:
         yield _found("store", Verdict.BAD, "on_hold")
     else:
         yield _found("store", Verdict.GOOD, code, settings=settings)
+    yield _log(compared)
     is_behind = last is not None and last > datetime.now(UTC) + _CLOCK_TOLERANCE
     if is_behind and last:
         yield _found("clock", Verdict.BAD, "clock_behind", instant=instant_text(last))
@@ -122,6 +125,15 @@ def _store(path: Path) -> Iterator[Diagnosis]:
         return
     verdict, code = (Verdict.WARNING, "backup_old") if state.backup_is_old else (Verdict.GOOD, "backup_good")
     yield _found("backup", verdict, code, instant=instant_text(state.last_backup_at))
+
+
+def _log(compared: LogComparison) -> Diagnosis:
+    if compared.known is None:
+        return _found("log", Verdict.GOOD, "log_unknown")
+    number = compared.known.number
+    if compared.difference:
+        return _found("log", Verdict.BAD, f"log_{compared.difference}", number=number)
+    return _found("log", Verdict.GOOD, "log_known", number=number)
 
 
 def _rooms(config: Config) -> Iterator[Diagnosis]:

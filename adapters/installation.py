@@ -51,6 +51,7 @@ from infrastructure.store.hash_chain import last_position
 from infrastructure.store.migrations import Migration
 from infrastructure.store.open import check_names, create_store, has_store, looks_new
 from infrastructure.store.upgrade import BackedUp, upgrade_store
+from infrastructure.tokens.log_memory import LogComparison, LogMemory, compare_log
 
 log = structlog.get_logger("mailtoken")
 
@@ -73,6 +74,8 @@ class Offline:
     store_state: StoreStateQuery
     _events: EventLog
     _clock: Clock
+    _escrow: Path
+    _store_id: str
 
     def statuses(self) -> list[SettingStatus]:
         """Every setting now."""
@@ -91,6 +94,11 @@ class Offline:
     def looks_new(self) -> bool:
         """Whether there is nothing in the store yet, unless it is a copy without its write-ahead log."""
         return looks_new(self._events.store)
+
+    def log_comparison(self) -> LogComparison:
+        """How the log compares with this host's memory of it."""
+        with self._events.store.reading() as query:
+            return compare_log(query, LogMemory(self._escrow, self._store_id).known)
 
     def last_event_at(self) -> datetime | None:
         """The instant of the log's last event; None if the log is empty."""
@@ -284,7 +292,7 @@ def offline(config_path: Path) -> Iterator[Offline]:
     """
     config = load_config(config_path)
     sealer = read_key(config.path(config.store.key_file), os.environ)
-    with store_errors(), as_owner(config), opened_store(config, sealer) as (events, _):
+    with store_errors(), as_owner(config), opened_store(config, sealer) as (events, store_id):
         clock = SystemClock()
         state = StoreStateQuery.of(config, events.store, clock)
-        yield Offline(Audit(events), History(events), state, events, clock)
+        yield Offline(Audit(events), History(events), state, events, clock, config.path(config.store.escrow), store_id)

@@ -13,9 +13,15 @@ class StoreAttention(StrEnum):
     """The code of what needs a person."""
 
     ON_HOLD = "on_hold"
+    LOG_BEHIND = "log_behind"
+    LOG_DIFFERS = "log_differs"
     BACKUP_OLD = "backup_old"
     CERTIFICATE_ENDS = "certificate_ends"
     CERTIFICATE_OVER = "certificate_over"
+
+
+HOLDS = (StoreAttention.ON_HOLD, StoreAttention.LOG_BEHIND, StoreAttention.LOG_DIFFERS)
+"""The codes of a hold, of which there is one for each reason."""
 
 
 @dataclass(frozen=True)

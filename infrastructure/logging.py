@@ -44,6 +44,9 @@ ALLOWED_FIELDS = frozenset(
         "version",
         "worker",
         "lines",
+        "known",
+        "origin",
+        "root",
     }
 )
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}

@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +32,27 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     except FileExistsError:
         raise Refused("file_exists", path=str(path)) from None
     except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+
+
+def replace_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a file of this mode to stable storage, in the place of the one that is there; readers see one or the other.
+
+    Raises:
+        OSError: with `path` as the file's name: the file can't be written, and is as it was.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror or str(error), str(path)) from None
 
 

@@ -19,7 +19,7 @@ import structlog
 from domain.errors import MailtokenError, Unreachable
 from domain.notification import LastNotification, Notification, Topic, trigger_of
 from domain.ports import Clock
-from domain.store_attention import CertificateExpiry, StoreAttention
+from domain.store_attention import HOLDS, CertificateExpiry, StoreAttention
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.queries.attention import OF_PROVIDERS, Attention, StatusWithAttention
 from infrastructure.queries.store_state import StoreState, StoreStateQuery, read_hold
@@ -184,9 +184,11 @@ class Notifier:
 
 def _installation(state: StoreState) -> Iterator[_Subject]:
     """The parts of the installation, whether or not they need a person."""
-    parts = {Topic.HOLD: StoreAttention.ON_HOLD, Topic.BACKUPS: StoreAttention.BACKUP_OLD}
-    for topic, code in parts.items():
-        yield _Installation(uuid5(_STORE, topic), code if code in state.attention else None, topic)
+    parts = {Topic.HOLD: HOLDS, Topic.BACKUPS: (StoreAttention.BACKUP_OLD,)}
+    for topic, codes in parts.items():
+        yield _Installation(
+            uuid5(_STORE, topic), next((code for code in codes if code in state.attention), None), topic
+        )
     for one in state.certificates:
         id = uuid5(_STORE, f"{Topic.CERTIFICATE} {one.table}")
         yield _Installation(id, one.attention(state.at), Topic.CERTIFICATE, one)

@@ -20,6 +20,16 @@ DOCTOR_TEXTS: Mapping[str, ErrorText] = MappingProxyType(
             "it is on hold, so no token is renewed",
             command="see that no other service runs on it, then run mailtoken resume",
         ),
+        "log_known": ErrorText("it has event {number}, the last one that this host has seen"),
+        "log_unknown": ErrorText("this host has not seen it yet: nothing to compare with"),
+        "log_behind": ErrorText(
+            "it is shorter than this host has seen it: event {number} is missing",
+            command="put the newer store back; or see that nothing newer runs elsewhere, then run mailtoken resume",
+        ),
+        "log_differs": ErrorText(
+            "it is not the one that this host has seen: event {number} is another",
+            command="run mailtoken audit verify, and put the right store back, or run mailtoken resume --because TEXT",
+        ),
         "room_good": ErrorText("{directory} has {mebibytes} MiB free"),
         "room_short": ErrorText("{directory} has only {mebibytes} MiB free", "free space there"),
         "clock_good": ErrorText("it is not behind the log"),

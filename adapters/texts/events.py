@@ -44,7 +44,8 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "Client.Revoked": "may not read the access token of {member} any more",
         "Client.Removed": "client removed with its key",
         "Log.Restored": "restored from the backup of {backup_made_at}, with {events} events: on hold",
-        "Log.Resumed": "the hold is lifted: {because}",
+        "Log.FoundOther": "the log had {number} events, and event {known_number} that was seen is not in it: on hold",
+        "Log.Resumed": "the hold is lifted{given_up}: {because}",
         "Session.Begun": "signed in from {address}: {roles}",
         "Session.Ended": "signed out: {end}",
         "Link.Made": "link made that sets a password, good until {expires_at}",
@@ -123,6 +124,8 @@ def event_text(record: Mapping[str, Any], names: Mapping[str, str], surface: Sur
     facts["address"] = facts.get("address") or "an unknown address"
     facts["end"] = _ENDS.get(facts.get("reason") or "", "")
     facts["why"] = why(facts, surface)
+    given_up = facts.get("given_up_number")
+    facts["given_up"] = f", and event {given_up} that was seen is given up" if given_up else ""
     facts["because"] = facts.get("because") or "no reason given"
     until = facts.get("expires_at")
     facts["expires_at"] = f"{until[:16].replace('T', ' ')} UTC" if until else "it is revoked"

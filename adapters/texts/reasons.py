@@ -97,6 +97,18 @@ ALARMS: Mapping[str, ErrorText] = MappingProxyType(
             step="see that the service that was backed up does not run any more, then resume",
             command="see that the service that was backed up does not run any more, then run mailtoken resume",
         ),
+        "log_behind": ErrorText(
+            "The log is shorter than this service has seen it, as if an older copy was put back. The store is on hold:"
+            " no token is renewed",
+            step="put the newer store back; or see that nothing newer runs elsewhere, then resume",
+            command="put the newer store back; or see that nothing newer runs elsewhere, then run mailtoken resume",
+        ),
+        "log_differs": ErrorText(
+            "The log is not the one that this service has seen: it was changed, or is another copy's. The store is on"
+            " hold: no token is renewed",
+            step="put the right store back; or find out what happened to this one, then resume and say why",
+            command="put the right store back; or run mailtoken audit verify, then mailtoken resume --because TEXT",
+        ),
         "backup_old": ErrorText(
             "The last backup is old",
             step="make another one",

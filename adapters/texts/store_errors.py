@@ -42,6 +42,20 @@ STORE_ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             "an administrator resumes",
             command="mailtoken resume lifts the hold",
         ),
+        "log_behind": ErrorText(
+            "the log is shorter than this service has seen it, so the store is on hold and no provider is asked",
+            "an administrator resumes",
+            command="put the newer store back, or lift the hold with mailtoken resume",
+        ),
+        "log_differs": ErrorText(
+            "the log is not the one that this service has seen, so the store is on hold and no provider is asked",
+            "an administrator resumes",
+            command="put the right store back, or lift the hold with mailtoken resume --because TEXT",
+        ),
+        "reason_wanted": ErrorText(
+            "the log is not the one that this service has seen: say why it is to be used",
+            command="the log is not the one that this service has seen: say with --because TEXT why it is to be used",
+        ),
         "not_on_hold": ErrorText("the store is not on hold", "there is nothing to resume"),
         "store_newer": ErrorText(
             "this store has version {version} and this program knows versions up to {known}",

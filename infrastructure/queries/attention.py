@@ -18,11 +18,10 @@ from domain.lifecycle import Held, TokenStatus
 from domain.outcomes import GrantWarning, ProviderReply
 from domain.ports import Clock
 from domain.renewal import GrantLimits
-from domain.store_attention import StoreAttention
 from domain.token_state import TokenState, concern
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.queries.setting_status import SettingStatus, read_statuses, read_statuses_called
-from infrastructure.queries.store_state import read_hold
+from infrastructure.queries.store_state import read_hold_code
 from infrastructure.store.query import Query, rows_in
 from infrastructure.store.rows import GENERATION_COLUMNS, generation, token_state
 from infrastructure.store.store import Store
@@ -118,39 +117,36 @@ class Attention:
         """Every setting as of now, or the next `limit` after the name `after`."""
         with self._store.reading() as query:
             statuses = read_statuses(query, self._clock.now(), after, limit)
-            on_hold = read_hold(query) is not None
-        return self.of_all(statuses, on_hold=on_hold)
+            hold = read_hold_code(query)
+        return self.of_all(statuses, hold)
 
     def statuses_in_need(self) -> list[StatusWithAttention]:
         """Every setting that needs a person as of now; only the tokens that may need one are read."""
         with self._store.reading() as query:
-            now, on_hold = self._clock.now(), read_hold(query) is not None
-            if on_hold:
+            now, hold = self._clock.now(), read_hold_code(query)
+            if hold:
                 statuses = read_statuses(query, now)
             else:
                 tokens = [one.id for one in self.soon(query, now) if one.attention]
                 names = [row["name"] for row in rows_in(query, "SELECT name FROM profile WHERE token_id IN", tokens)]
                 statuses = read_statuses_called(query, names, now)
-        return [one for one in self.of_all(statuses, on_hold=on_hold) if one.attention]
+        return [one for one in self.of_all(statuses, hold) if one.attention]
 
-    def of(self, status: SettingStatus, *, on_hold: bool = False) -> StatusWithAttention:
+    def of(self, status: SettingStatus, hold: str | None = None) -> StatusWithAttention:
         """The status with the code of why it needs a person."""
-        [judged] = self.of_all([status], on_hold=on_hold)
+        [judged] = self.of_all([status], hold)
         return judged
 
-    def of_all(self, statuses: Iterable[SettingStatus], *, on_hold: bool = False) -> list[StatusWithAttention]:
+    def of_all(self, statuses: Iterable[SettingStatus], hold: str | None = None) -> list[StatusWithAttention]:
         """All statuses of one snapshot, each with the code of why it needs a person.
 
-        `on_hold`: the store is on hold, so that each token in hand needs a person before it can be renewed.
+        `hold` is the code of the hold, on which each token in hand needs a person before it can be renewed.
         """
         # The alarms and the clock are read once: settings that share a token must not disagree.
         alarms, now = dict(self._running_alarms), self._clock.now()
         judged = [self._of(status, alarms, now) for status in statuses]
-        if on_hold:
-            return [
-                replace(one, attention=StoreAttention.ON_HOLD.value, attention_code=None) if one.works else one
-                for one in judged
-            ]
+        if hold:
+            return [replace(one, attention=hold, attention_code=None) if one.works else one for one in judged]
         return judged
 
     def of_token(self, id: UUID, token: TokenState) -> str | None:

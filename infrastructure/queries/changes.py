@@ -14,7 +14,7 @@ from domain.token import Token
 from infrastructure.clock import instant_text
 from infrastructure.queries.attention import Attention, StatusWithAttention
 from infrastructure.queries.setting_status import read_statuses_about
-from infrastructure.queries.store_state import read_hold
+from infrastructure.queries.store_state import read_hold_code
 from infrastructure.store.event_log import EventLog, LoggedEvent
 from infrastructure.store.hash_chain import last_position
 from infrastructure.store.query import Query
@@ -130,7 +130,7 @@ class StatusChanges(Changes):
             logged.position,
             event.timestamp,
             ".".join(event.names()),
-            tuple(self._attention.of_all(statuses, on_hold=read_hold(query) is not None)),
+            tuple(self._attention.of_all(statuses, read_hold_code(query))),
             self._removed(event),
         )
 

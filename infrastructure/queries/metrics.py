@@ -123,7 +123,7 @@ class Metrics(Collector):
     def _of_store(self) -> Iterator[Metric]:
         state = self._store_state.now()
         on_hold = int(state.hold is not None)
-        yield GaugeMetricFamily("mailtoken_on_hold", "1 while the store is on hold after a restore.", on_hold)
+        yield GaugeMetricFamily("mailtoken_on_hold", "1 while the store is on hold.", on_hold)
         backup = GaugeMetricFamily("mailtoken_last_backup_timestamp_seconds", "The instant of the last backup.")
         if state.last_backup_at:
             backup.add_metric([], state.last_backup_at.timestamp())

@@ -26,6 +26,12 @@ def read_hold(query: Query) -> LogHoldState | None:
     return log_hold_state(rows[0]) if rows else None
 
 
+def read_hold_code(query: Query) -> str | None:
+    """The code of the reason why the store is on hold; None if it is not."""
+    hold = read_hold(query)
+    return hold.attention.value if hold else None
+
+
 def read_providers_left(query: Query, configured: Collection[str]) -> Mapping[str, int]:
     """The providers of live tokens that are not among the `configured` ones, with the number of settings of each."""
     statement = (
@@ -48,12 +54,10 @@ class StoreState:
     @property
     def attention(self) -> tuple[StoreAttention, ...]:
         """The codes of what needs a person, each once."""
-        is_so = {
-            StoreAttention.ON_HOLD: self.hold is not None,
-            StoreAttention.BACKUP_OLD: self.backup_is_old,
-            **dict.fromkeys((one.attention(self.at) for one in self.certificates), True),
-        }
-        return tuple(code for code in StoreAttention if is_so.get(code))
+        found = {self.hold.attention if self.hold else None, *(one.attention(self.at) for one in self.certificates)}
+        if self.backup_is_old:
+            found.add(StoreAttention.BACKUP_OLD)
+        return tuple(code for code in StoreAttention if code in found)
 
     def as_json(self) -> dict[str, Any]:
         """The state in JSON."""

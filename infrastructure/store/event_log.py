@@ -230,14 +230,19 @@ class EventLog:
         return LoggedEvent(position, event, stored)
 
     def instant_of(self, stored: StoredEvent) -> datetime:
-        """The instant of a stored event; decoding the whole event takes several times as long."""
-        instant: str = json.loads(stored.state)["timestamp"]["_data_"]
-        return datetime.fromisoformat(instant)
+        """The instant of a stored event."""
+        return instant_in(stored.state)
 
     def close(self) -> None:
         """Close the store."""
         self._events.close()
         self.store.close()
+
+
+def instant_in(state: bytes) -> datetime:
+    """The instant of an event from its stored state; decoding the whole event takes several times as long."""
+    instant: str = json.loads(state)["timestamp"]["_data_"]
+    return datetime.fromisoformat(instant)
 
 
 def _of_row(kind: type[TSnapshot], row: Mapping[str, Any], state: State, since: datetime) -> TSnapshot:

@@ -27,6 +27,7 @@ from infrastructure.clock import instant_text, read_instant
 from infrastructure.encryption.envelope import Place, Sealed, Sealer
 from infrastructure.new_file import sync
 from infrastructure.store.claim_rows import ClaimKey
+from infrastructure.tokens.log_memory import LogMemory
 
 _HEADER_BYTES = 1024
 _DOUBTS_KEPT = 3
@@ -106,6 +107,10 @@ class Escrow:
         self._under_way: set[Path] = set()
         self._lock = threading.Lock()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def log_memory(self) -> LogMemory:
+        """This node's memory of the log, beside the folder."""
+        return LogMemory(self._directory, self._store_id)
 
     def check_room(self) -> None:
         """Check that a file could be made.

@@ -172,8 +172,12 @@ class TokenExchange(ReplyEffects):
         Returns the number of replies. On hold the replies stay in the escrow: to read one may need its provider.
         """
         replies = 0
-        if self.holds.is_on():
-            return replies
+        try:
+            if self.holds.is_on():
+                return replies
+        except PersistenceError as error:
+            # No reply can be stored now, but the claims of the replies must not become stale.
+            log.error("hold_not_read", error=str(error).splitlines()[0])
         for token_id in self._escrow.tokens():
             with self._reading_of(token_id):
                 for entry in self._escrow.left_over(token_id):
@@ -231,7 +235,7 @@ class TokenExchange(ReplyEffects):
             return
         attempt = token.state.attempt
         if claim_key.attempt_id in token.state.replies:
-            self._escrow.clear(entry)
+            self._settle(entry)
         elif entry.reply is None:
             if _is_wanted(claim_key, token.state):
                 self._escrow.note_lost(claim_key)
@@ -249,7 +253,7 @@ class TokenExchange(ReplyEffects):
         self.decide(
             claim_key.subject_id, lambda token: token.discard(claim_key.attempt_id, by=WORKER, now=self.clock.now())
         )
-        self._escrow.clear(entry)
+        self._settle(entry)
         if reply and claim_key.provider and claim_key.account and claim_key.provider in self.providers:
             credential = self.providers[claim_key.provider].read_grant(reply)
             if credential:

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 from uuid import UUID
 
 import structlog
+from eventsourcing.persistence import PersistenceError
 
 from domain.errors import Conflict, Unreachable
 from domain.outcomes import (
@@ -79,7 +80,7 @@ class ReplyEffects:
         self._escrow = escrow
         self._reading: dict[UUID, threading.Lock] = {}
         self.alarms = Alarms()
-        self.holds = LogHolds(events, clock)
+        self.holds = LogHolds(events, clock, escrow.log_memory())
         self.revocation = Revocation(events.store, providers)
         self.failures = RequestFailures()
         self.refusals = ProviderRefusals()
@@ -176,7 +177,7 @@ class ReplyEffects:
                     lambda token: token.find_dead(claim_key.generation, verdict, by=by, now=self.clock.now()),
                 )
                 self.unproven.discard(claim_key.subject_id)
-                self._escrow.clear(entry)
+                self._settle(entry)
             case ClientFault():
                 self.alarms.begin(claim_key.subject_id, "client_registration", outcome.code, outcome.setting)
                 self._escrow.clear(entry)
@@ -204,6 +205,7 @@ class ReplyEffects:
             claim_key.subject_id,
             lambda token: token.withhold(claim_key.attempt_id, identity.account, by=by, now=self.clock.now()),
         )
+        self.note_log_head()
         raise Unreachable("renewed_for_another_account", signed_in_as=identity.account, account=before.account)
 
     def _adopt_renewal(self, entry: EscrowEntry, grant: Granted, before: TokenState, by: str) -> None:
@@ -241,7 +243,7 @@ class ReplyEffects:
                 )
         except Conflict:
             return False
-        self._escrow.clear(entry)
+        self._settle(entry)
         self._escrow.wipe_traces(token.id)
         self.failures.clear(entry.claim_key.attempt_id)
         self.refusals.forget(token.id)
@@ -257,7 +259,7 @@ class ReplyEffects:
             ),
         )
         self.attempt_over(claim_key)
-        self._escrow.clear(entry)
+        self._settle(entry)
 
     def attempt_over(self, claim_key: ClaimKey) -> None:
         """Drop what was known of the failed requests of an attempt: the event of its end has the reason."""
@@ -289,6 +291,21 @@ class ReplyEffects:
                 words = " ".join(filter(None, (reply.words, ids)))
                 log.info("provider_refused", token=str(token_id), why=reply.code, error=words)
                 self.refusals.add(token_id, reply)
+
+    def _settle(self, entry: EscrowEntry) -> None:
+        """Clear an entry whose reply is stored, once this node has noted how far the log goes with it."""
+        self.note_log_head()
+        self._escrow.clear(entry)
+
+    def note_log_head(self) -> None:
+        """Note the end of the log on stable storage, after the commit of an exchange.
+
+        If that fails, the note before stays, which is about the same log.
+        """
+        try:
+            self.holds.remember()
+        except (OSError, PersistenceError) as error:
+            log.error("log_head_not_noted", error=str(error))
 
     def _leave(self, entry: EscrowEntry) -> None:
         if entry.reply is None or entry.reply.status != 200:

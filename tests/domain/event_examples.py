@@ -62,6 +62,18 @@ EVENTS: tuple[Event[Any], ...] = (
         events=1234,
         by="root",
     ),
+    LogHold.FoundOther(
+        originator_id=LOG_HOLD,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=LogHold.TOPIC,
+        known_number=1234,
+        known_link="5f" * 32,
+        number=1198,
+        as_of=ISSUED,
+        differs=False,
+        by="worker",
+    ),
     LogHold.Resumed(
         originator_id=LOG_HOLD,
         originator_version=2,

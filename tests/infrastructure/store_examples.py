@@ -57,6 +57,26 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: bytes(row[name]) if isinstance(row[name], memoryview) else row[name] for name in row.keys()}  # noqa: SIM118 - sqlite3.Row
 
 
+class OlderCopy:
+    """A copy of everything in the store, as a file or a dump has it."""
+
+    def __init__(self, store: Store) -> None:
+        self._tables = everything(store, but=("stored_events",))
+        with store.reading() as query:
+            self._events = query.events(0, 10_000)
+
+    def put_back(self, store: Store) -> None:
+        """Do what somebody does behind the program's back."""
+        with store.writing() as query:
+            for table in TABLES:
+                query.run(f"DELETE FROM {table}")
+            query.copy_events(self._events)
+            for table, rows in self._tables.items():
+                for row in rows:
+                    marks = ", ".join("?" * len(row))
+                    query.run(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+
+
 def change(store: Store, statement: str, *parameters: Any) -> int:
     """Do what somebody with the database's password can do, behind the program's back."""
     with store.writing() as query:

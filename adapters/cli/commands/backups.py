@@ -63,9 +63,12 @@ def restore(context: typer.Context, file: BackupFile) -> None:
 
 def resume(
     context: typer.Context,
-    because: Annotated[str | None, typer.Option(metavar="TEXT", help="The reason, for the log.")] = None,
+    because: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="The reason, for the log. It is wanted if the log is another one."),
+    ] = None,
 ) -> None:
-    """Lift the hold of a restored store, so that tokens are renewed again."""
+    """Lift the hold of a store that was restored or put back, so that tokens are renewed again."""
     client(context).post("/api/v1/store/resume", {"because": because})
     output.print_message("The hold is lifted: tokens are renewed again.")
 

@@ -23,7 +23,7 @@ def router(service: Service) -> APIRouter:
 
     @router.post("/resume", response_model=models.Store)
     def resume(body: models.Resume, by: AdministratorRole) -> dict[str, Any]:
-        """Lift the hold of a restored store, so that tokens are renewed again."""
+        """Lift the hold of a store that was restored or put back, so that tokens are renewed again."""
         service.tokens.holds.resume(body.because, by)
         return service.store_state.now().as_json()
 

@@ -124,7 +124,7 @@ def _add_held_tokens(router: APIRouter, service: Service) -> None:
 
 
 def _status_json(service: Service, status: SettingStatus) -> dict[str, Any]:
-    return service.attention.of(status, on_hold=service.tokens.holds.is_on()).as_json()
+    return service.attention.of(status, service.tokens.holds.code()).as_json()
 
 
 def _instant(text: str) -> datetime:

@@ -29,6 +29,7 @@ from adapters.texts.errors import error_text
 from adapters.texts.store_attention import StoreSentence, store_sentences
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, MailtokenError
+from domain.store_attention import HOLDS
 from infrastructure.clock import read_instant
 
 READERS = (AUDITOR, OPERATOR, ADMINISTRATOR)
@@ -71,6 +72,7 @@ class PageRequest:
             "done": text(f"done.{done}") if f"done.{done}" in TEXTS else None,
             "as_of": None,
             "store_attention": self._store_attention(),
+            "holds": HOLDS,
             "csrf": self._csrf,
         }
         return render(template, **{**frame, **context})

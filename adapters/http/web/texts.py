@@ -253,7 +253,7 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "done.deleted": "The token is deleted.",
         "done.deleted_and_revoked": "The token is deleted, and the authorization is revoked at the provider.",
         "resume": "Resume",
-        "resume.because": "Why, for the history (optional)",
+        "resume.because": "Why, for the history",
         "done.resumed": "The hold is lifted: tokens are renewed again.",
         "done.cancelled": "The sign-in is cancelled.",
         "done.renewed": "The token is renewed.",

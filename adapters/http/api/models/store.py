@@ -8,7 +8,11 @@ from adapters.http.api.models.common import AT, Instant, Text, with_example
 
 
 class Hold(BaseModel):
-    """A hold of the store: while it lasts no provider is asked, so no token is renewed."""
+    """A hold of the store: while it lasts no provider is asked, so no token is renewed.
+
+    `reason` is `restored`, `behind` (the log is shorter than a node has seen it) or `differs` (it is another log).
+    `backup_made_at` is the instant of the restored backup, or of the last event of the log that was put back.
+    """
 
     model_config = with_example(reason="restored", since=AT, backup_made_at=AT)
     reason: str
@@ -36,7 +40,7 @@ class Store(BaseModel):
 
 
 class Resume(BaseModel):
-    """Why the hold is lifted, for the log."""
+    """Why the hold is lifted, for the log; a log that differs is used for a reason only."""
 
     model_config = with_example(because="the lost host is switched off")
     because: Text | None = Field(None, max_length=500)
