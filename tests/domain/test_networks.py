@@ -17,8 +17,8 @@ def test_a_network_may_be_as_wide_as_a_site(network: str) -> None:
 def test_a_wider_network_is_refused(network: str, widest: int) -> None:
     with pytest.raises(InvalidValue) as refused:
         read_networks([network])
-    assert refused.value.field == "network"
-    assert refused.value.fields["value"] == network
+    assert (refused.value.field, refused.value.code) == ("network", "network_too_wide")
+    assert (refused.value.fields["value"], refused.value.fields["widest"]) == (network, widest)
 
 
 def test_what_is_no_address_is_refused_by_its_field() -> None:

@@ -481,7 +481,9 @@ def test_what_cant_be_renewed_is_forgotten_and_says_why(
         provider.kill_grants()
         with pytest.raises(Refused, match=f"invalid.* profile='{SMTP}'"):
             await service_client.renewed(rejected)
+        assert admit_calls.admissions == 1
         assert (await outcome(sign_in(service_client))).startswith("Refused: ")
+        assert admit_calls.admissions == 2, "the admission was not kept"
         with pytest.raises(NotPermitted):
             await service_client.renewed(replace(rejected, profile=POP))
 
