@@ -52,7 +52,7 @@ class InjectedFault:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def wait_until_met(self, timeout_seconds: float = 5, *, times: int = 1) -> None:
+    def wait_until_met(self, timeout_seconds: float = 60, *, times: int = 1) -> None:
         """Wait until `times` requests have met the fault.
 
         Raises:
