@@ -103,7 +103,7 @@ class ServiceProcess:
     ) -> None:
         self.directory = directory
         self.provider = provider
-        self.mail = mail
+        self._mail = mail
         self.url = url
         self.answered: Callable[[bytes], None] = lambda _: None
         made = installation.initialise(directory, url)
@@ -166,6 +166,12 @@ class ServiceProcess:
     @property
     def escrow(self) -> Path:
         return self.directory / "escrow"
+
+    @property
+    def mail(self) -> PracticeMailServer:
+        """The mail server beside it, for those that have one."""
+        assert self._mail
+        return self._mail
 
     def start(self, *, forked: bool = True) -> Self:
         """Start, and wait until it answers. `forked`: without the imports of an interpreter of its own."""
@@ -264,7 +270,7 @@ class ServiceProcess:
         return f"{name}/smtp-service"
 
     def fill_in(self, profile: str, account: str = SCAN, **fields: str) -> None:
-        if self.mail:
+        if self._mail:
             pop = profile.rpartition("/")[2].startswith("pop")
             fields |= {"server": "localhost", "port": str(self.mail.pop_port if pop else self.mail.smtp_port)}
         self.ask("PATCH", _at(profile), {"provider": "contoso", "account": account, **fields})

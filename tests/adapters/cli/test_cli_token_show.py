@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import command_line
 import pytest
@@ -146,11 +147,12 @@ def test_the_configuration_is_found_by_option_by_environment_and_where_one_is(
     service: ServiceProcess, tmp_path: Path
 ) -> None:
     config = str(service.directory / "mailtoken.toml")
-    for arguments, more in (
+    ways: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         (("--config", config), {}),
         (("token", "show", "nobody/smtp", f"--config={config}"), {}),
         ((), {"MAILTOKEN_CONFIG": config}),
-    ):
+    )
+    for arguments, more in ways:
         asked = arguments if "token" in arguments else (*arguments, "token", "show", "nobody/smtp")
         assert command_line.run(*asked, cwd=tmp_path, **more).returncode == 4
     assert command_line.run("token", "show", "nobody/smtp", cwd=service.directory).returncode == 4

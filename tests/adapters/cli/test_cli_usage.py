@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import command_line
 import pytest
@@ -147,7 +148,8 @@ def test_init_goes_where_it_is_told(tmp_path: Path, how: str) -> None:
     there = tmp_path / "there"
     file = str(there / "mailtoken.toml")
     line = {"option": ("init", "--config", file), "environment": ("init",), "argument": ("init", str(there))}[how]
-    done = command_line.run(*line, cwd=tmp_path, **({"MAILTOKEN_CONFIG": file} if how == "environment" else {}))
+    more: dict[str, Any] = {"MAILTOKEN_CONFIG": file} if how == "environment" else {}
+    done = command_line.run(*line, cwd=tmp_path, **more)
     assert (done.returncode, done.stderr) == (0, "")
     assert (there / "mailtoken.toml").is_file()
 

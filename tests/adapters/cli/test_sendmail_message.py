@@ -104,7 +104,7 @@ def test_the_sender_is_the_address_in_from(raw: bytes, sender: str | None) -> No
 def test_a_from_that_only_this_machine_knows_gives_way_and_keeps_its_name() -> None:
     message = Message.read(b'From: "Cron Daemon" <root@localhost>\nX-Cron-Env: <HOME=/root>\n\noutput\n')
     sent = message_from_bytes(message.completed(SCAN, message.sender_name(), NOW), policy=policy.default)
-    assert [str(value) for value in sent.get_all("From")] == ["Cron Daemon <scan@contoso.com>"]
+    assert [str(value) for value in sent.get_all("From", [])] == ["Cron Daemon <scan@contoso.com>"]
     assert sent["X-Cron-Env"] == "<HOME=/root>"
 
 

@@ -122,7 +122,7 @@ class Browser(HttpClient):
         return self("POST", target, urlencode(fields), form)
 
     def sign_in(self, name: str, password: str, **more: str) -> Answer:
-        return self.post("/sign-in", name=name, password=password, **more)
+        return self.post("/sign-in", None, name=name, password=password, **more)
 
     def csrf(self) -> str:
         """The token of this browser's session, as every page shows it."""

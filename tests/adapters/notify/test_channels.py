@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -155,11 +156,17 @@ def test_a_webhook_that_does_not_agree_has_not_been_told(
 
 
 def test_a_redirect_is_not_followed(ca: PracticeCA, hooks: Hooks) -> None:
-    for status, headers in ((302, {"Location": hooks.url}), (304, {})):
-        hooks.answer = lambda status=status, headers=headers: Response(status=status, headers=headers)
+    answers: tuple[tuple[int, dict[str, str]], ...] = ((302, {"Location": hooks.url}), (304, {}))
+    for status, headers in answers:
+        hooks.answer = partial(Response, status=status, headers=headers)
         with pytest.raises(Failed, match=f"webhook_answered status={status}"):
             Webhook(hooks.url, SystemClock(), ca.ca_file).deliver(NOTIFICATION)
     assert len(hooks.received) == 2
+
+
+def answer_after(released: Future[None]) -> Response:
+    released.result(30)
+    return Response()
 
 
 def refused_port() -> int:
@@ -182,7 +189,7 @@ def test_a_webhook_that_can_not_be_reached_is_one_line_without_its_address(
         case "unknown host":
             url = f"https://hooks.invalid/{SECRET}"
         case "hangs":
-            hooks.answer, timeout_seconds = lambda: released.result(30) or Response(), 0.5
+            hooks.answer, timeout_seconds = partial(answer_after, released), 0.5
         case "drops":
             hooks.answer = NoAnswer
         case "untrusted":
@@ -345,6 +352,8 @@ def installation(
 
 def get_token(installation: Services, ca: PracticeCA, name: str) -> None:
     started = installation.tokens.request(name, None, "administrator")
+    assert started.verification_uri
+    assert started.user_code
     browser_user.approve(started.verification_uri, started.user_code, SCANNER, ca.ca_file)
     installation.tokens.poll(installation.tokens.status(name).profile.token_id)
     assert installation.label(name) == "Retrieved"

@@ -46,7 +46,7 @@ class Asserting:
     def assertion(self, key: Any = None, *, header: dict[str, Any] | None = None, **changes: Any) -> str:
         now = int(time.time())
         client_id, token_endpoint = self.provider.confidential_client_id, f"{self.provider.issuer}/oauth2/token"
-        claims = {"iss": client_id, "sub": client_id, "aud": token_endpoint, "jti": uuid4().hex}
+        claims: dict[str, Any] = {"iss": client_id, "sub": client_id, "aud": token_endpoint, "jti": uuid4().hex}
         claims |= {"iat": now, "exp": now + 300, **changes}
         named = {"alg": "PS256", "x5t#S256": thumbprint(x509.load_pem_x509_certificate(self.pem.encode()))}
         return jwt.encode(

@@ -264,7 +264,7 @@ def claims(provider: FaultyProvider, http: requests.Session, id_token: str) -> d
 
 @pytest.mark.parametrize(("details", "signed_in"), [({}, FAX), ({"account": "boss@contoso.com"}, "boss@contoso.com")])
 def test_somebody_else_may_sign_in(
-    provider: FaultyProvider, http: requests.Session, sign_in: SignIn, details: dict[str, str], signed_in: str
+    provider: FaultyProvider, http: requests.Session, sign_in: SignIn, details: dict[str, Any], signed_in: str
 ) -> None:
     provider.inject_fault("wrong_account", **details)
     token = sign_in(provider, SCAN)

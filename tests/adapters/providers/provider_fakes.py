@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+from domain.outcomes import AcquisitionOutcome, Granted, Pending, ProviderReply, RenewalOutcome
 from domain.ports import Reply
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -40,6 +41,13 @@ class KeptReply:
     def keep(self, reply: Reply) -> None:
         self.reply = reply
         self.kept.append(reply)
+
+
+def said_by(outcome: AcquisitionOutcome | RenewalOutcome) -> ProviderReply:
+    """What the provider said with an outcome that gives no token."""
+    assert not isinstance(outcome, Granted | Pending)
+    assert outcome.reply is not None
+    return outcome.reply
 
 
 class FullDisk:

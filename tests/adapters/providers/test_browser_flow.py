@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from practice_faults.provider import FaultyProvider
-from provider_fakes import NOON, FullDisk, HeldClock, KeptReply, reply_of
+from provider_fakes import NOON, FullDisk, HeldClock, KeptReply, reply_of, said_by
 
 from adapters.practice import browser_user
 from domain.errors import Failed, InvalidValue, MailtokenError, Unreachable
@@ -285,7 +285,7 @@ def test_an_aadsts_number_in_the_redirects_description_goes_by_the_table(
     back = redirect(pending, at.practice, code=None, error=error, error_description=description)
     found = at.redeem(pending, back)
     assert found == outcome
-    assert found.reply.words == description
+    assert said_by(found).words == description
 
 
 def test_an_operators_class_of_a_number_counts_in_a_redirect_too(

@@ -344,6 +344,7 @@ def test_the_issuer_in_a_redirect_of_many_tenants_is_that_of_any_tenant_of_entra
 def certificate(key: RSAKey) -> str:
     """Our registration's own, with its private key."""
     private = key.private_key
+    assert private
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mailtoken")])
     builder = x509.CertificateBuilder(name, name, private.public_key(), 1, NOON, NOON + timedelta(days=365))
     pem = builder.sign(private, hashes.SHA256()).public_bytes(Encoding.PEM)

@@ -126,7 +126,7 @@ def test_the_replys_own_words_and_ids_come_with_the_outcome(person: Person) -> N
 # UserInfo
 
 
-ONLY_AT_USERINFO = {"mode": "id_token", "claims": {"preferred_username": None, "email": None}}
+ONLY_AT_USERINFO: dict[str, Any] = {"mode": "id_token", "claims": {"preferred_username": None, "email": None}}
 
 
 def announce_userinfo(practice: FaultyProvider) -> None:
@@ -224,7 +224,7 @@ def test_a_key_that_changed_under_its_name_is_fetched_again_and_not_more_often_t
 
     assert isinstance(person.sign_in(), Granted)
     old, server = person.practice._oauth.signing_key, person.practice._oauth
-    server.signing_key = RSAKey.generate_key(2048, {"kid": old.kid})
+    server.signing_key = RSAKey.generate_key(2048, {"kid": str(old.kid)})
     try:
         before = key_requests()
         assert isinstance(person.sign_in(), Granted)
@@ -247,6 +247,7 @@ def test_both_names_of_the_ed25519_signature_are_the_same(name: str) -> None:
 
     key = OKPKey.generate_key("Ed25519", {"kid": "one", "alg": "EdDSA"})
     claims = {"iss": "https://i", "aud": "us", "sub": "1", "exp": int(NOON.timestamp()) + 60}
+    assert key.private_key
     token = jwt.encode({"alg": name, "kid": "one"}, claims, OKPKey.import_key(key.private_key), [name])
     found = validated_claims(
         token,

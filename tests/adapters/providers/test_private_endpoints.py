@@ -67,7 +67,9 @@ def test_nothing_is_sent_to_an_endpoint_at_a_private_address(
     lead_to(practice, token_endpoint=url, device_authorization_endpoint=url, revocation_endpoint=url)
     provider = build()
     assert provider.refresh(OLD, KeptReply(), NOON) == REFUSED
-    assert provider.request_app_token(("mail",), SCAN, KeptReply(), NOON).code == "no_client_secret"
+    fault = provider.request_app_token(("mail",), SCAN, KeptReply(), NOON)
+    assert isinstance(fault, ClientFault)
+    assert fault.code == "no_client_secret"
     with pytest.raises(Failed, match=r"authority_not_usable .* why='private_address' setting='allow_private'"):
         provider.request_device_code(("mail",), NOON)
     assert provider.revoke(OLD) is False
@@ -141,4 +143,6 @@ def test_the_check_of_a_registration_sends_nothing_there_either(
 def test_what_allow_private_names_is_a_host(host: str) -> None:
     with pytest.raises(ValueError, match="not_a_host"):
         ProviderTable(kind="oidc", client_id="us", issuer="https://login.contoso.com", allow_private=(host,))
-    assert ProviderTable(kind="oidc", client_id="us", issuer="https://i", allow_private=("a.b", "::1", "[fd00::1]"))
+    hosts = ("a.b", "::1", "[fd00::1]")
+    table = ProviderTable(kind="oidc", client_id="us", issuer="https://i", allow_private=hosts)
+    assert table.allow_private == hosts

@@ -230,11 +230,14 @@ def test_a_grant_whose_keys_cant_be_fetched_is_read_again_from_what_was_kept(pub
     assert public.token_requests == requests
 
 
-PORTAL_PAGES = [{"body": "<p>Sign in to the network"}, {"body": '{"issuer": "https://guest.example.net"}'}]
+PORTAL_PAGES: list[dict[str, Any]] = [
+    {"body": "<p>Sign in to the network"},
+    {"body": '{"issuer": "https://guest.example.net"}'},
+]
 
 
 @pytest.mark.parametrize("page", PORTAL_PAGES)
-def test_a_captive_portals_page_for_discovery_is_not_remembered(public: Conversation, page: dict[str, str]) -> None:
+def test_a_captive_portals_page_for_discovery_is_not_remembered(public: Conversation, page: dict[str, Any]) -> None:
     public.practice.inject_fault("garbage", endpoint="discovery", **page)
     with pytest.raises((Unreachable, Failed)):
         public.get_code()
@@ -242,7 +245,7 @@ def test_a_captive_portals_page_for_discovery_is_not_remembered(public: Conversa
 
 
 @pytest.mark.parametrize("page", PORTAL_PAGES)
-def test_a_captive_portals_page_for_keys_is_not_remembered(public: Conversation, page: dict[str, str]) -> None:
+def test_a_captive_portals_page_for_keys_is_not_remembered(public: Conversation, page: dict[str, Any]) -> None:
     code, exchange = public.get_code(), KeptReply()
     public.approve(code)
     public.practice.inject_fault("garbage", endpoint="jwks", **page)
@@ -382,7 +385,7 @@ def test_a_wrong_secret_is_not_the_tokens_fault(build: Callable[..., Provider], 
     assert provider.refresh(credential(), KeptReply(), NOON) == fault
 
 
-MISBEHAVIOURS = [
+MISBEHAVIOURS: list[tuple[dict[str, Any], object]] = [
     ({"mode": "server_error"}, Transient("HTTP 500")),
     ({"mode": "temporarily_unavailable", "retry_after": 7}, Transient("HTTP 503", 7)),
     ({"mode": "rate_limited", "retry_after": 30}, Transient("HTTP 429", 30)),

@@ -7,6 +7,7 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -80,10 +81,9 @@ def test_a_reply_that_cant_be_kept_is_handed_to_nobody(
 def test_the_deadline_holds_for_silence_and_for_a_slow_drip(
     practice: FaultyProvider, impatient: HttpClient, mode: str
 ) -> None:
+    details: dict[str, Any] = {"seconds_a_byte": 0.2} if mode != "hang" else {}
     with (
-        practice.inject_fault(
-            mode, endpoint="device_authorization", **({"seconds_a_byte": 0.2} if mode != "hang" else {})
-        ),
+        practice.inject_fault(mode, endpoint="device_authorization", **details),
         pytest.raises(NoReply, match="no_answer_in_time"),
     ):
         impatient.post(
@@ -247,7 +247,7 @@ def discovery_requests(practice: FaultyProvider) -> int:
 
 
 @pytest.fixture
-def fetch(client: HttpClient, practice: FaultyProvider) -> Iterator[Callable[..., int]]:
+def fetch(client: HttpClient, practice: FaultyProvider) -> Callable[..., int]:
     """Get the discovery document and tell how many requests that has cost so far."""
     before = discovery_requests(practice)
 

@@ -8,11 +8,11 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from practice_faults.provider import FaultyProvider
-from provider_fakes import NOON, KeptReply, reply_of
+from provider_fakes import NOON, KeptReply, reply_of, said_by
 
 from adapters.providers.provider_words import safe_words, without_secrets
 from domain.errors import Failed
-from domain.outcomes import Credential, ProviderReply
+from domain.outcomes import Credential, GrantDead, ProviderReply
 from domain.ports import Provider
 from domain.secret import Secret
 
@@ -76,14 +76,12 @@ def test_an_outcome_holds_no_secret_of_its_request(build: Callable[..., Provider
     for secret in (REFRESH_TOKEN, CLIENT_SECRET):
         practice.inject_fault("garbage", status=400, body=refusal_that_echoes(secret))
         outcome = provider.refresh(old, KeptReply(), NOON)
-        assert (outcome.code, outcome.reply.words, outcome.reply.correlation_id) == (
-            "invalid_grant",
-            "no: ...",
-            "b7-21",
-        )
+        assert isinstance(outcome, GrantDead)
+        assert outcome.code == "invalid_grant"
+        assert (said_by(outcome).words, said_by(outcome).correlation_id) == ("no: ...", "b7-21")
         practice.inject_fault("garbage", status=400, body=refusal_that_echoes(secret))
-        outcome = provider.request_app_token(("mail",), "scan@contoso.com", KeptReply(), NOON)
-        assert secret == REFRESH_TOKEN or outcome.reply.words == "no: ..."
+        at_the_app = provider.request_app_token(("mail",), "scan@contoso.com", KeptReply(), NOON)
+        assert secret == REFRESH_TOKEN or said_by(at_the_app).words == "no: ..."
 
 
 def test_a_device_code_that_is_echoed_is_left_out_also_as_the_error_itself(
@@ -95,7 +93,7 @@ def test_a_device_code_that_is_echoed_is_left_out_also_as_the_error_itself(
         body = refusal_that_echoes(device_code, error)
         practice.inject_fault("garbage", status=400, body=body)
         outcome = provider.redeem_device_code(pending, KeptReply(), NOON)
-        assert outcome.reply.words == "no: ..."
+        assert said_by(outcome).words == "no: ..."
         assert getattr(outcome, "code", None) == code or getattr(outcome, "why", None) == code
 
 
@@ -108,9 +106,9 @@ def test_a_code_that_is_echoed_is_left_out_and_all_words_once_the_code_is_not_kn
     body = refusal_that_echoes(CODE)
     practice.inject_fault("garbage", status=400, body=body)
     redirected_to = f"{REDIRECT_URI}?code={quote(CODE, safe='')}&{state}&iss={quote(practice.issuer, safe='')}"
-    assert provider.redeem_code(pending, redirected_to, KeptReply(), NOON).reply.words == "no: ..."
+    assert said_by(provider.redeem_code(pending, redirected_to, KeptReply(), NOON)).words == "no: ..."
     outcome = provider.redeem_code(pending, None, KeptReply(reply_of(body, 400)), NOON)
-    assert outcome.reply.words is None
+    assert said_by(outcome).words is None
     assert CODE not in repr(outcome)
 
 

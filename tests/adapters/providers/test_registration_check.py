@@ -531,7 +531,7 @@ def test_a_proxy_that_is_not_there_fails_and_keeps_its_password(check: Check) ->
 @by_one_library
 @pytest.mark.parametrize(("hours", "code"), [(1, "clock_ahead"), (-1, "clock_behind")])
 def test_a_clock_that_is_wrong_is_a_warning(settings: ProviderSettings, hours: int, code: str) -> None:
-    class Off:
+    class Off(SystemClock):
         def now(self) -> datetime:
             return datetime.now(UTC) + timedelta(hours=hours)
 

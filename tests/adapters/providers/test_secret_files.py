@@ -13,14 +13,14 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from adapters.providers.client_authentication import client_credentials
 from adapters.providers.settings import ProviderSettings, provider_settings
 from domain.errors import InvalidValue
-from infrastructure.config.tables import Config
+from infrastructure.config.tables import Config, ProviderTable
 
 
 def configured(directory: Path, **files: bytes) -> ProviderSettings:
     for name, content in files.items():
         (directory / name).write_bytes(content)
     table = {"kind": "microsoft", "tenant": "contoso.com", "client_id": "us", **{name: name for name in files}}
-    config = Config(directory=directory, providers={"contoso": table})
+    config = Config(directory=directory, providers={"contoso": ProviderTable.model_validate(table)})
     return provider_settings(config, "contoso", config.providers["contoso"])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from fakes import FakeClock
 
@@ -69,7 +71,11 @@ def test_the_memory_of_the_sign_in_page_is_bounded_in_names_and_in_their_length(
 
 def test_what_ends_the_wait_of_a_name_that_is_too_long_ends_it_under_the_name_that_is_kept(clock: FakeClock) -> None:
     throttle, name = LoginThrottle(clock), "x" * 100
-    for end_wait in (lambda: throttle.succeeded(name, "192.0.2.1"), lambda: throttle.forget(name)):
+    ways: tuple[Callable[[], None], ...] = (
+        lambda: throttle.succeeded(name, "192.0.2.1"),
+        lambda: throttle.forget(name),
+    )
+    for end_wait in ways:
         for number in range(6):
             clock.step(minutes=15)
             throttle.begin(name, f"source {number}")

@@ -95,13 +95,14 @@ def test_a_user_that_cant_be_added_leaves_nothing_behind(press: Services, users:
 
 
 def test_who_is_not_there_is_not_found(users: RelayUsers) -> None:
-    for act in (
+    acts: tuple[Callable[[], object], ...] = (
         lambda: users.map("ghost", [SMTP], ADMIN),
         lambda: users.set_networks("ghost", ["10.0.0.0/8"], ADMIN),
         lambda: users.set_password("ghost", PASSWORD, ADMIN),
         lambda: users.remove("ghost", ADMIN),
         lambda: users.remove("no name at all", ADMIN),
-    ):
+    )
+    for act in acts:
         with pytest.raises(NotFound, match=r"relay_user_not_found name='[a-z ]+'"):
             act()
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from fakes import GARBAGE, START, FakeClock, FakeProvider, Services, error
+from fakes import GARBAGE, START, Answer, FakeClock, FakeProvider, Services, error
 from store_examples import change
 
 from domain.errors import Unreachable, VaultDamaged
@@ -78,7 +78,7 @@ def test_an_invalid_token_wants_a_person_for_the_reason_in_the_log(
     ("answer", "code"), [(GARBAGE, "reply_in_doubt"), (error("invalid_client", 401), "client_registration")]
 )
 def test_an_alarm_wants_a_person_while_the_token_still_works(
-    service: Services, provider: FakeProvider, name: str, answer, code: str
+    service: Services, provider: FakeProvider, name: str, answer: Answer, code: str
 ) -> None:
     provider.answers(answer)
     with pytest.raises(Unreachable):

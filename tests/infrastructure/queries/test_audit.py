@@ -14,7 +14,7 @@ from eventsourcing.persistence import StoredEvent
 from fakes import FAX, SCANNER, START, FakeClock, FakeProvider, Services, error
 from store_examples import ADMIN, as_text, change, everything
 
-from domain.errors import IllegalHistory, Refused
+from domain.errors import Fact, IllegalHistory, Refused
 from domain.log_hold import LogHold
 from domain.secret import Secret
 from infrastructure.queries.audit import Audit, Finding
@@ -209,7 +209,7 @@ def test_a_history_the_lifecycle_does_not_allow_is_found_even_if_its_hashes_are_
     record.store.recorder.insert_events([again], unit_of_work=UnitOfWork(instants=[START]))
     position = record.events()[-1][0]
     reason = "command_not_legal command='retrieve' status='Retrieved'"
-    facts = {"position": position, "topic": "mailtoken.Token.Retrieved.v1", "reason": reason}
+    facts: dict[str, Fact] = {"position": position, "topic": "mailtoken.Token.Retrieved.v1", "reason": reason}
     found = [finding for finding in record.findings() if finding.code.startswith("event")]
     assert found == [Finding("event_not_legal", facts)]
 

@@ -344,8 +344,13 @@ def test_a_pooler_in_transaction_mode_is_worked_through(
         database = str(psycopg.conninfo.conninfo_to_dict(postgres_url)["dbname"])
         store = opened(f"host={folder} port=6432 user={_USER} dbname={database}")
         create_store(store, sealer)
-        # A statement is prepared at its sixth execution.
-        writers = [in_background(lambda: [write(store) for _ in range(10)]) for _ in range(4)]
+
+        def write_ten() -> None:
+            # A statement is prepared at its sixth execution.
+            for _ in range(10):
+                write(store)
+
+        writers = [in_background(write_ten) for _ in range(4)]
         for writer in writers:
             writer.result(60)
         assert number_of_events(store) == 40

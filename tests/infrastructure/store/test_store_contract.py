@@ -252,9 +252,15 @@ def test_a_reader_sees_one_snapshot_while_somebody_writes(store: Store, event_lo
 
 def test_what_is_not_there_is_not_found(event_log: EventLog) -> None:
     id = uuid4()
-    for kind in (Token, Profile, SmtpGroup, Machine):
-        with pytest.raises(NotFound, match=f"aggregate_not_found kind='{kind.__name__}' id='{id}'"):
-            event_log.load(kind, id)
+    loads: dict[str, Callable[[], object]] = {
+        "Token": lambda: event_log.load(Token, id),
+        "Profile": lambda: event_log.load(Profile, id),
+        "SmtpGroup": lambda: event_log.load(SmtpGroup, id),
+        "Machine": lambda: event_log.load(Machine, id),
+    }
+    for kind, load in loads.items():
+        with pytest.raises(NotFound, match=f"aggregate_not_found kind='{kind}' id='{id}'"):
+            load()
     with pytest.raises(NotFound, match=str(id)):
         event_log.token(id)
 

@@ -107,7 +107,8 @@ def test_the_backup_is_the_store_as_it_was_and_its_owners_alone(older: Path) -> 
 
 
 def test_the_command_says_each_step_and_leaves_a_store_of_this_version_as_it_is(older: Path) -> None:
-    upgrade = [Path(sys.executable).with_name("mailtoken"), "--config", older / "mailtoken.toml", "upgrade"]
+    program = Path(sys.executable).with_name("mailtoken")
+    upgrade: list[Path | str] = [program, "--config", older / "mailtoken.toml", "upgrade"]
     first, second = (subprocess.run(upgrade, capture_output=True, text=True, check=True) for _ in range(2))
     [backup] = backups(older)
     assert first.stdout.splitlines() == [

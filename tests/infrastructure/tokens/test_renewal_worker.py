@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from fakes import GARBAGE, NOTHING, SCANNER, START, FakeClock, FakeProvider, Services, error
+from fakes import GARBAGE, NOTHING, SCANNER, START, Answer, FakeClock, FakeProvider, Services, error
 from store_examples import change
 from waiting import wait_until
 
@@ -59,8 +59,8 @@ def two_providers(sqlite: Store, sealer: Sealer, tmp_path: Path, clock: FakeCloc
             service.settings.set_profile(name, {"provider": provider}, "administrator")
             service.get_token(name)
             service.access_token(name)
-    for provider in providers.values():
-        provider.requests.clear()
+    for fake in providers.values():
+        fake.requests.clear()
     return service
 
 
@@ -238,7 +238,7 @@ def test_looking_what_is_due_asks_nobody_and_uses_up_no_try(
 
 @pytest.mark.parametrize("answer", [NOTHING, GARBAGE, error("temporarily_unavailable", 503), error("invalid_client")])
 def test_a_renewal_that_fails_waits_before_it_is_tried_again(
-    service: Services, hire: Hire, clock: FakeClock, provider: FakeProvider, name: str, answer
+    service: Services, hire: Hire, clock: FakeClock, provider: FakeProvider, name: str, answer: Answer | None
 ) -> None:
     worker = hire(service)
     service.access_token(name)

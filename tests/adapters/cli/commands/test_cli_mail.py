@@ -144,6 +144,7 @@ def test_cron_and_scripts_send_through_our_sendmail(small_service: ServiceProces
     _sendmail(small_service, "-i", "progress@contoso.com", message=progress)
     (message,) = small_service.mail.wait_for_messages("progress@contoso.com")
     body = message_from_bytes(message).get_payload(decode=True)
+    assert isinstance(body, bytes)
     assert body.splitlines() == [b"10% 100%", b"name name\xff" + b"x" * 3000]
 
 

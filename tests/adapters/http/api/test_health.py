@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import threading
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from served import all_that_lasts
 from served_api import Api, serve_api
 from waiting import wait_until
 
-from adapters import descriptors
 from infrastructure.service import Service
 from infrastructure.store.sqlite import SqliteStore
 from infrastructure.ticker import Ticker
@@ -82,5 +82,5 @@ def test_a_worker_that_has_ended_by_itself_is_told(installation: Service) -> Non
 
 def test_a_process_without_file_descriptors_is_not_healthy(http: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     in_use = len(list(Path("/proc/self/fd").iterdir()))
-    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: (in_use + 1, in_use + 1))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (in_use + 1, in_use + 1))
     assert health_of(http, "/healthz") == (503, "descriptors_few")

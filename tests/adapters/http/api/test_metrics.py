@@ -143,4 +143,4 @@ def scraped(installation: Service, allowed: str, forwarded: str | None) -> Answe
     service = replace(installation, config=installation.config.model_copy(update={"server": server}))
     with serve_api(service, lambda app: AuthenticationMiddleware(app, service)) as api:
         headers = {"X_Forwarded_For": forwarded} if forwarded else {}
-        return api.ask("GET", "/metrics", None, **headers)
+        return api.ask("GET", "/metrics", None, None, **headers)

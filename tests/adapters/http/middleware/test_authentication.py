@@ -99,7 +99,8 @@ def key(service: Service) -> str:
     "request_line", ["GET /api/v1/status", f"GET {TOKEN}", "POST /api/v1/machines", "DELETE /api/v1/nothing"]
 )
 def test_nothing_of_the_api_answers_to_nobody(shared_port: int, request_line: str) -> None:
-    refused = HttpClient(shared_port)(*request_line.split())
+    method, target = request_line.split()
+    refused = HttpClient(shared_port)(method, target)
     assert (refused.status, refused.header("www-authenticate")) == (401, 'Bearer realm="mailtoken"')
     assert refused.header("content-type") == "application/problem+json"
 
@@ -402,12 +403,12 @@ def test_a_set_up_link_lets_the_first_administrator_in_once(
         assert (page.status, code in page.text) == (200, True)
         assert page.header("referrer-policy") == "no-referrer"
         form = {"code": code, "name": "anna", "password": PASSWORD}
-        assert browser.post("/setup", **form, repeated="something-else").status == 422
-        assert browser.post("/setup", **{**form, "password": "short"}, repeated="short").status == 422
-        done = browser.post("/setup", **form, repeated=PASSWORD)
+        assert browser.post("/setup", None, **form, repeated="something-else").status == 422
+        assert browser.post("/setup", None, **{**form, "password": "short"}, repeated="short").status == 422
+        done = browser.post("/setup", None, **form, repeated=PASSWORD)
         assert (done.status, done.header("location")) == (303, "/")
         assert browser("GET", "/api/v1/status").status == 200
-        again = Browser(port).post("/setup", **form, repeated=PASSWORD)
+        again = Browser(port).post("/setup", None, **form, repeated=PASSWORD)
         assert (again.status, code in again.text) == (403, False)
         assert Browser(port)("GET", f"/setup?code={code}").status == 403
 

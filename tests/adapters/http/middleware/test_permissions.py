@@ -75,7 +75,10 @@ def names_last(route: tuple[str, str]) -> tuple[bool, str, str]:
     return method == "DELETE" or path.endswith("/rename"), method, path
 
 
-@pytest.mark.parametrize(("method", "path"), sorted(PERMITTED_ROLES, key=names_last))
+ROUTES: list[tuple[str, str]] = sorted(PERMITTED_ROLES, key=names_last)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_only_who_may_gets_through(shared_http: Api, examples: dict[str, Any], method: str, path: str) -> None:
     body, allowed = body_of(method, path, examples), PERMITTED_ROLES[method, path]
     for role, principal in principals():

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 import requests
+from starlette.routing import Route
 from web_service import PASSWORD, PEOPLE, InProcessService
 
 from adapters.http.web.router import web_pages
 from infrastructure.queries.settings_page import MACHINES_PER_PAGE, SettingOnPage
+from infrastructure.service import Service
 
 EVERYONE = {"admin", "anna", "otto", "audrey"}
 ADMINISTRATORS, OPERATORS, AUDITORS = {"admin", "anna"}, {"admin", "otto"}, {"admin", "audrey"}
@@ -81,17 +83,23 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def people(in_process: InProcessService) -> Iterator[dict[str, Browser]]:
+def people(in_process: InProcessService) -> dict[str, Browser]:
     in_process.add_printer("access", "generic")
     return {name: Browser(in_process.origin, name) for name in PEOPLE}
+
+
+def routes_of(service: Service) -> Iterator[Route]:
+    for route in web_pages(service).routes:
+        assert isinstance(route, Route)
+        yield route
 
 
 def test_every_route_of_the_pages_is_in_the_tables(in_process: InProcessService) -> None:
     known = {("GET", path.partition("?")[0]) for path in PAGES} | {("POST", path) for path in ACTS}
     unknown = [
         f"{method} {route.path}"
-        for route in web_pages(in_process.service).routes
-        for method in route.methods
+        for route in routes_of(in_process.service)
+        for method in route.methods or ()
         if not any(method == one and route.path_regex.fullmatch(path) for one, path in known)
     ]
     # These show what another route has begun, or are files.
@@ -200,6 +208,7 @@ def test_a_sign_in_that_ends_while_its_page_is_read_is_shown_as_ended(
     name = in_process.add_printer("hasty")
     tokens, page_of = in_process.service.tokens, in_process.service.settings_page.setting
     started = tokens.request(name, "device", "operator:otto")
+    assert started.user_code
 
     def ends_meanwhile(name: str) -> SettingOnPage:
         tokens.cancel(name, "operator:otto")

@@ -360,7 +360,7 @@ def test_a_client_of_a_file_is_shown_without_a_key_and_is_given_one(
     card.get_by_role("button", name="Make its key").click()
     owner = in_process.service.clients.owner_of(Secret(page.locator("#key").text_content() or ""))
     assert owner
-    assert (owner.name, owner.profiles) == ("of-a-file", {name})
+    assert (owner.name, owner.profiles) == ("of-a-file", frozenset({name}))
     page.goto("/clients")
     expect(card).not_to_contain_text("no key yet")
     in_process.service.clients.remove("of-a-file", "administrator:admin")
