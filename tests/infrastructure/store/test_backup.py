@@ -304,12 +304,12 @@ def test_a_file_of_something_else_is_no_backup(content: bytes, sealer: Sealer) -
     assert (type(refused), refused.code) == (InvalidValue, "not_a_backup")
 
 
-@one_engine
 def test_a_copy_of_a_store_is_told_from_other_files(sealer: Sealer) -> None:
     refused = refusal(b"SQLite format 3\0" + bytes(84), sealer)
     assert (type(refused), refused.code) == (InvalidValue, "backup_is_a_store")
 
 
+@one_engine
 def test_a_backup_that_was_cut_anywhere_is_refused(whole: bytes, sealer: Sealer) -> None:
     for length in (*range(0, len(whole) - 1, len(whole) // 40), len(whole) - 9, len(whole) - 1):
         refused = refusal(whole[:length], sealer)
