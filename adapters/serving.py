@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,8 +28,13 @@ from infrastructure.config.load import load_config
 from infrastructure.config.tables import Config
 from infrastructure.logging import logging_to_standard_error
 from infrastructure.service import Service
+from infrastructure.tokens.claims import STALE_AFTER_SECONDS
 
 log = structlog.get_logger("mailtoken")
+
+_LONGEST_EXCHANGE_SECONDS = STALE_AFTER_SECONDS
+_TELL_EVERY_SECONDS = 10.0
+"""How often the service manager hears that this process still waits."""
 
 
 def serve(config_path: Path, *, with_relay: bool = False) -> None:
@@ -101,12 +107,16 @@ class _Serving:
                         log.info("configuration_reloaded")
                     server.run()
             except SystemExit:
+                # A second signal must not cut off the exchanges that the first one lets end.
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, signal.SIG_IGN)
                 notify("STOPPING=1")
                 # Who connects while the workers end is told at once that no service runs.
                 self._stack.close()
                 raise
             finally:
                 _stop_workers(service)
+                _end_exchanges(service)
         return self._following
 
     def _watch(self, service: Service, server: SocketServer) -> None:
@@ -121,8 +131,9 @@ class _Serving:
         notify_reloading()
         if self._relay:
             self._relay.reload()
-        # The workers end first: while their exchanges go on, the service still answers.
+        # The workers and the exchanges under way end first: meanwhile the service still answers.
         _stop_workers(service)
+        service.tokens.exchanges.wait(_LONGEST_EXCHANGE_SECONDS)
         try:
             _end_sign_ins(service, self._following)
         except Exception:
@@ -155,6 +166,14 @@ def _end_sign_ins(service: Service, following: Config) -> None:
             table.issuer,
         ):
             service.tokens.end_for_changed_client(name)
+
+
+def _end_exchanges(service: Service) -> None:
+    """Let no exchange begin, and wait for those that clients began: their threads outlast their requests."""
+    service.tokens.exchanges.let_none_begin()
+    until = time.monotonic() + _LONGEST_EXCHANGE_SECONDS
+    while not service.tokens.exchanges.wait(_TELL_EVERY_SECONDS) and time.monotonic() < until:
+        notify("WATCHDOG=1")
 
 
 def _stop_workers(service: Service) -> None:

@@ -250,6 +250,7 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         ),
         "provider_without_settings": ErrorText("no setting has the provider {provider!r}", "nothing was changed"),
         "provider_not_configured": ErrorText("provider {provider!r} is not in the configuration; it has: {configured}"),
+        "stopping": ErrorText("the service is stopping", "try again"),
         "provider_unreachable": ErrorText("provider {provider} can't be reached now: {why}", "try again"),
         "authority_not_usable": ErrorText("provider {provider}: {why}", "correct its {setting}"),
         "flow_not_available": ErrorText(

@@ -57,7 +57,18 @@ class TokenExchange(ReplyEffects):
         Raises:
             Refused: the store is on hold, so no provider is asked.
             StorageFull: the store has no space for the request's result.
+            Unreachable: this process is about to end.
         """
+        self.exchanges.begin(claim_key)
+        has_claim = False
+        try:
+            has_claim = self._take(claim_key)
+        finally:
+            if not has_claim:
+                self.exchanges.end(claim_key)
+        return has_claim
+
+    def _take(self, claim_key: ClaimKey) -> bool:
         self.holds.check()
         if not self.events.store.has_room():
             raise StorageFull("no_space_in_store")
@@ -69,13 +80,14 @@ class TokenExchange(ReplyEffects):
 
     def release(self, claim_key: ClaimKey) -> None:
         """Release the claim, but not while a reply is in the escrow: another node would make the request again."""
-        if self._escrow.has_reply_to(claim_key):
-            return
         try:
-            self.claims.release(claim_key)
+            if not self._escrow.has_reply_to(claim_key):
+                self.claims.release(claim_key)
         except PersistenceError as error:
             # The claim becomes stale by itself, and the result is in the event log or in the escrow.
             log.error("claim_not_released", token=str(claim_key.subject_id), error=str(error))
+        finally:
+            self.exchanges.end(claim_key)
 
     def reserve(self, claim_key: ClaimKey) -> EscrowEntry:
         """Allocate the space for the reply to the request.

@@ -44,6 +44,7 @@ from infrastructure.store.vault import Vault, VaultRow
 from infrastructure.tokens.alarms import Alarms
 from infrastructure.tokens.claims import Claims
 from infrastructure.tokens.escrow import Escrow, EscrowEntry
+from infrastructure.tokens.exchanges import Exchanges
 from infrastructure.tokens.failed_requests import RequestFailures
 from infrastructure.tokens.log_holds import LogHolds
 from infrastructure.tokens.provider_refusals import ProviderRefusals
@@ -79,6 +80,7 @@ class ReplyEffects:
         self.clock = clock
         self._escrow = escrow
         self._reading: dict[UUID, threading.Lock] = {}
+        self.exchanges = Exchanges()
         self.alarms = Alarms()
         self.holds = LogHolds(events, clock, escrow.log_memory())
         self.revocation = Revocation(events.store, providers)

@@ -32,6 +32,7 @@ class TokenService:
         self.last_refusal = exchange.refusals.of
         self.recover = exchange.recover
         self.holds = exchange.holds
+        self.exchanges = exchange.exchanges
         self.check_storage = exchange.check_storage
 
         statuses = StatusReader(exchange.events.store, exchange.clock)

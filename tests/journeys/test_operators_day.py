@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 
+import command_line
 import pytest
+from ports import answers, free_port
 from postgres import NoPostgres, private_server
 from postgres_control import ControlledServer
 from practice_faults.provider import FaultyProvider
 from service_process import LINKED, RETRIEVED, SMTP, ServiceProcess
-from waiting import in_background, wait_until
+from waiting import DEADLINE_SECONDS, in_background, wait_until
 
 from adapters.cli.service_socket import connect
 
@@ -43,6 +46,76 @@ def test_a_service_that_is_told_to_stop_ends_the_renewal_under_way_and_loses_no_
     service.start()
     assert service.renew().status == 200
     assert service.status()["token"] == RETRIEVED
+
+
+def test_a_renewal_that_outlasts_the_end_of_the_service_is_stored_and_its_client_told_to_try_again(
+    make_service: MakeService, practice: FaultyProvider
+) -> None:
+    service = on_a_rotating_provider(make_service, practice)
+    reply = practice.hold(grant_type="refresh_token")
+    renewal = in_background(lambda: service.run("token", "renew", SMTP))
+    reply.wait_until_held(60)
+    os.kill(service.pid, signal.SIGTERM)
+    told = renewal.result(DEADLINE_SECONDS)
+    assert (told.returncode, told.stderr) == (6, "mailtoken: the service is stopping: try again\n")
+    reply.release()
+    assert service.stop() == 0
+    service.start()
+    assert service.events().count("Renewed") == 1
+    assert service.renew().status == 200
+    assert service.status()["token"] == RETRIEVED
+
+
+@pytest.mark.parametrize("command", [("serve",), ("serve", "--relay")])
+def test_a_terminal_that_is_closed_in_the_middle_of_a_renewal_ends_no_service_and_loses_no_grant(
+    make_service: MakeService, practice: FaultyProvider, command: Sequence[str]
+) -> None:
+    service, port = on_a_rotating_provider(make_service, practice), free_port()
+    assert service.stop() == 0
+    service.configure(f'[relay]\nlisten = ["smtp://127.0.0.1:{port}"]\n')
+    with at_terminal(service, *command) as terminal:
+        if "--relay" in command:
+            wait_until(lambda: answers(port), "the relay listens")
+        reply = practice.hold(grant_type="refresh_token")
+        renewal = in_background(service.renew)
+        reply.wait_until_held(60)
+        terminal.close()
+        reply.release()
+        assert renewal.result(60).status == 200
+        for _ in range(3):
+            assert service.renew().status == 200
+        if "--relay" in command:
+            wait_until(lambda: answers(port), "the relay listens")
+        assert service.status()["token"] == RETRIEVED
+        assert service.stop() == 0
+
+
+class Terminal:
+    """A terminal that can be closed, once."""
+
+    def __init__(self) -> None:
+        self._main, self.inner = pty.openpty()
+        self._is_open = True
+
+    def close(self) -> None:
+        """Close it, which hangs up on the programs that it controls."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._main)
+
+
+@contextmanager
+def at_terminal(service: ServiceProcess, *command: str) -> Iterator[Terminal]:
+    """Start the service as a person does who types its command at a terminal."""
+    terminal = Terminal()
+    try:
+        service._process = command_line.begin_at_terminal(terminal.inner, *command, cwd=service.directory, forked=False)
+        os.close(terminal.inner)
+        wait_until(service._answers, "the service answers")
+        yield terminal
+    finally:
+        service.end()
+        terminal.close()
 
 
 def test_a_client_that_hangs_up_in_the_middle_of_a_renewal_loses_no_grant(

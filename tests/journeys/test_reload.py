@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,7 @@ from waiting import in_background, wait_until
 
 MakeService = Callable[..., ServiceProcess]
 
+_LONGER_THAN_REQUESTS_HAVE_AT_A_STOP_SECONDS = 12.0
 _FABRIKAM = """
 [providers.fabrikam]
 kind = "google"
@@ -84,6 +86,24 @@ def test_a_renewal_under_way_at_a_provider_that_rotates_ends_first(
     wait_until(lambda: providers(service) == ["contoso", "fabrikam"], "the provider is there")
     assert service.renew().status == 200
     assert service.status(SMTP)["token"] == RETRIEVED
+
+
+def test_a_renewal_that_takes_long_is_waited_for_and_the_service_answers_meanwhile(
+    service: ServiceProcess, practice: FaultyProvider
+) -> None:
+    practice.rules.refresh = "rotate"
+    reply = practice.hold(grant_type="refresh_token")
+    renewal = in_background(service.renew)
+    reply.wait_until_held(60)
+    add(service, _FABRIKAM)
+    until = time.monotonic() + _LONGER_THAN_REQUESTS_HAVE_AT_A_STOP_SECONDS
+    while time.monotonic() < until:
+        assert service.status()["token"] == RETRIEVED
+    assert providers(service) == ["contoso"]
+    reply.release()
+    assert renewal.result(60).status == 200
+    wait_until(lambda: providers(service) == ["contoso", "fabrikam"], "the provider is there")
+    assert service.renew().status == 200
 
 
 def test_an_address_that_is_taken_leaves_the_old_configuration_and_the_next_reload_works(

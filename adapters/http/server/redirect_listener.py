@@ -6,6 +6,7 @@ authentication. A page about a wrong redirect repeats nothing of the redirect.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +86,8 @@ def create_callback(tokens: TokenService) -> Starlette:
     async def come_back(request: Request) -> HTMLResponse:
         try:
             await run_in_threadpool(tokens.complete_by_state, str(request.url))
+        except asyncio.CancelledError:
+            return _page(503, "The service is stopping. Load this page again in a minute.")
         except InvalidValue:
             return _page(400, "This address belongs to no sign-in that is under way. Begin again in Mailtoken.")
         except MailtokenError as error:

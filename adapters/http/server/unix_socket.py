@@ -26,6 +26,7 @@ from adapters.http.api.access_token_fast_path import AccessTokenFastPath
 from adapters.http.api.server_sent_events import Follower
 from adapters.http.app import create_app
 from adapters.http.middleware.authentication import AuthenticationMiddleware
+from adapters.http.middleware.stopping import StoppingMiddleware
 from adapters.http.principal import principal_of_uid
 from adapters.http.public_url import setup_url
 from adapters.http.server.tcp import ServerWithoutSignals, listen
@@ -71,7 +72,7 @@ class SocketServer:
         self._service = service
         self._listener = listener
         api = create_app(service)
-        app = AccessTokenFastPath(api, service.access_token_cache)
+        app = AccessTokenFastPath(StoppingMiddleware(api), service.access_token_cache)
         self._server = _Server(
             api.state.followers,
             uvicorn.Config(
