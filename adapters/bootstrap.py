@@ -42,6 +42,7 @@ from infrastructure.queries.store_state import StoreStateQuery, read_providers_l
 from infrastructure.service import Service
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.open import looks_new, read_meta
+from infrastructure.store.row_scan import RowWatch
 from infrastructure.store.schema import PROJECTION_VERSION
 from infrastructure.store.store import Store
 from infrastructure.store.vault import Vault
@@ -91,7 +92,7 @@ def open_service(
         limits = {name: table.limits for name, table in config.providers.items()}
         attention = _attention(config, events.store, tokens, list(providers), clock)
         _log_providers_left(events.store, providers)
-        audit, history = Audit(events), History(events)
+        audit, history = Audit(events, vault), History(events)
         store_state = StoreStateQuery.of(config, events.store, clock)
         passwords, sessions = PasswordHasher(), Sessions(events, clock, config.server.members_for)
         yield Service(
@@ -118,6 +119,7 @@ def open_service(
             access_token_cache=AccessTokenCache(events, tokens, clock),
             events=events,
             store_state=store_state,
+            row_watch=RowWatch(events.store),
         )
 
 

@@ -114,6 +114,8 @@ def _store(path: Path) -> Iterator[Diagnosis]:
         yield _found("store", Verdict.BAD, "on_hold")
     else:
         yield _found("store", Verdict.GOOD, code, settings=settings)
+    if state.altered:
+        yield _found("store", Verdict.BAD, "row_altered")
     yield _log(compared)
     is_behind = last is not None and last > datetime.now(UTC) + _CLOCK_TOLERANCE
     if is_behind and last:

@@ -51,6 +51,7 @@ from infrastructure.store.hash_chain import last_position
 from infrastructure.store.migrations import Migration
 from infrastructure.store.open import check_names, create_store, has_store, looks_new
 from infrastructure.store.upgrade import BackedUp, upgrade_store
+from infrastructure.store.vault import Vault
 from infrastructure.tokens.log_memory import LogComparison, LogMemory, compare_log
 
 log = structlog.get_logger("mailtoken")
@@ -294,5 +295,6 @@ def offline(config_path: Path) -> Iterator[Offline]:
     sealer = read_key(config.path(config.store.key_file), os.environ)
     with store_errors(), as_owner(config), opened_store(config, sealer) as (events, store_id):
         clock = SystemClock()
-        state = StoreStateQuery.of(config, events.store, clock)
-        yield Offline(Audit(events), History(events), state, events, clock, config.path(config.store.escrow), store_id)
+        audit = Audit(events, Vault(sealer, store_id))
+        state = StoreStateQuery.of(config, events.store, clock, looks=True)
+        yield Offline(audit, History(events), state, events, clock, config.path(config.store.escrow), store_id)

@@ -98,6 +98,7 @@ class _Serving:
                         service.renewal_worker,
                         service.notifier,
                         service.mail_counts,
+                        service.row_watch,
                     ):
                         worker.start()
                     # Nothing fails from here on: the thread of a failed run would take the signal of the next one.
@@ -182,3 +183,4 @@ def _stop_workers(service: Service) -> None:
     service.renewal_worker.stop()
     service.polling_worker.stop()
     service.mail_counts.stop()
+    service.row_watch.stop()

@@ -16,6 +16,7 @@ class StoreAttention(StrEnum):
     LOG_BEHIND = "log_behind"
     LOG_DIFFERS = "log_differs"
     BACKUP_OLD = "backup_old"
+    ROW_ALTERED = "row_altered"
     CERTIFICATE_ENDS = "certificate_ends"
     CERTIFICATE_OVER = "certificate_over"
 

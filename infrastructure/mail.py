@@ -49,7 +49,7 @@ class MailService:
             Refused: the setting has no token.
             Unreachable: the token has expired and can't be renewed now.
         """
-        profile = self._tokens.status(name).profile
+        profile = self._tokens.believed_status(name).profile
         if recipient is None:
             return self._with_token(profile, by, lambda token: self._server.test(profile, token))
         if profile.protocol is not Protocol.SMTP:
@@ -82,7 +82,7 @@ class MailService:
             Refused: several different profiles send for `sender`.
             InvalidValue: the setting is not an SMTP setting.
         """
-        profile = self._tokens.status(name).profile if name else self._sending_for(sender)
+        profile = self._tokens.believed_status(name).profile if name else self._sending_for(sender)
         if profile.protocol is not Protocol.SMTP:
             raise InvalidValue("profile", "setting_receives_mail", profile=profile.name)
         return profile
@@ -93,7 +93,7 @@ class MailService:
         Raises:
             NotFound: no such profile.
         """
-        return _sender_of(self._tokens.status(name).profile)
+        return _sender_of(self._tokens.believed_status(name).profile)
 
     def _submit(
         self, profile: ProfileState, sender: str, recipients: Sequence[str], message: bytes, by: str
@@ -114,7 +114,7 @@ class MailService:
         smtp = [s.profile for s in statuses if s.profile.protocol is Protocol.SMTP and s.profile.settings.server]
         fitting = [profile for profile in smtp if sender and sender.casefold() in _sends_for(profile)]
         if not fitting and self._default_profile:
-            return self._tokens.status(self._default_profile).profile
+            return self._tokens.believed_status(self._default_profile).profile
         if not sender:
             fitting = smtp
         if not fitting:
@@ -122,7 +122,7 @@ class MailService:
         if len({profile.token_id for profile in fitting}) > 1:
             names = [profile.name for profile in fitting]
             raise Refused("several_settings_send", sender=sender or "somebody", settings=names)
-        return fitting[0]
+        return self._tokens.believed_status(fitting[0].name).profile
 
     def _with_token(self, profile: ProfileState, by: str, converse: Callable[[Secret], MailReport]) -> MailReport:
         handed = self._tokens.access_token(profile.name, None, by)

@@ -24,6 +24,7 @@ from infrastructure.queries.history import History
 from infrastructure.queries.settings_page import SettingsPageQuery
 from infrastructure.queries.store_state import StoreStateQuery
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.row_scan import RowWatch
 from infrastructure.ticker import Ticker
 from infrastructure.tokens.access_token_cache import AccessTokenCache
 from infrastructure.tokens.polling_worker import PollingWorker
@@ -58,10 +59,11 @@ class Service:
     access_token_cache: AccessTokenCache
     events: EventLog
     store_state: StoreStateQuery
+    row_watch: RowWatch
     relay_refusals: RelayRefusals = field(default_factory=RelayRefusals)
 
     @property
     def tickers(self) -> tuple[Ticker, ...]:
         """The loop of every worker."""
-        workers = (self.polling_worker, self.renewal_worker, self.notifier, self.mail_counts)
+        workers = (self.polling_worker, self.renewal_worker, self.notifier, self.mail_counts, self.row_watch)
         return tuple(ticker for worker in workers for ticker in worker.tickers)

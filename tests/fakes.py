@@ -359,7 +359,7 @@ class Services:
         exchange = TokenExchange(self.events, self.vault, self.escrow, self.claims, self.providers, self.clock)
         self.tokens = TokenService(exchange)
         self.settings = SettingsService(self.events, self.clock, list(self.providers))
-        self.audit = Audit(self.events)
+        self.audit = Audit(self.events, self.vault)
         self.history = History(self.events)
         hasher = PasswordHasher(CHEAP_ARGON2)
         self.relay_users = RelayUsers(self.events, self.vault, self.tokens, self.clock, hasher)

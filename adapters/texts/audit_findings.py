@@ -25,8 +25,10 @@ FINDINGS: Mapping[str, ErrorText] = MappingProxyType(
         "row_not_in_log": ErrorText("{table} {id} is a row that the log does not give"),
         "row_differs": ErrorText("{table} {id} differs from the log in {columns}"),
         "row_missing": ErrorText("{table} {id} is missing"),
+        "access_row_altered": ErrorText("{table} {id} is no open session or link, so nobody gets in with it"),
         # The vault
         "vault_row_not_in_log": ErrorText("the vault has a {kind} {number} of {owner} {id} that no event refers to"),
+        "vault_row_damaged": ErrorText("the {kind} {number} of {owner} {id} in the vault does not open"),
         "vault_row_missing": ErrorText("the vault has no {kind} {number} of {owner} {id}"),
     }
 )

@@ -30,6 +30,10 @@ DOCTOR_TEXTS: Mapping[str, ErrorText] = MappingProxyType(
             "it is not the one that this host has seen: event {number} is another",
             command="run mailtoken audit verify, and put the right store back, or run mailtoken resume --because TEXT",
         ),
+        "row_altered": ErrorText(
+            "something else than this program altered rows in it",
+            command="run mailtoken audit verify, which names them, then mailtoken audit rebuild",
+        ),
         "room_good": ErrorText("{directory} has {mebibytes} MiB free"),
         "room_short": ErrorText("{directory} has only {mebibytes} MiB free", "free space there"),
         "clock_good": ErrorText("it is not behind the log"),

@@ -114,6 +114,11 @@ ALARMS: Mapping[str, ErrorText] = MappingProxyType(
             step="make another one",
             command="run mailtoken backup FILE, and see that its timer runs",
         ),
+        "row_altered": ErrorText(
+            "Something else than this program altered rows of the store, and they are not used",
+            step="have an administrator verify the log and make the rows from it again",
+            command="mailtoken audit verify names them, and mailtoken audit rebuild makes them from the log again",
+        ),
         "vault_damaged": ErrorText(
             "The stored credential of this token can't be opened",
             step="restore the store from a backup, or delete the token and get it again",

@@ -24,6 +24,7 @@ CERTIFICATES: Mapping[str, ErrorText] = MappingProxyType(
 _SUBJECTS: Mapping[str, str] = MappingProxyType(
     {
         StoreAttention.BACKUP_OLD: "the backups",
+        StoreAttention.ROW_ALTERED: "rows that were altered",
         StoreAttention.CERTIFICATE_ENDS: "a certificate",
         StoreAttention.CERTIFICATE_OVER: "a certificate",
     }

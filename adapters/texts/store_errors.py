@@ -57,6 +57,11 @@ STORE_ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             command="the log is not the one that this service has seen: say with --because TEXT why it is to be used",
         ),
         "not_on_hold": ErrorText("the store is not on hold", "there is nothing to resume"),
+        "row_altered": ErrorText(
+            "{table} {name}: its row was altered by something else than this program, so it is not used",
+            "have an administrator verify the log and make the rows from it again; nothing was changed",
+            command="mailtoken audit verify names the rows, and mailtoken audit rebuild makes them from the log again",
+        ),
         "store_newer": ErrorText(
             "this store has version {version} and this program knows versions up to {known}",
             "use the program that wrote it, or a newer one",

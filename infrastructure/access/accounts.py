@@ -22,6 +22,7 @@ from domain.relay_user import valid_name as valid_relay_user_name
 from domain.secret import Secret
 from infrastructure.access.password_hashing import PasswordHasher
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.row_macs import UNREADABLE, AlteredRow
 from infrastructure.store.rows import administrator_state, relay_user_state
 from infrastructure.store.vault import PASSWORD, SIGN_IN_PASSWORD, Vault, VaultRow
 
@@ -48,11 +49,12 @@ TState = TypeVar("TState", bound=AccountState)
 
 @dataclass(frozen=True)
 class Account(Generic[TState]):
-    """An account as it is stored."""
+    """An account as it is stored; `altered` is its row if that was altered by something else than this program."""
 
     id: UUID
     version: int
     state: TState
+    altered: AlteredRow | None = None
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,12 @@ class Accounts(Generic[TAggregate, TState]):
 
         Raises:
             Unreachable: too many sign-ins run at the same time.
+            Refused: it is the password, and the account's row was altered.
         """
-        return self._passwords.verify(self._hash_of(account), password)
+        is_right = self._passwords.verify(self._hash_of(account), password)
+        if is_right and account and account.altered:
+            raise account.altered.refusal()
+        return is_right
 
     def _hash_of(self, account: Account[TState] | None) -> Secret | None:
         if account is None or not account.state.password:
@@ -163,5 +169,17 @@ class Accounts(Generic[TAggregate, TState]):
 
     def _read(self, condition: str, *parameters: str) -> list[Account[TState]]:
         with self._events.store.reading() as query:
-            rows = query.rows(f"SELECT * FROM {self._kind.table}{condition}", parameters)  # noqa: S608 - ours
-        return [Account(UUID(row["id"]), row["version"], self._kind.read_state(row)) for row in rows]
+            events = query.last_version("id")
+            statement = f"SELECT *, {events} AS events FROM {self._kind.table}{condition}"  # noqa: S608 - ours
+            rows = query.rows(statement, parameters)
+        return [account for row in rows if (account := self._account(row))]
+
+    def _account(self, row: Mapping[str, Any]) -> Account[TState] | None:
+        """The account of a row; None for an altered row from which no state can be read."""
+        altered = self._events.store.row_checks.altered_row(self._kind.table, row, row["events"])
+        try:
+            return Account(UUID(row["id"]), row["version"], self._kind.read_state(row), altered)
+        except UNREADABLE:
+            if altered:
+                return None
+            raise

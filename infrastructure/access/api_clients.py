@@ -11,6 +11,7 @@ import hmac
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
@@ -27,6 +28,7 @@ from infrastructure.access.bearer_tokens import LONGEST, new_token, token_digest
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.store.event_log import AnyAggregate, EventLog
 from infrastructure.store.query import Query, rows_in
+from infrastructure.store.row_macs import UNREADABLE, AlteredRow
 from infrastructure.store.rows import api_client_state
 from infrastructure.store.store import UnitOfWork
 from infrastructure.store.vault import Vault
@@ -66,12 +68,13 @@ class KeyOwner:
 
 @dataclass(frozen=True)
 class _Known:
-    """A client with the hash of its key."""
+    """A client with the hash of its key; `altered` is its row if that was altered by something else."""
 
     version: int
     state: ApiClientState
     digest: bytes
     owner: KeyOwner
+    altered: AlteredRow | None
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,11 @@ class ApiClients:
         )
 
     def owner_of(self, key: Secret) -> KeyOwner | None:
-        """The holder of this key; None if no client holds the key, or the key has expired."""
+        """The holder of this key; None if no client holds the key, or the key has expired.
+
+        Raises:
+            Refused: the holder's row was altered.
+        """
         known = self._known_keys()
         id, _, secret = key.reveal()[:LONGEST].partition(".")
         found = known.get(id)
@@ -199,6 +206,8 @@ class ApiClients:
         now = self._clock.now()
         if not found or not right or found.state.is_expired(now):
             return None
+        if found.altered:
+            raise found.altered.refusal()
         return found.owner
 
     def is_noted(self, owner: KeyOwner) -> bool:
@@ -232,7 +241,7 @@ class ApiClients:
         """Every key by its id. The vault opens a digest again only if the client has changed since."""
         known = {}
         with self._events.store.reading() as query:
-            stored = _stored(query)
+            stored, altered = _stored(query), self._altered(query)
             names = _granted_names(query, stored)
             for id, version, state in stored:
                 if state.key_id is None:
@@ -240,8 +249,15 @@ class ApiClients:
                 owner = KeyOwner(id, state.name, frozenset(names[one] for one in state.profiles if one in names))
                 earlier = before.get(state.key_id)
                 sealed = earlier.digest if earlier and earlier.version == version else self._digest(query, id, state)
-                known[state.key_id] = _Known(version, state, sealed, owner)
+                known[state.key_id] = _Known(version, state, sealed, owner, altered.get(str(id)))
         return MappingProxyType(known)
+
+    def _altered(self, query: Query) -> Mapping[str, AlteredRow]:
+        """The rows of clients that are not believed, by id."""
+        checks = self._events.store.row_checks
+        rows = query.rows(f"SELECT *, {query.last_version('id')} AS events FROM client")  # noqa: S608
+        found = (checks.altered_row("client", row, row["events"]) for row in rows)
+        return {row.id: row for row in found if row}
 
     def _digest(self, query: Query, id: UUID, state: ApiClientState) -> bytes:
         try:
@@ -292,7 +308,12 @@ def _new_id() -> str:
 
 
 def _stored(query: Query) -> list[tuple[UUID, int, ApiClientState]]:
-    return [(UUID(row["id"]), row["version"], api_client_state(row)) for row in query.rows("SELECT * FROM client")]
+    """Every client, but not an altered row from which no state can be read: the others must work."""
+    stored = []
+    for row in query.rows("SELECT * FROM client"):
+        with suppress(*UNREADABLE):
+            stored.append((UUID(row["id"]), row["version"], api_client_state(row)))
+    return stored
 
 
 def _id_of(query: Query, name: str) -> UUID | None:

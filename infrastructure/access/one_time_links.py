@@ -19,15 +19,13 @@ from domain.ports import Clock
 from domain.secret import Secret
 from infrastructure.access.bearer_tokens import LONGEST, token_hash
 from infrastructure.clock import instant_text, read_instant
+from infrastructure.store.access_rows import EVENTS_OF_OPEN, LINK_ID, SET_UP_LINK, id_of, id_text
 from infrastructure.store.event_log import CONFLICTS, EventLog
+from infrastructure.store.row_macs import AlteredRow, insert_statement, insert_with_mac
 from infrastructure.store.store import Store, UnitOfWork
 from infrastructure.store.vault import Vault
 
-_SET_UP = "set-up link"
 _FORGET = "DELETE FROM one_time WHERE hash = ?"
-_EVENTS_OF_OPEN = 1
-"""The number of events of a link that is not over."""
-_ID_LENGTH = 32
 
 
 @dataclass(frozen=True)
@@ -54,13 +52,14 @@ class OneTimeLinks:
         """Store a link, in place of an earlier one of the same administrator; returns the instant of its expiry."""
         now, hashed = self._clock.now(), token_hash(secret)
         expires_at, about = now + life, str(administrator_id or "")
-        row = (hashed, _SET_UP, about, made_by, instant_text(expires_at))
-        insert = "INSERT INTO one_time (hash, kind, about, made_by, expires_at) VALUES (?, ?, ?, ?, ?)"
+        insert = insert_statement(
+            self._store.integrity.rows, "one_time", _row(hashed, SET_UP_LINK, about, made_by, expires_at)
+        )
         for _ in range(CONFLICTS):
-            link = OneTimeLink.make(_id(hashed), administrator_id, expires_at, by=made_by, now=now)
+            link = OneTimeLink.make(id_of(hashed), administrator_id, expires_at, by=made_by, now=now)
             over, forgotten = self._over(about, made_by, now)
             with suppress(Conflict):
-                work = UnitOfWork(statements=[*((_FORGET, (one,)) for one in forgotten), (insert, row)])
+                work = UnitOfWork(statements=[*((_FORGET, (one,)) for one in forgotten), insert])
                 self._events.save(link, *over, unit_of_work=work)
                 return expires_at
         raise Conflict("changed_meanwhile")
@@ -70,15 +69,18 @@ class OneTimeLinks:
         if len(secret.reveal()) > LONGEST:
             return None
         with self._store.reading() as query:
-            events = query.last_version(f"substr(hash, 1, {_ID_LENGTH})")
             rows = query.rows(
-                f"SELECT hash, about, made_by, {events} AS events FROM one_time"  # noqa: S608 - our own expression
+                f"SELECT *, {query.last_version(LINK_ID)} AS events FROM one_time"  # noqa: S608 - our own expression
                 " WHERE hash = ? AND kind = ? AND expires_at > ?",
-                (token_hash(secret), _SET_UP, instant_text(self._clock.now())),
+                (token_hash(secret), SET_UP_LINK, instant_text(self._clock.now())),
             )
-        if not rows or rows[0]["events"] != _EVENTS_OF_OPEN:
+        if not rows:
             return None
-        row = rows[0]
+        [row] = rows
+        checks = self._store.row_checks
+        if row["events"] != EVENTS_OF_OPEN or not checks.has_mac("one_time", row):
+            checks.note(AlteredRow("one_time", id_text(row["hash"]), None))
+            return None
         return UsableLink(row["hash"], UUID(row["about"]) if row["about"] else None, row["made_by"])
 
     def use(self, link: UsableLink, name: str, by: str) -> tuple[OneTimeLink, tuple[str, Sequence[str]]]:
@@ -86,7 +88,7 @@ class OneTimeLinks:
 
         Of two uses at the same time only one can be saved.
         """
-        used = self._events.load(OneTimeLink, _id(link.hash))
+        used = self._events.load(OneTimeLink, id_of(link.hash))
         used.use(name, by=by, now=self._clock.now())
         return used, (_FORGET, (link.hash,))
 
@@ -95,20 +97,25 @@ class OneTimeLinks:
         over: list[OneTimeLink] = []
         with self._store.reading() as query:
             statement = "SELECT hash, about, expires_at FROM one_time WHERE kind = ? AND (about = ? OR expires_at <= ?)"
-            rows = query.rows(statement, (_SET_UP, about, instant_text(now)))
+            rows = query.rows(statement, (SET_UP_LINK, about, instant_text(now)))
         for row in rows:
             has_expired = row["expires_at"] <= instant_text(now)
             with suppress(NotFound, ValueError):
-                link = self._events.load(OneTimeLink, _id(row["hash"]))
+                link = self._events.load(OneTimeLink, id_of(row["hash"]))
                 author = "service" if has_expired else by
                 link.end(LinkEnd.EXPIRED if has_expired else LinkEnd.REPLACED, by=author, now=now)
                 over.append(link)
         return over, [row["hash"] for row in rows]
 
 
-def _id(hashed: str) -> UUID:
-    """The id of the link in the log: half of the hash of its secret, so that the secret alone finds it."""
-    return UUID(hashed[:_ID_LENGTH])
+def _row(hashed: str, kind: str, about: str, made_by: str, expires_at: datetime) -> dict[str, str]:
+    return {
+        "hash": hashed,
+        "kind": kind,
+        "about": about,
+        "made_by": made_by,
+        "expires_at": instant_text(expires_at),
+    }
 
 
 @dataclass(frozen=True)
@@ -158,9 +165,6 @@ class PendingSignIns:
             return False
         with self._store.writing() as query:
             query.run("DELETE FROM one_time WHERE kind = ? AND expires_at <= ?", (self._KIND, instant_text(now)))
-            added = query.run(
-                "INSERT INTO one_time (hash, kind, about, made_by, expires_at) VALUES (?, ?, '', 'service', ?) "
-                "ON CONFLICT (hash) DO NOTHING",
-                (token_hash(pending.state), self._KIND, instant_text(pending.expires_at)),
-            )
-        return added == 1
+            row = _row(token_hash(pending.state), self._KIND, "", "service", pending.expires_at)
+            keys, otherwise = self._store.integrity.rows, "ON CONFLICT (hash) DO NOTHING"
+            return insert_with_mac(query, keys, "one_time", row, otherwise=otherwise) == 1

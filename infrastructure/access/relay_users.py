@@ -229,6 +229,8 @@ class RelayUsers:
             Unreachable: the token can't be renewed now.
         """
         account = self._accounts.find(name)
+        if account and account.altered:
+            raise account.altered.refusal()
         profile = self._mapped(account.state, protocol) if account else None
         if not account or not profile or profile.name != profile_name:
             raise NotPermitted("wrong_user_password_or_network")
@@ -250,7 +252,8 @@ class RelayUsers:
         )
 
     def _by_network(self, address: str) -> RelayUserState | None:
-        return admitted_by_network((account.state for account in self._accounts.all()), address)
+        """The user whose network contains the address; a user whose row was altered is admitted from nowhere."""
+        return admitted_by_network((one.state for one in self._accounts.all() if not one.altered), address)
 
     def _by_password(self, name: str, password: Secret) -> RelayUserState | None:
         account = self._accounts.find(name)
@@ -259,9 +262,11 @@ class RelayUsers:
 
     def _mapped(self, user: RelayUserState, protocol: Protocol) -> ProfileState:
         with self._events.store.reading() as query:
-            rows = query.rows("SELECT * FROM profile WHERE id = ?", (str(user.profiles.get(protocol)),))
+            statement = f"SELECT *, {query.last_version('id')} AS events FROM profile WHERE id = ?"  # noqa: S608
+            rows = query.rows(statement, (str(user.profiles.get(protocol)),))
         if not rows:
             raise Refused("relay_user_without_profile", user=user.name, protocol=protocol.value)
+        self._events.store.row_checks.check("profile", rows[0], rows[0]["events"])
         return profile_state(rows[0])
 
     def _serve(self, user: RelayUserState, profile: ProfileState) -> Admission:

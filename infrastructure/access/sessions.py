@@ -24,7 +24,10 @@ from domain.secret import Secret
 from domain.session import Session, SessionEnd
 from infrastructure.access.bearer_tokens import LONGEST, new_token, token_hash
 from infrastructure.clock import instant_text, read_instant
+from infrastructure.store.access_rows import EVENTS_OF_OPEN, SESSION_ID, id_of, id_text
 from infrastructure.store.event_log import CONFLICTS, EventLog
+from infrastructure.store.row_macs import AlteredRow, columns_with_mac, insert_statement, with_mac
+from infrastructure.store.schema import COLUMNS, MAC
 from infrastructure.store.store import UnitOfWork
 
 log = structlog.get_logger("mailtoken")
@@ -33,19 +36,15 @@ _IDLE = timedelta(hours=1)
 _LIFE = timedelta(hours=12)
 _NOTED_EVERY = timedelta(minutes=1)
 _SWEPT_AT_ONCE = 100
-_EVENTS_OF_OPEN = 1
-"""The number of events of a session that has not ended."""
-_ID_LENGTH = 32
-
 _FORGET = "DELETE FROM session WHERE hash = ?"
-# An administrator has their current roles; a member of the organisation has the roles of the sign-in.
-_FIND = """
-SELECT session.hash, session.administrator_id, session.name, session.begun_at, session.used_at,
-    coalesce(administrator.roles, session.roles) AS roles, {events} AS events
+_OF_ADMINISTRATOR = "of_administrator_"
+_FIND = f"""
+SELECT session.*, {{events}} AS events, {columns_with_mac("administrator", _OF_ADMINISTRATOR)},
+    {{events_of_administrator}} AS {_OF_ADMINISTRATOR}events
 FROM session LEFT JOIN administrator ON administrator.id = session.administrator_id
 WHERE session.hash = ?
     AND (session.administrator_id IS NULL OR administrator.password = session.password)
-"""
+"""  # noqa: S608 - our own columns
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,19 @@ class Sessions:
         if len(token.reveal()) > LONGEST:
             return None
         with self._store.reading() as query:
-            events = query.last_version(f"substr(session.hash, 1, {_ID_LENGTH})")
-            rows = query.rows(_FIND.format(events=events), (token_hash(token),))
+            statement = _FIND.format(
+                events=query.last_version(SESSION_ID), events_of_administrator=query.last_version("administrator.id")
+            )
+            rows = query.rows(statement, (token_hash(token),))
         now = self._clock.now()
-        if not rows or rows[0]["events"] != _EVENTS_OF_OPEN or self._is_over(rows[0], now):
+        if not rows or not self._is_believed(rows[0]) or self._is_over(rows[0], now):
             return None
-        if now - read_instant(rows[0]["used_at"]) >= _NOTED_EVERY:
-            with self._store.writing() as query:
-                query.run("UPDATE session SET used_at = ? WHERE hash = ?", (instant_text(now), rows[0]["hash"]))
-        return SignedIn(rows[0]["name"], frozenset(rows[0]["roles"].split()))
+        [row] = rows
+        if now - read_instant(row["used_at"]) >= _NOTED_EVERY:
+            self._note_use(row, now)
+        # An administrator has their current roles; a member of the organisation has the roles of the sign-in.
+        roles = row["roles"] if row["administrator_id"] is None else row[f"{_OF_ADMINISTRATOR}roles"]
+        return SignedIn(row["name"], frozenset(roles.split()))
 
     def end(self, token: Secret) -> None:
         """Sign out. A token without a session changes nothing."""
@@ -94,7 +97,7 @@ class Sessions:
             return
         hashed = token_hash(token)
         with suppress(NotFound, Conflict):
-            session = self._events.load(Session, _id(hashed))
+            session = self._events.load(Session, id_of(hashed))
             session.end(SessionEnd.SIGNED_OUT, by=session.person, now=self._clock.now())
             self._save([session], [hashed])
 
@@ -121,14 +124,18 @@ class Sessions:
         self._sweep()
         token, now = new_token(), self._clock.now()
         hashed = token_hash(token)
-        session = Session.sign_in(_id(hashed), name, roles, administrator_id, address, now=now)
-        insert = (
-            "INSERT INTO session (hash, administrator_id, password, name, roles, begun_at, used_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)"
-        )
-        id = str(administrator_id) if administrator_id else None
-        row = (hashed, id, password, name, " ".join(roles), instant_text(now), instant_text(now))
-        self._events.save(session, unit_of_work=UnitOfWork(statements=[(insert, row)]))
+        session = Session.sign_in(id_of(hashed), name, roles, administrator_id, address, now=now)
+        row = {
+            "hash": hashed,
+            "administrator_id": str(administrator_id) if administrator_id else None,
+            "password": password,
+            "name": name,
+            "roles": " ".join(roles),
+            "begun_at": instant_text(now),
+            "used_at": instant_text(now),
+        }
+        insert = insert_statement(self._store.integrity.rows, "session", row)
+        self._events.save(session, unit_of_work=UnitOfWork(statements=[insert]))
         log.info("signed_in", user=name)
         return token
 
@@ -148,7 +155,7 @@ class Sessions:
         ended, now = [], self._clock.now()
         for hashed in hashes:
             with suppress(NotFound, ValueError):
-                session = self._events.load(Session, _id(hashed))
+                session = self._events.load(Session, id_of(hashed))
                 session.end(reason, by=by, now=now)
                 ended.append(session)
         return ended
@@ -162,11 +169,21 @@ class Sessions:
             with self._store.writing() as query:
                 query.run_many(_FORGET, [(hashed,) for hashed in hashes])
 
+    def _is_believed(self, row: Mapping[str, Any]) -> bool:
+        """Whether the rows of the session and of its administrator are this program's, and the session is open."""
+        checks = self._store.row_checks
+        if row["events"] != EVENTS_OF_OPEN or not checks.has_mac("session", row):
+            checks.note(AlteredRow("session", id_text(row["hash"]), row["name"]))
+            return False
+        events = row[f"{_OF_ADMINISTRATOR}events"]
+        return row["administrator_id"] is None or checks.is_right("administrator", row, events, _OF_ADMINISTRATOR)
+
+    def _note_use(self, row: Mapping[str, Any], now: datetime) -> None:
+        used = {column: row[column] for column in COLUMNS["session"]} | {"used_at": instant_text(now)}
+        mac = with_mac(self._store.integrity.rows, "session", used)[MAC]
+        with self._store.writing() as query:
+            query.run("UPDATE session SET used_at = ?, mac = ? WHERE hash = ?", (used["used_at"], mac, used["hash"]))
+
     def _is_over(self, row: Mapping[str, Any], now: datetime) -> bool:
         life = self._members_for if row["administrator_id"] is None else _LIFE
         return now - read_instant(row["begun_at"]) >= life or now - read_instant(row["used_at"]) >= _IDLE
-
-
-def _id(hashed: str) -> UUID:
-    """The id of the session in the log: half of the hash of its token, so that the token alone finds it."""
-    return UUID(hashed[:_ID_LENGTH])

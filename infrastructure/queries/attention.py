@@ -7,6 +7,7 @@ needed, and the domain decides about each.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -18,15 +19,18 @@ from domain.lifecycle import Held, TokenStatus
 from domain.outcomes import GrantWarning, ProviderReply
 from domain.ports import Clock
 from domain.renewal import GrantLimits
+from domain.store_attention import StoreAttention
 from domain.token_state import TokenState, concern
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.queries.setting_status import SettingStatus, read_statuses, read_statuses_called
 from infrastructure.queries.store_state import read_hold_code
 from infrastructure.store.query import Query, rows_in
+from infrastructure.store.row_macs import UNREADABLE
 from infrastructure.store.rows import GENERATION_COLUMNS, generation, token_state
 from infrastructure.store.store import Store
 
 VAULT_DAMAGED = "vault_damaged"
+ROW_ALTERED = StoreAttention.ROW_ALTERED.value
 PROVIDER_LEFT = "provider_left"
 OF_PROVIDERS = frozenset({"client_registration", PROVIDER_LEFT, Cause.CLIENT_SECRET_EXPIRES.value})
 """Codes about a configured provider; they affect each of its tokens."""
@@ -54,7 +58,7 @@ class StatusWithAttention:
     @property
     def works(self) -> bool:
         """Whether its token can still be served."""
-        return self.status.token.held is Held.LIVE and self.attention != VAULT_DAMAGED
+        return self.status.token.held is Held.LIVE and self.attention not in {VAULT_DAMAGED, ROW_ALTERED}
 
     def as_json(self) -> dict[str, Any]:
         """The status in JSON, with the alarm and the forecast that only the running service knows."""
@@ -128,7 +132,11 @@ class Attention:
                 statuses = read_statuses(query, now)
             else:
                 tokens = [one.id for one in self.soon(query, now) if one.attention]
-                names = [row["name"] for row in rows_in(query, "SELECT name FROM profile WHERE token_id IN", tokens)]
+                rows = [
+                    *rows_in(query, "SELECT name FROM profile WHERE token_id IN", tokens),
+                    *rows_in(query, "SELECT name FROM profile WHERE id IN", [str(id) for id in self._altered()]),
+                ]
+                names = list({row["name"] for row in rows})
                 statuses = read_statuses_called(query, names, now)
         return [one for one in self.of_all(statuses, hold) if one.attention]
 
@@ -143,7 +151,7 @@ class Attention:
         `hold` is the code of the hold, on which each token in hand needs a person before it can be renewed.
         """
         # The alarms and the clock are read once: settings that share a token must not disagree.
-        alarms, now = dict(self._running_alarms), self._clock.now()
+        alarms, now = self._altered() | dict(self._running_alarms), self._clock.now()
         judged = [self._of(status, alarms, now) for status in statuses]
         if hold:
             return [replace(one, attention=hold, attention_code=None) if one.works else one for one in judged]
@@ -181,7 +189,12 @@ class Attention:
         return running or (PROVIDER_LEFT if has_left else None)
 
     def _alarms(self) -> dict[str, str]:
-        return {str(id): code for id, code in dict(self._running_alarms).items()}
+        return {str(id): code for id, code in (self._altered() | dict(self._running_alarms)).items()}
+
+    def _altered(self) -> dict[UUID, str]:
+        """The alarm of each token and profile whose row was altered, by its id."""
+        altered = [row.id for row in self._store.row_checks.altered if row.table in ("token", "profile")]
+        return {UUID(id): ROW_ALTERED for id in altered if _is_id(id)}
 
     def _may_end(self, now: datetime, unused_since: Callable[[timedelta], datetime]) -> tuple[str, list[str]]:
         """The SQL condition for tokens that may have expired or may expire within `SOON`, and its parameters.
@@ -209,12 +222,17 @@ class Attention:
     ) -> Iterator[TokenWithAttention]:
         instant, over = instant_text(now), list[str]()
         for row in rows:
-            if _may_be_over(row, instant):
-                over.append(row["id"])
-            else:
-                yield self._of_row(row, alarms, now)
+            # An altered row may hold anything.
+            with suppress(*UNREADABLE):
+                if _may_be_over(row, instant):
+                    over.append(row["id"])
+                else:
+                    yield self._of_row(row, alarms, now)
         for row in rows_in(query, "SELECT * FROM token WHERE id IN", over):
-            id, token = row["id"], token_state(row).at(now)
+            try:
+                id, token = row["id"], token_state(row).at(now)
+            except UNREADABLE:
+                continue
             expiry = self.expiry(token)
             alarm = self._alarm(alarms.get(id), token.provider, is_live=token.held is Held.LIVE)
             code = _code(token.attention, alarm, expiry, now)
@@ -233,7 +251,8 @@ class Attention:
 
     def _of(self, status: SettingStatus, alarms: Mapping[UUID, str], now: datetime) -> StatusWithAttention:
         token, id, expiry = status.token, status.profile.token_id, self.expiry(status.token)
-        alarm = self._alarm(alarms.get(id), token.provider, is_live=token.held is Held.LIVE)
+        running = alarms.get(id) or alarms.get(status.profile_id)
+        alarm = self._alarm(running, token.provider, is_live=token.held is Held.LIVE)
         code = _code(token.attention, alarm, expiry, now)
         return self.with_details(StatusWithAttention(status, expiry, code))
 
@@ -251,6 +270,14 @@ class Attention:
     def _limits_of(self, provider: str | None) -> tuple[GrantLimits, datetime | None]:
         name = provider or ""
         return self._limits.get(name, _NO_LIMITS), self._client_secrets_expire_at.get(name)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _may_be_over(row: Mapping[str, Any], instant: str) -> bool:

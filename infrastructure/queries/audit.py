@@ -6,7 +6,7 @@ the lifecycle, and compares every column and every vault reference with what the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -23,14 +23,17 @@ from infrastructure.store.hash_chain import GENESIS, link_hash, read_chain
 from infrastructure.store.log_index import FoldedLogIndex, end_of_log
 from infrastructure.store.query import Query
 from infrastructure.store.read_model import PROGRESS_EVERY, Progress, rebuild_read_model
+from infrastructure.store.row_macs import AlteredRow, RowChecks
+from infrastructure.store.row_scan import altered_access_rows
 from infrastructure.store.rows import Row
-from infrastructure.store.schema import VIEWS
+from infrastructure.store.schema import MAC, VIEWS
 from infrastructure.store.vault import (
     CLIENT_KEY,
     CREDENTIAL,
     PASSWORD,
     PENDING,
     SIGN_IN_PASSWORD,
+    Vault,
     VaultKey,
     read_vault_keys,
 )
@@ -56,10 +59,14 @@ class Verification:
 
 
 class Audit:
-    """Reads the log. Only `rebuild` writes, and only rows that can be derived from the log again."""
+    """Reads the log. Only `rebuild` writes, and only rows that can be derived from the log again.
 
-    def __init__(self, log: EventLog) -> None:
+    With a vault `verify` also opens every sealed row.
+    """
+
+    def __init__(self, log: EventLog, vault: Vault | None = None) -> None:
         self._log = log
+        self._vault = vault
 
     def statuses_as_of(self, instant: datetime) -> list[SettingStatus]:
         """Every setting as a reader at `instant` saw it.
@@ -79,9 +86,10 @@ class Audit:
         findings = list[Finding]()
         with self._log.store.reading() as query:
             fold, index, events = self._fold(query, findings, progress)
-            findings.extend(_compare_views(query, fold))
+            findings.extend(_compare_views(query, fold, self._log.store.row_checks))
+            findings.extend(_about_access(altered_access_rows(query, self._log.store.row_checks)))
             findings.extend(_compare_index(query, index))
-            findings.extend(_compare_vault(query, fold))
+            findings.extend(_compare_vault(query, fold, self._vault))
         return Verification(events, tuple(findings))
 
     def rebuild(self, progress: Progress | None = None) -> int:
@@ -120,7 +128,7 @@ class Audit:
         return fold, index, events
 
 
-def _compare_views(query: Query, fold: Fold) -> Iterator[Finding]:
+def _compare_views(query: Query, fold: Fold, checks: RowChecks) -> Iterator[Finding]:
     expected: dict[str, dict[str, Row]] = {table: {} for table in VIEWS}
     for view in fold.views():
         if view.row:
@@ -131,10 +139,22 @@ def _compare_views(query: Query, fold: Fold) -> Iterator[Finding]:
             if row is None:
                 yield Finding("row_not_in_log", {"table": table, "id": stored["id"]})
             else:
-                wrong = [column for column in row if row[column] != stored[column]]
+                wrong = [column for column in row if _differ(row[column], stored[column])]
+                if not wrong and not checks.has_mac(table, stored):
+                    wrong = [MAC]
                 if wrong:
                     yield Finding("row_differs", {"table": table, "id": stored["id"], "columns": wrong})
         yield from (Finding("row_missing", {"table": table, "id": id}) for id in expected[table])
+
+
+def _differ(expected: object, stored: object) -> bool:
+    # SQLite may hold a number as a text, and 1 is equal to 1.0 and to True.
+    return expected != stored or type(expected) is not type(stored)
+
+
+def _about_access(rows: Iterable[AlteredRow]) -> Iterator[Finding]:
+    for row in rows:
+        yield Finding("access_row_altered", {"table": row.table, "id": row.id})
 
 
 def _compare_index(query: Query, index: FoldedLogIndex) -> Iterator[Finding]:
@@ -146,7 +166,7 @@ def _compare_index(query: Query, index: FoldedLogIndex) -> Iterator[Finding]:
             yield from (Finding(code, {"table": table, "id": " ".join(map(str, row))}) for row in sorted(wrong))
 
 
-def _compare_vault(query: Query, fold: Fold) -> Iterator[Finding]:
+def _compare_vault(query: Query, fold: Fold, vault: Vault | None) -> Iterator[Finding]:
     expected = set[VaultKey]()
     for id, token in fold.of(TokenState).items():
         if token.credential:
@@ -165,6 +185,9 @@ def _compare_vault(query: Query, fold: Fold) -> Iterator[Finding]:
     stored = read_vault_keys(query)
     yield from (_about_vault("vault_row_not_in_log", key) for key in stored - expected)
     yield from (_about_vault("vault_row_missing", key) for key in expected - stored)
+    if vault:
+        damaged = (key for key in sorted(expected & stored) if not vault.opens(query, key))
+        yield from (_about_vault("vault_row_damaged", key) for key in damaged)
 
 
 def _about_vault(code: str, key: VaultKey) -> Finding:

@@ -6,7 +6,8 @@ status is right even if no worker has run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,14 +21,18 @@ from domain.token_state import TokenState
 from infrastructure.clock import instant_text
 from infrastructure.store.fold import Fold
 from infrastructure.store.query import Query, rows_in
+from infrastructure.store.row_macs import UNREADABLE, RowChecks, columns_with_mac
 from infrastructure.store.rows import profile_state, token_state
 
-_JOINED = """
+_COLUMNS = """
 SELECT token.*, profile.id AS profile_id, profile.version AS profile_version, profile.name, profile.machine_id,
        profile.machine, profile.setting, profile.protocol, profile.token_id, profile.group_id, profile.settings,
        smtp_group.name AS group_name
+"""
+_TABLES = """
 FROM profile JOIN token ON token.id = profile.token_id LEFT JOIN smtp_group ON smtp_group.id = profile.group_id
 """
+_JOINED = _COLUMNS + _TABLES
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def read_statuses(query: Query, now: datetime, after: str = "", limit: int | Non
         # Python sorts the names: the database's order depends on its collation.
         names = sorted(row["name"] for row in query.rows("SELECT name FROM profile") if row["name"] > after)[:limit]
         return read_statuses_called(query, names, now)
-    return _in_order(_from_row(row, now) for row in query.rows(_JOINED))
+    return _in_order(_readable(query.rows(_JOINED), now))
 
 
 def read_status(query: Query, name: str, now: datetime) -> SettingStatus:
@@ -119,26 +124,44 @@ def read_status(query: Query, name: str, now: datetime) -> SettingStatus:
     return _from_row(rows[0], now)
 
 
+def read_believed_status(query: Query, checks: RowChecks, name: str, now: datetime) -> SettingStatus:
+    """One setting as of `now`, for the use of its token: its rows are believed only if they are this program's.
+
+    Raises:
+        NotFound: no profile has this name.
+        Refused: the row of the profile or of its token was altered.
+    """
+    proofs = columns_with_mac("profile", "of_profile_")
+    events = f"{query.last_version('token.id')} AS events, {query.last_version('profile.id')} AS of_profile_events"
+    rows = query.rows(f"{_COLUMNS}, {proofs}, {events} {_TABLES} WHERE profile.name = ?", (name,))
+    if not rows:
+        raise NotFound("profile_not_found", profile=name)
+    [row] = rows
+    checks.check("profile", row, row["of_profile_events"], "of_profile_")
+    checks.check("token", row, row["events"])
+    return _from_row(row, now)
+
+
 def read_statuses_of(query: Query, machines: Sequence[str], now: datetime) -> list[SettingStatus]:
     """Every setting of these machines in the order of names, as of `now`."""
-    return _in_order(_from_row(row, now) for row in rows_in(query, f"{_JOINED} WHERE profile.machine IN", machines))
+    return _in_order(_readable(rows_in(query, f"{_JOINED} WHERE profile.machine IN", machines), now))
 
 
 def read_statuses_called(query: Query, names: Sequence[str], now: datetime) -> list[SettingStatus]:
     """The settings of these names in the order of names, as of `now`; a name that does not exist is left out."""
-    return _in_order(_from_row(row, now) for row in rows_in(query, f"{_JOINED} WHERE profile.name IN", names))
+    return _in_order(_readable(rows_in(query, f"{_JOINED} WHERE profile.name IN", names), now))
 
 
 def read_statuses_with(query: Query, name: str, now: datetime) -> list[SettingStatus]:
     """Every setting that uses the token of the setting `name`, as of `now`; none if `name` does not exist."""
     sharing = f"{_JOINED} WHERE profile.token_id = (SELECT token_id FROM profile WHERE name = ?)"  # noqa: S608
-    return _in_order(_from_row(row, now) for row in query.rows(sharing, (name,)))
+    return _in_order(_readable(query.rows(sharing, (name,)), now))
 
 
 def read_statuses_about(query: Query, id: UUID, now: datetime) -> list[SettingStatus]:
     """Every setting that uses the token of this id, or the setting of this id, as of `now`."""
     about = "WHERE profile.token_id = ? OR profile.id = ?"
-    return _in_order(_from_row(row, now) for row in query.rows(f"{_JOINED} {about}", (str(id), str(id))))
+    return _in_order(_readable(query.rows(f"{_JOINED} {about}", (str(id), str(id))), now))
 
 
 def fold_statuses(fold: Fold, now: datetime) -> list[SettingStatus]:
@@ -173,6 +196,13 @@ def named(statuses: Iterable[SettingStatus], name: str) -> SettingStatus:
         if status.profile.name == name:
             return status
     raise NotFound("profile_not_found", profile=name)
+
+
+def _readable(rows: Iterable[Mapping[str, Any]], now: datetime) -> Iterator[SettingStatus]:
+    """The settings of these rows, but not of an altered row from which no state can be read."""
+    for row in rows:
+        with suppress(*UNREADABLE):
+            yield _from_row(row, now)
 
 
 def _from_row(row: Mapping[str, Any], now: datetime) -> SettingStatus:

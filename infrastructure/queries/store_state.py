@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from domain.log_hold import LogHoldState
+from domain.log_hold import RESTORED, LogHoldState
 from domain.ports import Clock
 from domain.store_attention import CertificateExpiry, StoreAttention
 from infrastructure.clock import instant_text
@@ -16,14 +16,24 @@ from infrastructure.config.certificates import last_expiries
 from infrastructure.config.tables import Config
 from infrastructure.store.open import read_last_backup
 from infrastructure.store.query import Query
+from infrastructure.store.row_macs import UNREADABLE, AlteredRow
+from infrastructure.store.row_scan import altered_rows
 from infrastructure.store.rows import log_hold_state
 from infrastructure.store.store import Store
+
+_UNKNOWN = datetime.fromtimestamp(0, UTC)
 
 
 def read_hold(query: Query) -> LogHoldState | None:
     """The newest hold that no administrator has lifted; None if the store is not on hold."""
     rows = query.rows("SELECT * FROM log_hold ORDER BY since DESC LIMIT 1")
-    return log_hold_state(rows[0]) if rows else None
+    if not rows:
+        return None
+    try:
+        return log_hold_state(rows[0])
+    except UNREADABLE:
+        # Somebody altered the row, and the hold goes on.
+        return LogHoldState(RESTORED, _UNKNOWN, _UNKNOWN)
 
 
 def read_hold_code(query: Query) -> str | None:
@@ -43,13 +53,17 @@ def read_providers_left(query: Query, configured: Collection[str]) -> Mapping[st
 
 @dataclass(frozen=True)
 class StoreState:
-    """The hold, the instant of the last backup, whether it is old, and the end of each certificate, as of `at`."""
+    """The hold, the instant of the last backup, whether it is old, and the end of each certificate, as of `at`.
+
+    `altered` are the rows that something else than this program altered.
+    """
 
     hold: LogHoldState | None
     last_backup_at: datetime | None
     backup_is_old: bool
     certificates: Sequence[CertificateExpiry]
     at: datetime
+    altered: Sequence[AlteredRow] = ()
 
     @property
     def attention(self) -> tuple[StoreAttention, ...]:
@@ -57,6 +71,8 @@ class StoreState:
         found = {self.hold.attention if self.hold else None, *(one.attention(self.at) for one in self.certificates)}
         if self.backup_is_old:
             found.add(StoreAttention.BACKUP_OLD)
+        if self.altered:
+            found.add(StoreAttention.ROW_ALTERED)
         return tuple(code for code in StoreAttention if code in found)
 
     def as_json(self) -> dict[str, Any]:
@@ -72,13 +88,21 @@ class StoreState:
             for one in self.certificates
         ]
         attention = list(self.attention)
-        return {"hold": hold, "last_backup_at": last, "certificates": certificates, "attention": attention}
+        altered = [{"table": row.table, "id": row.id, "name": row.name} for row in self.altered]
+        return {
+            "hold": hold,
+            "last_backup_at": last,
+            "certificates": certificates,
+            "altered_rows": altered,
+            "attention": attention,
+        }
 
 
 class StoreStateQuery:
     """Reads the state. A backup older than `backup_age` needs attention; no backup at all does not.
 
-    `certificates` reads the end of each certificate from its file.
+    `certificates` reads the end of each certificate from its file. With `looks` the rows that were altered are looked
+    for; without, they are those that the running service knows of.
     """
 
     def __init__(
@@ -87,21 +111,25 @@ class StoreStateQuery:
         clock: Clock,
         backup_age: timedelta,
         certificates: Callable[[], Sequence[CertificateExpiry]] = tuple,
+        *,
+        looks: bool = False,
     ) -> None:
         self._store = store
         self._clock = clock
         self._backup_age = backup_age
         self._certificates = certificates
+        self._looks = looks
 
     @classmethod
-    def of(cls, config: Config, store: Store, clock: Clock) -> StoreStateQuery:
+    def of(cls, config: Config, store: Store, clock: Clock, *, looks: bool = False) -> StoreStateQuery:
         """The query for the store and the certificates of this configuration."""
-        return cls(store, clock, config.store.backup_age, partial(last_expiries, config))
+        return cls(store, clock, config.store.backup_age, partial(last_expiries, config), looks=looks)
 
     def now(self) -> StoreState:
         """The state as of now."""
         with self._store.reading() as query:
-            hold, last = read_hold(query), read_last_backup(query)
+            hold, last, checks = read_hold(query), read_last_backup(query), self._store.row_checks
+            altered = list(altered_rows(query, checks)) if self._looks else checks.altered
         now = self._clock.now()
         is_old = last is not None and now - last > self._backup_age
-        return StoreState(hold, last, is_old, self._certificates(), now)
+        return StoreState(hold, last, is_old, self._certificates(), now, altered)

@@ -40,7 +40,9 @@ from infrastructure.store.eventsourcing_internals import SubclassTranscoder, agg
 from infrastructure.store.hash_chain import last_position
 from infrastructure.store.log_index import streams_of
 from infrastructure.store.query import Query
-from infrastructure.store.rows import State, disclosure_state, profile_state, token_state, view
+from infrastructure.store.row_macs import AlteredRow, view_with_mac
+from infrastructure.store.rows import State, View, disclosure_state, profile_state, token_state, view
+from infrastructure.store.schema import MAC
 from infrastructure.store.store import Store, UnitOfWork, store_unit_of_work
 from infrastructure.store.vault import CLIENT_KEY, CREDENTIAL, PASSWORD, PENDING, SIGN_IN_PASSWORD
 
@@ -89,6 +91,8 @@ TAggregate = TypeVar(
 CONFLICTS = 20
 """How often a caller loads and decides again after a `Conflict`; each time another writer has made progress."""
 _PAGE = 2000
+_LOOKS = 3
+"""How often events and row are read before they are found to differ: another writer may come in between."""
 _NO_INSTANT = datetime.fromtimestamp(0, UTC)
 """Stands for the instant of creation, which the rows of disclosures and profiles do not have and nothing reads."""
 
@@ -136,26 +140,48 @@ class EventLog:
     def load(self, kind: type[TAggregate], id: UUID) -> TAggregate:
         """The aggregate of this kind and id, replayed from its events; `token` is faster for a token.
 
+        What is saved from it gets a MAC, so its events are believed only if they give the row that there is.
+
         Raises:
             NotFound: there is none.
+            Refused: its row or one of its events was altered.
         """
-        try:
-            aggregate: Aggregate = self._events.repository.get(id, projector_func=_project)
-        except AggregateNotFoundError:
-            raise NotFound("aggregate_not_found", kind=kind.__name__, id=str(id)) from None
-        assert isinstance(aggregate, kind)
-        return aggregate
+        altered = AlteredRow("", str(id), None)
+        for _ in range(_LOOKS):
+            try:
+                aggregate: Aggregate = self._events.repository.get(id, projector_func=_project)
+            except AggregateNotFoundError:
+                raise NotFound("aggregate_not_found", kind=kind.__name__, id=str(id)) from None
+            assert isinstance(aggregate, kind)
+            wanted = view(aggregate.id, aggregate.version, aggregate.state)
+            if wanted is None or wanted.row is None or self._has_row(wanted):
+                return aggregate
+            altered = AlteredRow(wanted.table, str(id), wanted.row.get("name"))
+        self.store.row_checks.note(altered)
+        raise altered.refusal()
+
+    def _has_row(self, wanted: View) -> bool:
+        assert wanted.row
+        with self.store.reading() as query:
+            rows = query.rows(f"SELECT mac FROM {wanted.table} WHERE id = ?", (str(wanted.id),))  # noqa: S608
+        checks = self.store.row_checks
+        right = bool(rows) and checks.has_mac(wanted.table, {**wanted.row, MAC: rows[0][MAC]})
+        if right:
+            checks.forget(wanted.table, str(wanted.id))
+        return right
 
     def token(self, id: UUID) -> Token:
         """The token of this id, read from its row, as a token of some years has thousands of events.
 
         Raises:
             NotFound: there is none.
+            Refused: its row was altered.
         """
         with self.store.reading() as query:
-            rows = query.rows("SELECT * FROM token WHERE id = ?", (str(id),))
+            rows = query.rows(f"SELECT *, {query.last_version('id')} AS events FROM token WHERE id = ?", (str(id),))  # noqa: S608
         if not rows:
             return self.load(Token, id)
+        self.store.row_checks.check("token", rows[0], rows[0]["events"])
         state = token_state(rows[0])
         return _of_row(Token, rows[0], state, state.since)
 
@@ -172,14 +198,28 @@ class EventLog:
         return self.load(Profile, UUID(rows[0]["id"]))
 
     def profiles_of(self, query: Query, token_id: UUID) -> list[Profile]:
-        """The profiles that use this token, read from their rows, as a group may have hundreds."""
-        rows = query.rows("SELECT * FROM profile WHERE token_id = ?", (str(token_id),))
+        """The profiles that use this token, read from their rows, as a group may have hundreds.
+
+        Raises:
+            Refused: one of the rows was altered.
+        """
+        statement = f"SELECT *, {query.last_version('id')} AS events FROM profile WHERE token_id = ?"  # noqa: S608
+        rows = query.rows(statement, (str(token_id),))
+        for row in rows:
+            self.store.row_checks.check("profile", row, row["events"])
         return [_of_row(Profile, row, profile_state(row), _NO_INSTANT) for row in rows]
 
     def disclosure(self, id: UUID) -> Disclosure | None:
-        """The disclosure of this id, read from its row; None if the client never got the token."""
+        """The disclosure of this id, read from its row; None if the client never got the token.
+
+        Raises:
+            Refused: its row was altered.
+        """
         with self.store.reading() as query:
-            rows = query.rows("SELECT * FROM reader WHERE id = ?", (str(id),))
+            statement = f"SELECT *, {query.last_version('id')} AS events FROM reader WHERE id = ?"  # noqa: S608
+            rows = query.rows(statement, (str(id),))
+        for row in rows:
+            self.store.row_checks.check("reader", row, row["events"])
         return _of_row(Disclosure, rows[0], disclosure_state(rows[0]), _NO_INSTANT) if rows else None
 
     def save(self, *aggregates: AnyAggregate, unit_of_work: UnitOfWork | None = None) -> None:
@@ -190,7 +230,7 @@ class EventLog:
         """
         changed = [one for one in aggregates if one.pending_events]
         try:
-            self._events.save(*changed, unit_of_work=_with_rows(unit_of_work or UnitOfWork(), changed))
+            self._events.save(*changed, unit_of_work=self._with_rows(unit_of_work or UnitOfWork(), changed))
         except IntegrityError:
             raise Conflict("changed_meanwhile") from None
         finally:
@@ -202,7 +242,7 @@ class EventLog:
 
         The caller is the restore of a backup: no listener is told, and no position of the log is left out.
         """
-        unit_of_work = _with_rows(UnitOfWork(), aggregates)
+        unit_of_work = self._with_rows(UnitOfWork(), aggregates)
         stored = [self._mapper.to_stored_event(event) for one in aggregates for event in one.collect_events()]
         first = last_position(query) + 1
         positions = range(first, first + len(stored))
@@ -232,6 +272,19 @@ class EventLog:
     def instant_of(self, stored: StoredEvent) -> datetime:
         """The instant of a stored event."""
         return instant_in(stored.state)
+
+    def _with_rows(self, unit_of_work: UnitOfWork, changed: Sequence[AnyAggregate]) -> UnitOfWork:
+        """The unit of work with the rows that follow from these aggregates' new events, without those that they end."""
+        keys = self.store.integrity.rows
+        rows = (view(one.id, one.version, one.state) for one in changed)
+        events = [(event, one.state) for one in changed for event in one.pending_events]
+        return replace(
+            unit_of_work,
+            views=tuple(view_with_mac(keys, row) for row in rows if row),
+            drop=tuple(end for event, _ in events for end in _ends(event)),
+            streams=tuple(stream for event, state in events for stream in streams_of(event, state)),
+            instants=tuple(event.timestamp for event, _ in events),
+        )
 
     def close(self) -> None:
         """Close the store."""
@@ -267,19 +320,6 @@ _ENDS: Mapping[type[AnyEvent], tuple[str, ...]] = {
     ApiClient.KeyIssued: (CLIENT_KEY,),
     ApiClient.Removed: (CLIENT_KEY,),
 }
-
-
-def _with_rows(unit_of_work: UnitOfWork, changed: Sequence[AnyAggregate]) -> UnitOfWork:
-    """The unit of work with the rows that follow from the new events of these aggregates, without those they end."""
-    views = tuple(row for one in changed if (row := view(one.id, one.version, one.state)))
-    events = [(event, one.state) for one in changed for event in one.pending_events]
-    return replace(
-        unit_of_work,
-        views=views,
-        drop=tuple(end for event, _ in events for end in _ends(event)),
-        streams=tuple(stream for event, state in events for stream in streams_of(event, state)),
-        instants=tuple(event.timestamp for event, _ in events),
-    )
 
 
 def _ends(event: Any) -> Iterator[tuple[UUID, str]]:

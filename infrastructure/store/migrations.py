@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.store.integrity_rows import create_integrity_keys
 from infrastructure.store.query import Query
+from infrastructure.store.schema import ACCESS, WITH_MAC
 
 Fill = Callable[[Query, Sealer, str], object]
 """Fills new tables, for the store of this id, in the transaction of the step."""
@@ -93,6 +94,14 @@ MIGRATIONS = (
             "CREATE TABLE IF NOT EXISTS log_end (at {integer} PRIMARY KEY, position {integer} NOT NULL)",
         ),
         indexes_log=True,
+    ),
+    Migration(
+        version=9,
+        purpose="rows that give a right or a token are authenticated; whoever is signed in signs in again",
+        statements=(
+            *(f"ALTER TABLE {table} ADD COLUMN mac {{bytes}}" for table in WITH_MAC),
+            *(f"DELETE FROM {table}" for table in ACCESS),  # noqa: S608 - our own tables
+        ),
     ),
 )
 

@@ -9,6 +9,7 @@ from infrastructure.store.fold import Fold
 from infrastructure.store.log_index import FoldedLogIndex, write_log_index
 from infrastructure.store.open import write_projection_version
 from infrastructure.store.query import Query
+from infrastructure.store.row_macs import view_with_mac
 from infrastructure.store.rows import write_statements
 from infrastructure.store.schema import LOG_INDEX, PROJECTION_VERSION, VIEWS
 
@@ -28,10 +29,12 @@ def rebuild_read_model(log: EventLog, query: Query, progress: Progress | None = 
         query.run(f"DROP TABLE IF EXISTS {table}")
     for statement in log.store.create_statements():
         query.run(statement)
-    for statement, parameters in write_statements(view for view in fold.views() if view.row):
+    keys = log.store.integrity.rows
+    for statement, parameters in write_statements(view_with_mac(keys, view) for view in fold.views() if view.row):
         query.run_many(statement, parameters)
     write_log_index(query, sorted(index.streams), index.ends)
     write_projection_version(query, PROJECTION_VERSION)
+    log.store.row_checks.replace(())
     return fold, events
 
 

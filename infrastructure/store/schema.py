@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-PROJECTION_VERSION = 4
+PROJECTION_VERSION = 5
 
 # {bytes} and {integer} are the engine's own types. Instants are text in UTC, ids are text.
 _TABLES = """
@@ -35,51 +35,87 @@ CREATE TABLE IF NOT EXISTS token (
     attempt_id TEXT, ordinal {integer}, flow TEXT, attempt_provider TEXT, attempt_account TEXT,
     attempt_expires_at TEXT, reason TEXT, code TEXT, signed_in_as TEXT, sign_in_seconds {integer},
     generations {integer} NOT NULL, attempts {integer} NOT NULL, replies TEXT NOT NULL,
-    takes_over {integer}, failures {integer} NOT NULL DEFAULT 0, warning TEXT);
+    takes_over {integer}, failures {integer} NOT NULL DEFAULT 0, warning TEXT,
+    mac {bytes});
 CREATE INDEX IF NOT EXISTS token_attempt ON token (attempt_id);
 CREATE TABLE IF NOT EXISTS profile (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, machine_id TEXT NOT NULL,
     machine TEXT NOT NULL, setting TEXT NOT NULL, protocol TEXT NOT NULL, token_id TEXT NOT NULL, group_id TEXT,
-    settings TEXT NOT NULL);
+    settings TEXT NOT NULL,
+    mac {bytes});
 CREATE INDEX IF NOT EXISTS profile_token ON profile (token_id);
 CREATE TABLE IF NOT EXISTS smtp_group (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, token_id TEXT NOT NULL,
-    members TEXT NOT NULL);
+    members TEXT NOT NULL,
+    mac {bytes});
 CREATE TABLE IF NOT EXISTS machine (
-    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, catalogue TEXT NOT NULL);
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, catalogue TEXT NOT NULL,
+    mac {bytes});
 CREATE TABLE IF NOT EXISTS relay_user (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, profiles TEXT NOT NULL,
-    networks TEXT NOT NULL, password {integer} NOT NULL, sender TEXT, normalize TEXT);
+    networks TEXT NOT NULL, password {integer} NOT NULL, sender TEXT, normalize TEXT,
+    mac {bytes});
 CREATE TABLE IF NOT EXISTS administrator (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, roles TEXT NOT NULL,
-    password {integer} NOT NULL);
+    password {integer} NOT NULL,
+    mac {bytes});
 CREATE TABLE IF NOT EXISTS client (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, key_number {integer} NOT NULL,
-    key_id TEXT UNIQUE, expires_at TEXT, profiles TEXT NOT NULL);
+    key_id TEXT UNIQUE, expires_at TEXT, profiles TEXT NOT NULL,
+    mac {bytes});
 CREATE TABLE IF NOT EXISTS client_use (client_id TEXT PRIMARY KEY, used_at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS mail_count (
     source TEXT, profile TEXT, day TEXT, messages BIGINT NOT NULL, octets BIGINT NOT NULL, refusals BIGINT NOT NULL,
     PRIMARY KEY (source, profile, day));
 CREATE TABLE IF NOT EXISTS log_hold (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, reason TEXT NOT NULL, since TEXT NOT NULL,
-    backup_made_at TEXT NOT NULL);
+    backup_made_at TEXT NOT NULL,
+    mac {bytes});
 CREATE TABLE IF NOT EXISTS reader (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, client TEXT NOT NULL, token_id TEXT NOT NULL,
-    generation {integer} NOT NULL);
+    generation {integer} NOT NULL,
+    mac {bytes});
 CREATE TABLE IF NOT EXISTS session (
     hash TEXT PRIMARY KEY, administrator_id TEXT, password {integer}, name TEXT NOT NULL, roles TEXT NOT NULL,
-    begun_at TEXT NOT NULL, used_at TEXT NOT NULL);
+    begun_at TEXT NOT NULL, used_at TEXT NOT NULL,
+    mac {bytes});
 CREATE TABLE IF NOT EXISTS one_time (
-    hash TEXT PRIMARY KEY, kind TEXT NOT NULL, about TEXT NOT NULL, made_by TEXT NOT NULL, expires_at TEXT NOT NULL)
+    hash TEXT PRIMARY KEY, kind TEXT NOT NULL, about TEXT NOT NULL, made_by TEXT NOT NULL, expires_at TEXT NOT NULL,
+    mac {bytes})
 """
 
 TABLES = {"stored_events", *re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", _TABLES)}
 """The names of all tables; the event log's own is created by the eventsourcing library's statement."""
 
 VIEWS = ("token", "profile", "smtp_group", "machine", "relay_user", "administrator", "client", "reader", "log_hold")
+"""The read model: a table for each kind of aggregate that has rows."""
+
+ACCESS = ("session", "one_time")
+"""Working rows that give a right."""
+
+WITH_MAC = (*VIEWS, *ACCESS)
+"""The tables whose rows have a MAC."""
+
+PROVEN_OTHERWISE = ("stored_events", "chain", "vault", "integrity_key")
+"""The tables whose rows the hash chain proves, or that are sealed."""
 
 LOG_INDEX = ("log_stream", "log_end")
 """The tables of `log_index.py`."""
+
+WITHOUT_RIGHTS = (*LOG_INDEX, "meta", "claim", "notice", "client_use", "mail_count")
+"""The tables whose rows give nobody a right or a token: what somebody writes there may be believed."""
+
+MAC = "mac"
+"""The column of a row's MAC."""
+
+
+def _columns(table: str) -> tuple[str, ...]:
+    body = _TABLES.partition(f"CREATE TABLE IF NOT EXISTS {table} (")[2].partition(");")[0]
+    return tuple(name for name in (column.split()[0] for column in body.split(",")) if name != MAC)
+
+
+COLUMNS = {table: _columns(table) for table in WITH_MAC}
+"""The columns that the MAC of a row covers."""
 
 
 def create_statements(*, bytes_type: str, integer_type: str) -> Iterator[str]:

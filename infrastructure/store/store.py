@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from infrastructure.store.claim_rows import ClaimKey, release_claim
 from infrastructure.store.hash_chain import LAST_LINK, extend_chain, last_hash
 from infrastructure.store.log_index import Stream, extend_log_index
 from infrastructure.store.query import Query
+from infrastructure.store.row_macs import RowChecks
 from infrastructure.store.rows import View, write_statements
 from infrastructure.store.schema import create_statements
 from infrastructure.store.vault import VaultRow, delete_vault_rows, insert_vault_rows
@@ -82,6 +84,11 @@ class Store(ABC):
     """Set when the store is created or opened with its key."""
     wal_is_missing = False
     """Whether the file stood without its write-ahead log when this process came: after a clean end, or as a copy."""
+
+    @cached_property
+    def row_checks(self) -> RowChecks:
+        """The checks of the rows that give a right or a token."""
+        return RowChecks(lambda: self.integrity.rows)
 
     @abstractmethod
     def create_tables(self) -> None:

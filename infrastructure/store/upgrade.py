@@ -9,9 +9,11 @@ from datetime import datetime
 from domain.errors import StoreRefused
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.integrity_rows import read_integrity_keys
 from infrastructure.store.migrations import MIGRATIONS, Migration
 from infrastructure.store.open import read_meta, read_meta_with_key, write_schema_version
-from infrastructure.store.read_model import rebuild_log_index
+from infrastructure.store.read_model import rebuild_log_index, rebuild_read_model
+from infrastructure.store.schema import PROJECTION_VERSION
 from infrastructure.store.store import Store
 
 
@@ -43,6 +45,16 @@ def upgrade_store(store: Store, sealer: Sealer, *, backup: str | None, now: date
     for step in steps:
         _migrate(store, step, sealer)
         yield step
+    _make_rows_again(store, sealer)
+
+
+def _make_rows_again(store: Store, sealer: Sealer) -> None:
+    """Make the read model of an older program from the log: a row that is there already is no reason for its MAC."""
+    with store.writing(alone=True) as query:
+        meta = read_meta(query)
+        if meta.projection_version != PROJECTION_VERSION:
+            store.integrity = read_integrity_keys(query, sealer, meta.store_id)
+            rebuild_read_model(EventLog(store), query)
 
 
 def _migrate(store: Store, step: Migration, sealer: Sealer) -> None:

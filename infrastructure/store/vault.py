@@ -219,6 +219,14 @@ class Vault:
         """
         return Secret(self._sealer.open(Sealed.of_text(sealed), Place(self._store_id, place, "text", 0)).decode())
 
+    def opens(self, query: Query, key: VaultKey) -> bool:
+        """Whether there is a sealed value with this key that opens."""
+        try:
+            self._open(query, UUID(key.subject_id), key.kind, key.generation)
+        except (VaultDamaged, ValueError, TypeError):
+            return False
+        return True
+
     def _seal(self, subject_id: UUID, kind: str, generation: int, value: dict[str, Any]) -> VaultRow:
         place = Place(self._store_id, str(subject_id), kind, generation)
         return VaultRow(subject_id, kind, generation, self._sealer.seal(json.dumps(value).encode(), place))

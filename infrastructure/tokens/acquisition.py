@@ -86,7 +86,7 @@ class Acquisitions:
             Unreachable: the provider; nothing has changed.
             Failed: the provider refuses; the error names the setting to correct.
         """
-        profile = self._events.load(Profile, self._statuses.of(name).profile_id)
+        profile = self._events.load(Profile, self._statuses.believed(name).profile_id)
         self._exchange.holds.check()
         self._exchange.conclude(profile.state.token_id)
         token = self._events.token(profile.state.token_id)
@@ -125,7 +125,7 @@ class Acquisitions:
             NotFound: no such profile.
             Refused: no attempt is under way.
         """
-        status = self._statuses.of(name)
+        status = self._statuses.believed(name)
         attempt = status.token.attempt
         if not attempt:
             raise Refused("no_sign_in_under_way", profile=name, status=status.token.status.value)
@@ -133,7 +133,7 @@ class Acquisitions:
             pending = self._exchange.pending(status.profile.token_id, attempt)
         except VaultDamaged:
             # The sealed part is deleted with the end of the attempt, which may have come since the status was read.
-            status = self._statuses.of(name)
+            status = self._statuses.believed(name)
             if status.token.attempt == attempt:
                 raise
             raise Refused("no_sign_in_under_way", profile=name, status=status.token.status.value) from None
@@ -141,7 +141,7 @@ class Acquisitions:
 
     def cancel(self, name: str, by: str) -> None:
         """End the attempt under way; a no-op if no attempt is under way."""
-        token_id = self._statuses.of(name).profile.token_id
+        token_id = self._statuses.believed(name).profile.token_id
         attempt = self._events.token(token_id).state.attempt
         self._exchange.decide(token_id, lambda token: token.cancel(by=by, now=self._clock.now()))
         if attempt:
@@ -153,8 +153,7 @@ class Acquisitions:
             statement = "SELECT id FROM token WHERE attempt_id IS NOT NULL AND attempt_provider = ?"
             rows = query.rows(statement, (provider,))
         for token_id in (UUID(row["id"]) for row in rows):
-            attempt = self._events.token(token_id).state.attempt
-            if attempt:
+            if attempt := self._attempt_of(token_id):
                 self._end_for_changed_client(token_id, attempt)
 
     def _end_for_changed_client(self, token_id: UUID, attempt: Attempt) -> None:
@@ -163,6 +162,13 @@ class Acquisitions:
 
         self._exchange.decide(token_id, end)
         self._exchange.attempt_over(_claim_key_of(token_id, attempt))
+
+    def _attempt_of(self, token_id: UUID) -> Attempt | None:
+        """The attempt of a token; None also for a token whose row was altered, which must not stop the others."""
+        try:
+            return self._events.token(token_id).state.attempt
+        except Refused:
+            return None
 
     # Browser
 
@@ -175,7 +181,7 @@ class Acquisitions:
             InvalidValue: the URL belongs to another attempt or another provider; this attempt goes on.
             Unreachable: the provider; repeat the call with the same URL.
         """
-        self._complete(name, self._statuses.of(name).profile.token_id, redirected_to)
+        self._complete(name, self._statuses.believed(name).profile.token_id, redirected_to)
 
     def complete_by_state(self, redirected_to: str) -> str:
         """Redeem the code in the URL that a browser was redirected to, for the attempt to which its `state` belongs.
@@ -187,7 +193,7 @@ class Acquisitions:
         """
         state = _state_of(redirected_to)
         for token_id, _ in self.waiting():
-            attempt = self._events.token(token_id).state.attempt
+            attempt = self._attempt_of(token_id)
             pending = self._exchange.pending(token_id, attempt) if attempt and attempt.flow == "browser" else None
             if isinstance(pending, BrowserAuthorization) and _is_same(state, _state_of(pending.authorization_uri)):
                 name = self._statuses.of_token(token_id)[0].profile.name
@@ -239,8 +245,11 @@ class Acquisitions:
 
         An attempt past its deadline ends here, after a reply to it that is still in the escrow has been read.
         """
-        token = self._events.token(token_id)
-        attempt = token.state.attempt
+        try:
+            attempt = self._events.token(token_id).state.attempt
+        except Refused as refused:
+            log.error("poll_failed", token=str(token_id), error=str(refused))
+            return RETRY_SECONDS
         if not attempt:
             return None
         try:
@@ -250,7 +259,7 @@ class Acquisitions:
             if self._events.token(token_id).state.attempt != attempt:
                 return None
             self._exchange.alarms.quarantine(token_id, damaged)
-        except (Unreachable, NotFound, Conflict) as error:
+        except (Unreachable, NotFound, Conflict, Refused) as error:
             log.error("poll_failed", token=str(token_id), error=str(error))
         return RETRY_SECONDS
 

@@ -56,13 +56,13 @@ class Deletions:
             NotFound: no such profile.
             Refused: the token is Not Retrieved, or the store is on hold, so that its grant can't be revoked.
         """
-        token_id = self._statuses.of(name).profile.token_id
+        token_id = self._statuses.believed(name).profile.token_id
         self._exchange.holds.check()
         # A reply in the escrow may contain the grant to revoke; a reply that can't be read is wiped below.
         with suppress(MailtokenError):
             self._exchange.conclude(token_id)
         for _ in range(CONFLICTS):
-            token = self._events.token(self._statuses.of(name).profile.token_id)
+            token = self._events.token(self._statuses.believed(name).profile.token_id)
             provider, account, credential = token.state.provider, token.state.account, self._try_open(token)
             with about(name):
                 token.delete(by=by, now=self._clock.now())
@@ -85,7 +85,7 @@ class Deletions:
         Raises:
             NotFound: no such profile.
         """
-        status = self._statuses.of(name)
+        status = self._statuses.believed(name)
         token_id, token = status.profile.token_id, status.token
         may_end = (
             self._exchange.revocation.sharing(token.provider, token.account) if token.provider and token.account else []

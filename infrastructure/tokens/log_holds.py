@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from domain.errors import Refused
+from domain.errors import NotFound, Refused
 from domain.log_hold import DIFFERS, LogHold, LogHoldState
 from domain.ports import Clock
 from infrastructure.clock import instant_text
@@ -20,6 +20,7 @@ from infrastructure.store.event_log import EventLog, instant_in
 from infrastructure.store.hash_chain import last_position
 from infrastructure.store.log_head import read_head
 from infrastructure.store.query import Query
+from infrastructure.store.row_macs import AlteredRow
 from infrastructure.tokens.log_memory import KnownHead, LogMemory, difference
 
 log = structlog.get_logger("mailtoken")
@@ -96,7 +97,10 @@ class LogHolds:
             given_up = known.head if known and difference(query, known.head) else None
         if not ids:
             raise Refused("not_on_hold")
-        holds = [self._events.load(LogHold, id) for id in ids]
+        try:
+            holds = [self._events.load(LogHold, id) for id in ids]
+        except NotFound as unknown:
+            raise AlteredRow("log_hold", str(unknown.fields["id"]), None).refusal() from None
         for hold in holds:
             hold.resume(because, given_up=given_up, by=by, now=self._clock.now())
         self._events.save(*holds)

@@ -23,7 +23,7 @@ from domain.renewal import is_due, remaining_seconds
 from domain.token import Token
 from domain.token_state import Generation, served, why_invalid
 from infrastructure.counters import Counters
-from infrastructure.queries.setting_status import SettingStatus, read_status
+from infrastructure.queries.setting_status import SettingStatus, read_believed_status
 from infrastructure.store.claim_rows import ClaimKey
 from infrastructure.tokens.backoff import Backoff
 from infrastructure.tokens.exchange import TokenExchange
@@ -69,7 +69,7 @@ class Renewals:
             InvalidValue: `min_ttl_seconds` is more than the token's whole life.
             Unreachable: the token has expired, or soon will, and can't be renewed now: try again.
         """
-        status = self._statuses.of(name)
+        status = self._statuses.believed(name)
         current = self._served(status, self._clock.now())
         words: dict[str, Any] = {}
         if self._should_renew(status, current, min_ttl_seconds):
@@ -91,7 +91,7 @@ class Renewals:
             Unreachable: the provider; the token is unchanged.
             Failed: the provider has definitely rejected the grant.
         """
-        status = self._statuses.of(name)
+        status = self._statuses.believed(name)
         # A dead credential may be renewed. Without a credential, `_served` raises the refusal.
         credential = status.token.credential or self._served(status, self._clock.now())
         if not credential.renewable:
@@ -141,7 +141,7 @@ class Renewals:
         """The access token as it is; `words` are the provider's about a renewal that just failed."""
         now = self._clock.now()
         with self._events.store.reading() as query:
-            status = read_status(query, name, now)
+            status = read_believed_status(query, self._events.store.row_checks, name, now)
             current = self._served(status, now)
             try:
                 credential = self._exchange.vault.credential(query, status.profile.token_id, current.number)

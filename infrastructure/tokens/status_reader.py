@@ -5,7 +5,13 @@ from __future__ import annotations
 from uuid import UUID
 
 from domain.ports import Clock
-from infrastructure.queries.setting_status import SettingStatus, read_status, read_statuses, read_statuses_about
+from infrastructure.queries.setting_status import (
+    SettingStatus,
+    read_believed_status,
+    read_status,
+    read_statuses,
+    read_statuses_about,
+)
 from infrastructure.store.store import Store
 
 
@@ -29,6 +35,16 @@ class StatusReader:
         """
         with self._store.reading() as query:
             return read_status(query, name, self._clock.now())
+
+    def believed(self, name: str) -> SettingStatus:
+        """The setting of this name, for the use of its token.
+
+        Raises:
+            NotFound: no such profile.
+            Refused: its row or that of its token was altered.
+        """
+        with self._store.reading() as query:
+            return read_believed_status(query, self._store.row_checks, name, self._clock.now())
 
     def of_token(self, token_id: UUID) -> list[SettingStatus]:
         """Every setting that uses this token, in the order of names."""

@@ -37,6 +37,7 @@ class TokenService:
 
         statuses = StatusReader(exchange.events.store, exchange.clock)
         self.status = statuses.of
+        self.believed_status = statuses.believed
         self.statuses = statuses.all
 
         self.acquisitions = Acquisitions(exchange, statuses)

@@ -20,7 +20,8 @@ from domain.secret import Secret
 from domain.token import Token
 from infrastructure.store.claim_rows import ClaimKey
 from infrastructure.store.event_log import EventLog, LoggedEvent
-from infrastructure.store.schema import LOG_INDEX, VIEWS
+from infrastructure.store.row_macs import with_mac
+from infrastructure.store.schema import COLUMNS, LOG_INDEX, VIEWS
 from infrastructure.store.store import Store
 
 ADMIN = "administrator"
@@ -81,6 +82,16 @@ def change(store: Store, statement: str, *parameters: Any) -> int:
     """Do what somebody with the database's password can do, behind the program's back."""
     with store.writing() as query:
         return query.run(statement, parameters)
+
+
+def change_with_key(store: Store, table: str, statement: str, *parameters: Any) -> int:
+    """Change rows of a table as the program itself would: each gets its MAC."""
+    with store.writing() as query:
+        changed = query.run(statement, parameters)
+        for row in query.rows(f"SELECT * FROM {table}"):
+            whole = with_mac(store.integrity.rows, table, {column: row[column] for column in COLUMNS[table]})
+            query.run(f"UPDATE {table} SET mac = ? WHERE id = ?", (whole["mac"], row["id"]))
+    return changed
 
 
 def a_token(id: UUID | None = None) -> Token:

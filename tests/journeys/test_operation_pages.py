@@ -124,6 +124,7 @@ def follow(operator: Operator, blocks: Iterable[Block]) -> None:
 @pytest.mark.parametrize(
     ("page", "operator"),
     [
+        ("altered-rows.md", "sqlite"),
         ("backup-and-restore.md", "sqlite"),
         ("first-token.md", "sqlite"),
         ("lost-host.md", "sqlite"),

@@ -21,7 +21,7 @@ from adapters.http.middleware.forwarded import Forwarded, ForwardedHeaders
 from adapters.http.principal import ANONYMOUS, CLIENT, Principal, PrincipalKind
 from adapters.http.problems import HTTPError, problem
 from adapters.http.session_cookie import COOKIE, BrowserSession
-from domain.errors import NotPermitted
+from domain.errors import NotPermitted, Refused
 from domain.profile_fields import is_loopback
 from domain.secret import Secret
 from infrastructure.access.api_clients import KeyOwner
@@ -65,7 +65,7 @@ class AuthenticationMiddleware:
         send = _with_headers(send, forwarded, is_static=scope["path"].startswith("/static/"))
         try:
             receive = await self._admit(scope, headers, forwarded, receive)
-        except (NotPermitted, HTTPException, PersistenceError) as error:
+        except (NotPermitted, Refused, HTTPException, PersistenceError) as error:
             await problem(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)

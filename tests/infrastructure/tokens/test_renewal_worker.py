@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from fakes import GARBAGE, NOTHING, SCANNER, START, Answer, FakeClock, FakeProvider, Services, error
-from store_examples import change
+from store_examples import change, change_with_key
 from waiting import wait_until
 
 from domain.outcomes import Reason
@@ -301,7 +301,7 @@ def test_a_token_whose_account_was_not_available_is_tried_once_a_day_until_it_is
     clock.step(minutes=46)
     service.access_token(name)
     finish(worker)
-    change(service.store, "UPDATE token SET dead = ?", Reason.ACCOUNT_NOT_AVAILABLE.value)
+    change_with_key(service.store, "token", "UPDATE token SET dead = ?", Reason.ACCOUNT_NOT_AVAILABLE.value)
     assert service.label(name) == "Invalid"
     tries = 0
     provider.answers(NOTHING, NOTHING)
@@ -371,12 +371,12 @@ def test_the_rows_that_are_read_are_those_the_policy_could_name(
     service = Services(sqlite, sealer, "store", tmp_path, clock, {"contoso": FakeProvider()})
     (name, *_) = service.add_machine()
     service.get_token(name)
-    change(sqlite, "UPDATE token SET provider = ?", provider)
+    change_with_key(sqlite, "token", "UPDATE token SET provider = ?", provider)
     worker = hire(service)
     clock.step(days=days)
     limit = LIMITS.get(provider, GrantLimits()).inactivity
     assert bool(worker.due()) is bool(limit and days > limit.days * 0.7)
-    change(sqlite, "UPDATE token SET grant_expires_at = ?", instant_text(START + timedelta(days=40)))
+    change_with_key(sqlite, "token", "UPDATE token SET grant_expires_at = ?", instant_text(START + timedelta(days=40)))
     assert len(worker.due()) == 1
 
 

@@ -29,13 +29,28 @@ class Certificate(BaseModel):
     attention: str | None
 
 
-class Store(BaseModel):
-    """The hold, the last backup, and the certificates. `attention` has the codes of what needs a person."""
+class AlteredRow(BaseModel):
+    """A row that something else than this program altered, so it is not used; `id` is that of its object."""
 
-    model_config = with_example(hold=None, last_backup_at=AT, certificates=[], attention=["backup_old"])
+    model_config = with_example(table="profile", id="8f5e5f4a-2d9b-4c01-9a3e-2f0e4a0f3a52", name="office-mfp/smtp")
+    table: str
+    id: str
+    name: str | None
+
+
+class Store(BaseModel):
+    """The hold, the last backup, the certificates, and the rows that were altered.
+
+    `attention` has the codes of what needs a person.
+    """
+
+    model_config = with_example(
+        hold=None, last_backup_at=AT, certificates=[], altered_rows=[], attention=["backup_old"]
+    )
     hold: Hold | None
     last_backup_at: Instant | None
     certificates: list[Certificate]
+    altered_rows: list[AlteredRow]
     attention: list[str]
 
 

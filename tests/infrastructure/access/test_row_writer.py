@@ -1,0 +1,66 @@
+"""Somebody who writes rows without the key gets no right, and `audit verify` names what they wrote."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from fakes import Services
+from row_writer import an_office, forge_event, put_everything_back, rights, write
+from store_examples import ADMIN, change, everything
+
+from domain.errors import Refused
+from infrastructure.store import schema
+
+
+def written(service: Services, changes: int) -> None:
+    """Make so many changes, one after the other; each is undone before the next."""
+    office, random_, made = an_office(service), random.Random(20261129), 0
+    had = rights(office)
+    before = everything(service.store)
+    while made < changes:
+        what = write(office, random_)
+        if what is None:
+            continue
+        made += 1
+        findings = service.audit.verify().findings
+        named = {str(value) for finding in findings for value in finding.fields.values()}
+        assert what.ids & named, (what, findings)
+        assert rights(office) <= had, (what, rights(office) - had)
+        put_everything_back(service.store, before)
+    assert service.audit.verify().findings == ()
+
+
+def test_no_change_of_rows_gives_a_right_and_each_is_named(service: Services) -> None:
+    written(service, 60)
+
+
+@pytest.mark.torture
+def test_no_change_of_many_gives_a_right_and_each_is_named(service: Services) -> None:
+    written(service, 500)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_forged_event_gives_no_right_and_is_not_made_true_by_a_change(service: Services, seed: int) -> None:
+    office = an_office(service)
+    had = rights(office)
+    forge_event(office, random.Random(seed))
+    assert rights(office) <= had
+    with pytest.raises(Refused, match="row_altered"):
+        service.restart().administrators.set_password("bob", next(iter(office.keys.values())), ADMIN)
+    assert service.audit.verify().findings
+
+
+def test_every_table_has_its_rows_proven_or_is_without_rights() -> None:
+    listed = [*schema.WITH_MAC, *schema.PROVEN_OTHERWISE, *schema.WITHOUT_RIGHTS]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == schema.TABLES
+
+
+def test_a_row_that_is_altered_is_attention_until_the_rows_are_made_again(service: Services) -> None:
+    office = an_office(service)
+    change(service.store, "UPDATE profile SET settings = replace(settings, 'contoso.com', 'attacker.example')")
+    with pytest.raises(Refused, match="row_altered table='profile'"):
+        service.access_token("office-mfp/smtp-service")
+    assert {row.table for row in service.store.row_checks.altered} == {"profile"}
+    assert office.before
