@@ -121,9 +121,9 @@ def _sentence(error: OAuthError) -> str:
 
 
 def _of_mail_server(step: str, reply: str) -> Meaning:
-    if smtp := re.fullmatch(r"(\d{3}) (\d\.\d+\.\d+) (.*)", reply):
-        code = f"{smtp[1]} {smtp[2]}"
-        verdict = smtp_refusal(step, int(smtp[1]), smtp[2], smtp[3])
+    if smtp := re.fullmatch(r"(\d{3}) (?:(\d\.\d+\.\d+) )?(.*)", reply):
+        code = f"{smtp[1]} {smtp[2] or ''}".rstrip()
+        verdict = smtp_refusal(step, int(smtp[1]), smtp[2] or "", smtp[3])
     else:
         bracketed = re.search(r"\[([A-Z/-]+)\]", reply)
         code = bracketed[0] if bracketed else reply.split(maxsplit=1)[0]

@@ -27,6 +27,8 @@ _SEND_AS_NOT_GRANTED = Verdict("send_as_not_granted", Fault.SENDER)
 _SENDING_BARRED = Verdict("sending_barred", Fault.MAILBOX)
 _SENDING_LIMIT_REACHED = Verdict("sending_limit_reached", Fault.MAILBOX)
 _MECHANISM_NOT_AVAILABLE = Verdict("mechanism_not_available", Fault.MAILBOX)
+# The numbers are those of whoever has the message.
+_TOO_LARGE = Verdict("message_too_large", Fault.MESSAGE, {"octets": "an unknown number of", "limit": "not announced"})
 
 
 class SMTPRow(NamedTuple):
@@ -67,21 +69,31 @@ _SMTP = (
     SMTPRow(0, "5.7.60", _SEND_AS_NOT_GRANTED),
     SMTPRow(0, "5.2.252", _SEND_AS_NOT_GRANTED),
     SMTPRow(0, "5.2.0", _SEND_AS_NOT_GRANTED, "SendAsDenied"),
+    SMTPRow(0, "5.2.0", _SENDING_LIMIT_REACHED, "SubmissionQuotaExceeded"),
     SMTPRow(0, "5.1.8", _SENDING_BARRED),
+    SMTPRow(0, "5.7.501", _SENDING_BARRED),
+    SMTPRow(0, "5.7.502", _SENDING_BARRED),
+    SMTPRow(0, "5.7.503", _SENDING_BARRED),
     SMTPRow(0, "5.7.705", _SENDING_BARRED),
     SMTPRow(0, "5.7.708", _SENDING_BARRED),
+    SMTPRow(0, "5.7.750", _SENDING_BARRED),
+    SMTPRow(0, "5.1.90", _SENDING_LIMIT_REACHED),
     SMTPRow(0, "5.4.5", _SENDING_LIMIT_REACHED),
+    SMTPRow(0, "5.7.232", _SENDING_LIMIT_REACHED),
+    SMTPRow(0, "5.7.233", _SENDING_LIMIT_REACHED),
     SMTPRow(0, "4.2.2", _SENDING_LIMIT_REACHED, "submission quota"),
     SMTPRow(0, "5.2.2", _SENDING_LIMIT_REACHED, "submission quota"),
     SMTPRow(0, "4.2.2", _MAILBOX_FULL),
     SMTPRow(0, "5.2.2", _MAILBOX_FULL),
-    SMTPRow(0, "5.2.3", Verdict("message_too_large", Fault.MESSAGE)),
-    SMTPRow(0, "5.3.4", Verdict("message_too_large", Fault.MESSAGE)),
+    SMTPRow(0, "5.2.3", _TOO_LARGE),
+    SMTPRow(0, "5.3.4", _TOO_LARGE),
 )
 # By reply code alone, for servers with no enhanced status codes or with unlisted ones (RFC 4954 section 6).
 _SMTP_CODE: Mapping[int, Verdict] = MappingProxyType(
     {530: Verdict("tls_or_sign_in_first", Fault.CONFIGURATION), 535: _TOKEN_REFUSED}
 )
+# 552 alone is a message that is too large (RFC 1870 section 6.1), except at a recipient, whose mailbox is full.
+_TOO_LARGE_STEPS = frozenset({"mail", "data"})
 # By the step that a 5xx reply refused.
 _SMTP_STEP: Mapping[str, Verdict] = MappingProxyType(
     {
@@ -134,6 +146,8 @@ def smtp_refusal(
         return _TRY_LATER
     if error is not None:
         return challenged(error)
+    if code == 552 and not enhanced and step in _TOO_LARGE_STEPS:
+        return _TOO_LARGE
     return _SMTP_CODE.get(code) or _SMTP_STEP.get(step, _OTHER)
 
 

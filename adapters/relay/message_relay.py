@@ -485,7 +485,7 @@ def _cause(step: str, reply: SMTPReply, verdict: Verdict) -> Cause:
     """The cause of a refusal of the mail server, for the record."""
     if reply.is_busy:
         return Cause.MAIL_SERVER_BUSY
-    if reply.code == 552 and reply.enhanced in ("5.3.4", "5.2.3"):
+    if verdict.fault is Fault.MESSAGE:
         return Cause.TOO_BIG
     if verdict.fault is Fault.SENDER:
         return Cause.SENDER

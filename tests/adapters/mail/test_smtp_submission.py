@@ -803,6 +803,14 @@ def test_a_message_that_is_too_large_is_said_with_its_size_and_the_limit(
         ("452 4.2.2 Over quota", Fault.MAILBOX, "mailbox_full"),
         ("550 5.2.2 Submission quota exceeded", Fault.MAILBOX, "sending_limit_reached"),
         ("552 5.2.3 Message too long", Fault.MESSAGE, "message_too_large"),
+        ("552 Message size exceeds maximum value", Fault.MESSAGE, "message_too_large"),
+        ("550 5.1.90 You have reached your daily limit", Fault.MAILBOX, "sending_limit_reached"),
+        (
+            "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException",
+            Fault.MAILBOX,
+            "sending_limit_reached",
+        ),
+        ("550 5.7.502 Access denied, banned sender", Fault.MAILBOX, "sending_barred"),
     ],
 )
 def test_a_refusal_of_a_message_names_its_cause(

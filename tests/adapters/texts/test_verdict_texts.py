@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters import mail
+from adapters.mail import refusals
 from adapters.texts.verdicts import FAULTS, VERDICTS, detail_text, verdict_facts, verdict_sentence, verdict_text
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, Unreachable
@@ -67,6 +68,14 @@ def test_each_fault_is_named() -> None:
 def test_a_verdict_says_its_facts_and_what_to_do(verdict: Verdict, sentence: str) -> None:
     assert {verdict_text(verdict, surface) for surface in Surface} == {sentence}
     assert verdict_sentence(verdict.code, verdict_facts(verdict, Surface.API), Surface.COMMAND) == sentence
+
+
+@pytest.mark.parametrize("step", ["greeting", "capabilities", "auth", "mail", "rcpt", "data"])
+def test_every_refusal_of_a_mail_server_can_be_said_at_every_step(step: str) -> None:
+    replies = [(row.code or 550, row.enhanced, row.mark) for row in refusals._SMTP]
+    for code, enhanced, text in [*replies, (552, "", ""), (554, "", ""), (535, "", ""), (450, "", "")]:
+        verdict = refusals.smtp_refusal(step, code, enhanced, text)
+        assert all(verdict_text(verdict, surface) for surface in Surface), verdict
 
 
 def test_a_code_of_a_newer_service_is_shown_as_it_is() -> None:
