@@ -22,6 +22,7 @@ from adapters.relay.receiving_session import (
     UnauthenticatedSession,
     join,
 )
+from adapters.relay.refusals import Cause
 from adapters.relay.tunnel import Moment
 
 # RFC 9051 section 5.4 requires thirty minutes at least; a client in IDLE sends a command every 29 (RFC 2177).
@@ -31,7 +32,14 @@ _CODES = {
     DenialReason.TEMPORARY: b"UNAVAILABLE",
     DenialReason.NEEDS_ADMINISTRATOR: b"CONTACTADMIN",
 }
-_NEEDS_TLS = b"NO [PRIVACYREQUIRED] Begin TLS first: a password does not travel in clear text"
+_NEEDS_TLS = "Begin TLS first: a password does not travel in clear text"
+_OTHER_MECHANISM = "Only PLAIN and LOGIN are known here"
+# What a refused command is answered with in place of BAD.
+_REPLIES = {_NEEDS_TLS: b" NO [PRIVACYREQUIRED] ", _OTHER_MECHANISM: b" NO "}
+# The commands that a record of a refusal may name; another word may be a password.
+_KNOWN = frozenset(
+    {b"LOGIN", b"AUTHENTICATE", b"STARTTLS", b"CAPABILITY", b"ID", b"NOOP", b"LOGOUT", b"SELECT", b"EXAMINE", b"LIST"}
+)
 # Capabilities that end with the sign-in, or would let a client sign in as another user in the tunnel (RFC 8437).
 _NOT_AFTER_SIGN_IN = ("AUTH=", "STARTTLS", "LOGINDISABLED", "SASL-IR", "UNAUTHENTICATE", "LOGIN-REFERRALS")
 
@@ -79,19 +87,26 @@ class _Session(UnauthenticatedSession[Command, IMAPSession]):
         may_ask = self._client.may_sign_in
         try:
             with self._client.idle():
-                return await Command.read(self._connection, self._line_seconds, may_ask=may_ask)
+                command = await Command.read(self._connection, self._line_seconds, may_ask=may_ask)
         except Malformed:
+            self._client.refuse(Cause.COMMAND, "This is not a command")
             self._say(b"* BAD This is not a command")
         except LiteralRefused as refused:
-            self._say(refused.tag + b" " + (b"BAD The literal is too large" if may_ask else _NEEDS_TLS))
+            why, cause = ("The literal is too large", Cause.COMMAND) if may_ask else (_NEEDS_TLS, Cause.NOT_ENCRYPTED)
+            self._client.refuse(cause, why)
+            self._say(refused.tag + _REPLIES.get(why, b" BAD ") + why.encode())
+        else:
+            if command.name in _KNOWN:
+                self._client.note(command.name)
+            return command
         return None
 
     def _welcome(self, command: Command, upstream: IMAPSession) -> None:
         offered = offered_after_sign_in(upstream.capabilities)
         self._say(b"%b OK [CAPABILITY %b] Signed in" % (command.tag, offered.encode("ascii", "replace")))
 
-    def _call_malformed(self, command: Command) -> None:
-        self._say(command.tag + b" BAD This is not what the command, or its mechanism, asks for")
+    def _reject(self, command: Command, why: str) -> None:
+        self._say(command.tag + _REPLIES.get(why, b" BAD ") + why.encode())
 
     def _deny(self, command: Command, denied: SignInDenied, *, is_last: bool) -> None:
         self._say(b"%b NO [%b] %b" % (command.tag, _CODES[denied.why], denied.printable))
@@ -105,13 +120,13 @@ class _Session(UnauthenticatedSession[Command, IMAPSession]):
                 self._say(b"* BYE Goodbye\r\n%b OK LOGOUT" % tag)
                 return False
             case b"LOGIN" | b"AUTHENTICATE" if not self._client.may_sign_in:
-                self._say(tag + b" " + _NEEDS_TLS)
+                self._refuse(command, _NEEDS_TLS, Cause.NOT_ENCRYPTED)
             case b"LOGIN":
                 return _login(command)
             case b"AUTHENTICATE":
                 return await self._authenticate(command)
             case b"STARTTLS":
-                await self._start_tls(tag)
+                await self._start_tls(command)
             case b"CAPABILITY":
                 self._say(b"* CAPABILITY %b\r\n%b OK CAPABILITY" % (self._capabilities(), tag))
             case b"ID":
@@ -119,7 +134,7 @@ class _Session(UnauthenticatedSession[Command, IMAPSession]):
             case b"NOOP":
                 self._say(tag + b" OK NOOP")
             case _:
-                self._say(tag + b" BAD Sign in first, with LOGIN or AUTHENTICATE")
+                self._refuse(command, "Sign in first, with LOGIN or AUTHENTICATE")
         return True
 
     def _capabilities(self) -> bytes:
@@ -128,10 +143,10 @@ class _Session(UnauthenticatedSession[Command, IMAPSession]):
         start_tls = [b"STARTTLS"] if self._client.may_start_tls else []
         return b" ".join([b"IMAP4rev1", b"SASL-IR", b"LITERAL-", b"ID", *start_tls, *sign_in])
 
-    async def _start_tls(self, tag: bytes) -> None:
+    async def _start_tls(self, command: Command) -> None:
         if not self._client.may_start_tls:
-            return self._say(tag + b" BAD TLS is not offered here, or has begun")
-        self._say(tag + b" OK Begin TLS")
+            return self._refuse(command, "TLS is not offered here, or has begun")
+        self._say(command.tag + b" OK Begin TLS")
         return await self._client.start_tls()
 
     async def _authenticate(self, command: Command) -> Credentials | bool:
@@ -139,7 +154,7 @@ class _Session(UnauthenticatedSession[Command, IMAPSession]):
         mechanism, *responses = _strings(command) or [b""]
         wanted = await self._by_mechanism(mechanism, *responses)
         if wanted is None:
-            self._say(command.tag + b" NO Only PLAIN and LOGIN are known here")
+            self._refuse(command, _OTHER_MECHANISM)
         return wanted or True
 
 

@@ -171,9 +171,11 @@ class ClientConnection:
                 is_implicit=is_implicit,
             )
         except ssl.SSLError as error:
-            cause = _TLS_CAUSES.get(error.reason, Cause.TLS_FAILED)
+            cause, reason = _TLS_CAUSES.get(error.reason, Cause.TLS_FAILED), error.reason
+            if cause is Cause.NO_TLS_AT_TLS_PORT and not is_implicit:
+                cause, reason = Cause.TLS_FAILED, "clear text came after STARTTLS"
             _send_alert(descriptor, cause)
-            self.refuse_tls(cause, error.reason)
+            self.refuse_tls(cause, reason)
             raise
         except PlaintextInjection:
             log.warning("plaintext_injection_refused", address=self.address, protocol=self.endpoint.protocol)

@@ -22,6 +22,7 @@ from adapters.relay.receiving_session import (
     UnauthenticatedSession,
     join,
 )
+from adapters.relay.refusals import Cause
 from adapters.relay.tunnel import Moment
 
 # RFC 1939 section 3 requires ten minutes at least.
@@ -31,7 +32,19 @@ _CODES = {
     DenialReason.TEMPORARY: b"SYS/TEMP",
     DenialReason.NEEDS_ADMINISTRATOR: b"SYS/PERM",
 }
-_NEEDS_TLS = b"-ERR Begin TLS first: a password does not travel in clear text (STLS, or the port for TLS)"
+_NEEDS_TLS = "Begin TLS first: a password does not travel in clear text (STLS, or the port for TLS)"
+# The commands that a record of a refusal may show, with so many words of each: the others may hold a password.
+_SHOWN_WORDS = {
+    b"USER": 2,
+    b"PASS": 1,
+    b"AUTH": 2,
+    b"APOP": 1,
+    b"STLS": 1,
+    b"CAPA": 1,
+    b"QUIT": 1,
+    b"STAT": 1,
+    b"NOOP": 1,
+}
 
 
 class POPRelay:
@@ -77,13 +90,15 @@ class _Session(UnauthenticatedSession[tuple[bytes, bytes], POPSession]):
         with self._client.idle():
             line = await self._connection.line(LINE_LIMIT_OCTETS, self._line_seconds)
         word, _, argument = line.partition(b" ")
+        if (shown := _SHOWN_WORDS.get(word.upper())) is not None:
+            self._client.note(b" ".join(line.split(b" ")[:shown]))
         return word.upper(), argument
 
     def _welcome(self, command: tuple[bytes, bytes], upstream: POPSession) -> None:
         self._say(b"+OK Signed in")
 
-    def _call_malformed(self, command: tuple[bytes, bytes]) -> None:
-        self._say(b"-ERR This is not what the command, or its mechanism, asks for")
+    def _reject(self, command: tuple[bytes, bytes], why: str) -> None:
+        self._say(b"-ERR " + why.encode())
 
     def _deny(self, command: tuple[bytes, bytes], denied: SignInDenied, *, is_last: bool) -> None:
         self._say(b"-ERR [%b] %b" % (_CODES[denied.why], denied.printable))
@@ -95,7 +110,7 @@ class _Session(UnauthenticatedSession[tuple[bytes, bytes], POPSession]):
                 self._say(b"+OK Goodbye")
                 return False
             case b"USER" | b"PASS" | b"AUTH" if argument and not self._client.may_sign_in:
-                self._say(_NEEDS_TLS)
+                self._refuse(command, _NEEDS_TLS, Cause.NOT_ENCRYPTED)
             case b"USER":
                 self._user = sasl_server.credentials(_text(argument), "").user
                 self._say(b"+OK Send PASS")
@@ -103,15 +118,15 @@ class _Session(UnauthenticatedSession[tuple[bytes, bytes], POPSession]):
                 user, self._user = self._user, None
                 if user is not None:
                     return sasl_server.credentials(user, _text(argument))
-                self._say(b"-ERR Send USER first")
+                self._refuse(command, "Send USER first")
             case b"AUTH":
-                return await self._auth(*argument.split())
+                return await self._auth(command)
             case b"STLS":
-                await self._start_tls()
+                await self._start_tls(command)
             case b"CAPA":
                 self._list(self._capabilities())
             case _:
-                self._say(b"-ERR Sign in first, with USER and PASS or AUTH")
+                self._refuse(command, "Sign in first, with USER and PASS or AUTH")
         return True
 
     def _capabilities(self) -> list[bytes]:
@@ -123,21 +138,22 @@ class _Session(UnauthenticatedSession[tuple[bytes, bytes], POPSession]):
     def _list(self, lines: list[bytes]) -> None:
         self._say(b"\r\n".join([b"+OK", *lines, b"."]))
 
-    async def _start_tls(self) -> None:
+    async def _start_tls(self, command: tuple[bytes, bytes]) -> None:
         if not self._client.may_start_tls:
-            return self._say(b"-ERR TLS is not offered here, or has begun")
+            return self._refuse(command, "TLS is not offered here, or has begun")
         self._user = None
         self._say(b"+OK Begin TLS")
         return await self._client.start_tls()
 
-    async def _auth(self, *arguments: bytes) -> Credentials | bool:
+    async def _auth(self, command: tuple[bytes, bytes]) -> Credentials | bool:
         """Carry out AUTH (RFC 5034), which without arguments lists the mechanisms."""
+        arguments = command[1].split()
         if not arguments:
             self._list([b"PLAIN", b"LOGIN"] if self._client.may_sign_in else [])
             return True
         wanted = await self._by_mechanism(*arguments)
         if wanted is None:
-            self._say(b"-ERR Only PLAIN and LOGIN are known here")
+            self._refuse(command, "Only PLAIN and LOGIN are known here")
         return wanted or True
 
 

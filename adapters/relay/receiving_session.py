@@ -14,7 +14,7 @@ import structlog
 
 from adapters.mail import sasl_server
 from adapters.mail.dialer import Dialer
-from adapters.mail.line_connection import LineConnection, ProtocolError, UnexpectedTLS
+from adapters.mail.line_connection import LineConnection, ProtocolError, TooLong, UnexpectedTLS
 from adapters.mail.report import ConversationFailed, parts, redacted
 from adapters.mail.sasl_server import (
     OTHER_IDENTITY,
@@ -186,6 +186,8 @@ class UnauthenticatedSession(ABC, Generic[C, S]):
         except UnexpectedTLS:
             raise
         except ProtocolError as garbled:
+            cause = Cause.LINE_TOO_LONG if isinstance(garbled, TooLong) else Cause.BARE_LINE_END
+            self._client.refuse(cause, str(garbled))
             self._say(self.goodbye_prefix + str(garbled).encode())
             raise
         except TimeoutError:
@@ -209,7 +211,7 @@ class UnauthenticatedSession(ABC, Generic[C, S]):
                     self._welcome(command, upstream)
                     return upstream
             except MalformedCredentials:
-                self._call_malformed(command)
+                self._refuse(command, "This is not what the command, or its mechanism, asks for")
             except SignInDenied as denied:
                 failures += 1
                 self._deny(command, denied, is_last=failures == _SIGN_INS)
@@ -236,10 +238,17 @@ class UnauthenticatedSession(ABC, Generic[C, S]):
     def _welcome(self, command: C, upstream: S) -> None: ...
 
     @abstractmethod
-    def _call_malformed(self, command: C) -> None: ...
+    def _reject(self, command: C, why: str) -> None:
+        """Write the error reply to a command."""
 
     @abstractmethod
     def _deny(self, command: C, denied: SignInDenied, *, is_last: bool) -> None: ...
+
+    def _refuse(self, command: C, why: str, cause: Cause = Cause.COMMAND) -> None:
+        """Refuse a command, with a line in the log and a record."""
+        name = self._client.last_command
+        self._client.refuse(cause, f"{name}: {why}" if name else why)
+        self._reject(command, why)
 
     def _say(self, line: bytes) -> None:
         """Write a line, which is sent at the next wait or at the end of the session."""

@@ -131,6 +131,7 @@ class _Session(MessageRelay):
         return line
 
     async def _obey(self, line: bytes) -> None:
+        command = None
         try:
             if CONTROL.search(line):
                 raise SMTPRefusal(500, "5.5.2", "a control character in a command")
@@ -144,7 +145,7 @@ class _Session(MessageRelay):
             await command(self, argument)
         except SMTPRefusal as refused:
             self._connection.write(refused.answer)
-            self._note_refused(refused)
+            self._note_refused(refused, is_noted=command is not None)
             self._mistakes += refused.is_mistake
             if self._mistakes >= _MISTAKES:
                 self._connection.write(answer(421, "4.7.0", "too many mistakes: closing"))
@@ -157,11 +158,12 @@ class _Session(MessageRelay):
         elif verb in self._commands:
             self._client.note(line)
 
-    def _note_refused(self, refused: SMTPRefusal) -> None:
+    def _note_refused(self, refused: SMTPRefusal, *, is_noted: bool = True) -> None:
+        """Log and record a refusal; `is_noted` is whether the last noted command is the refused one."""
         if refused.is_logged:
             self._client.record(refused.cause, str(refused))
         else:
-            self._client.refuse(refused.cause, f"{self._client.last_command}: {refused}")
+            self._client.refuse(refused.cause, f"{self._client.last_command}: {refused}" if is_noted else str(refused))
 
     # Greeting and sign-in
 

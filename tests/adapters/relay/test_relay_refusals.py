@@ -231,5 +231,96 @@ def test_a_wrong_password_by_pop_and_imap_is_recorded(send: StartRelay, files: d
         imap.hear("* OK")
         imap.ask(f'a LOGIN {USER} "{PASSWORD}!"', "a NO [AUTHENTICATIONFAILED]")
     assert [(record.protocol, record.cause, record.commands) for record in records] == [
-        (protocol, "wrong_password", [f"sign-in as {USER}"]) for protocol in ("pop", "imap")
+        ("pop", "wrong_password", [f"USER {USER}", "PASS", f"sign-in as {USER}"]),
+        ("imap", "wrong_password", ["LOGIN", f"sign-in as {USER}"]),
     ]
+
+
+POP, IMAP = 2, 4
+SECRET = b64encode(b"\0mfp-3\0correct horse").decode()
+
+
+@pytest.mark.parametrize(
+    ("listener", "lines", "reply", "cause", "why"),
+    [
+        (POP, ["APOP mfp-3 c4c9334bac560ecc979e58001b3e22fb"], "-ERR Sign in", "command", "APOP: Sign in first"),
+        (POP, ["AUTH CRAM-MD5"], "-ERR Only", "command", "AUTH CRAM-MD5: Only PLAIN"),
+        (POP, ["PASS correct horse"], "-ERR Send USER", "command", "PASS: Send USER first"),
+        (POP, ["STLS now", "STLS"], "-ERR TLS", "command", "STLS: TLS is not offered"),
+        (POP, [f"AUTH PLAIN {SECRET[:-3]}"], "-ERR This is not", "command", "AUTH PLAIN: This is not"),
+        (POP, [SECRET], "-ERR Sign in", "command", "Sign in first"),
+        (POP, ["USER mfp-3\n"], "-ERR a line", "bare_line_end", "a line with a bare CR or LF"),
+        (POP, ["x" * 20_000], "-ERR a line", "line_too_long", "a line of more than"),
+        (IMAP, ["a AUTHENTICATE CRAM-MD5"], "a NO Only", "command", "AUTHENTICATE: Only PLAIN"),
+        (IMAP, ["a SELECT INBOX"], "a BAD Sign in", "command", "SELECT: Sign in first"),
+        (IMAP, [f"a {SECRET}"], "* BAD", "command", "This is not a command"),
+        (IMAP, [f"a LOGIN mfp-3 {SECRET} more"], "a BAD This", "command", "LOGIN: This is not"),
+        (IMAP, ["hello"], "* BAD", "command", "This is not a command"),
+        (IMAP, ["a LOGIN {99999999}"], "a BAD The literal", "command", "The literal is too large"),
+        (IMAP, ["a LOGIN x\n"], "* BYE", "bare_line_end", "a line with a bare CR or LF"),
+    ],
+)
+def test_every_refused_command_of_pop_and_imap_is_logged_and_recorded_without_a_secret(
+    send: StartRelay,
+    logged: list[dict[str, Any]],
+    listener: int,
+    lines: list[str],
+    reply: str,
+    cause: str,
+    why: str,
+) -> None:
+    relay = send("pop3://127.0.0.1:0", "imap://127.0.0.1:0")
+    records = recorded(relay)
+    with LineClient(relay.ports[listener == IMAP]) as client:
+        client.hear()
+        for line in lines:
+            client.ask(line, reply)
+    assert {record.cause for record in records} == {cause}
+    assert all(record.why.startswith(why) for record in records)
+    assert [line["why"] for line in logged if line["event"] == "client_refused"] == [record.why for record in records]
+    assert SECRET[:-3] not in repr((records, logged))
+    assert "correct horse" not in repr((records, logged))
+    assert "c4c9334" not in repr((records, logged))
+
+
+def test_a_password_that_would_go_in_clear_text_by_pop_and_imap_is_recorded(
+    send: StartRelay, files: dict[str, Path], logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.relay.listener.is_loopback", lambda address: False)
+    relay = send("pop3://127.0.0.1:0", "imap://127.0.0.1:0", **files)
+    records = recorded(relay)
+    with LineClient(relay.ports[0]) as pop, LineClient(relay.ports[1]) as imap:
+        pop.hear("+OK")
+        pop.ask(f"USER {USER}", "-ERR Begin TLS first")
+        imap.hear("* OK")
+        imap.ask(f'a LOGIN {USER} "{PASSWORD}"', "a NO [PRIVACYREQUIRED] Begin TLS first")
+        imap.ask("b LOGIN {5}", "b NO [PRIVACYREQUIRED] Begin TLS first")
+    assert [record.cause for record in records] == ["not_encrypted"] * 3
+    assert len(refused(logged)) == 3
+
+
+def test_a_command_that_is_none_is_not_said_to_be_the_one_before_it(
+    send: StartRelay, logged: list[dict[str, Any]]
+) -> None:
+    with Sender(send().port) as client:
+        client.hear("220")
+        client.ask("GET / HTTP/1.1", "500")
+        client.ask("EHLO printer", "250")
+        client.ask("EXPN all", "500")
+        client.ask("NOOP \x01", "500")
+    whys = [line["why"] for line in refused(logged)]
+    assert whys == ["there is no such command", "there is no such command", "a control character in a command"]
+
+
+@pytest.mark.parametrize("listener", [0, 2, 3], ids=["smtp", "pop", "imap"])
+def test_clear_text_after_starttls_is_not_said_to_be_at_the_wrong_port(
+    send: StartRelay, files: dict[str, Path], logged: list[dict[str, Any]], listener: int
+) -> None:
+    relay = send(*URLS, **files)
+    with LineClient(relay.ports[listener]) as client:
+        client.hear()
+        client.ask({0: "STARTTLS", 2: "STLS", 3: "a STARTTLS"}[listener])
+        client.send(b"EHLO printer\r\n")
+        client.hear_out()
+    [line] = refused(logged)
+    assert line["why"] == "TLS failed: clear text came after STARTTLS"
