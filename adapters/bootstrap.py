@@ -27,6 +27,8 @@ from infrastructure.access.sessions import Sessions
 from infrastructure.clock import SystemClock
 from infrastructure.config.tables import Config
 from infrastructure.encryption.key_file import read_key
+from infrastructure.evidence.checkpoint_worker import CheckpointWorker
+from infrastructure.evidence.log_evidence import LogEvidence
 from infrastructure.fleet.apply import Applier
 from infrastructure.fleet.settings import SettingsService
 from infrastructure.mail import MailService
@@ -118,6 +120,7 @@ def open_service(
             clients=ApiClients(events, vault, clock),
             access_token_cache=AccessTokenCache(events, tokens, clock),
             events=events,
+            checkpoint_worker=_checkpoint_worker(config, events, store_id, tokens),
             store_state=store_state,
             row_watch=RowWatch(events.store),
         )
@@ -157,6 +160,13 @@ def _bring_projection_up(events: EventLog) -> None:
         log.info("projection_rebuild_started", version=PROJECTION_VERSION)
         rebuilt = Audit(events).rebuild(lambda done: log.info("projection_rebuild_advanced", events=done))
         log.info("projection_rebuilt", events=rebuilt)
+
+
+def _checkpoint_worker(config: Config, events: EventLog, store_id: str, tokens: TokenService) -> CheckpointWorker:
+    evidence = LogEvidence(events, store_id, events.store.integrity.signing)
+    table = config.audit
+    file = config.path(table.checkpoint_file) if table and table.checkpoint_file else None
+    return CheckpointWorker(evidence, table.interval if table else None, file, tokens.holds.is_on)
 
 
 def _channels(config: Config, mail: MailService, clock: Clock) -> Iterator[Channel]:

@@ -30,6 +30,7 @@ from infrastructure.config.paths import FILE_NAME
 from infrastructure.config.store_url import split_password
 from infrastructure.config.tables import Config
 from infrastructure.encryption.key_file import create_key_file, read_key
+from infrastructure.evidence.log_evidence import LogEvidence
 from infrastructure.new_file import new_file
 from infrastructure.queries.audit import Audit
 from infrastructure.queries.history import History
@@ -95,6 +96,11 @@ class Offline:
     def looks_new(self) -> bool:
         """Whether there is nothing in the store yet, unless it is a copy without its write-ahead log."""
         return looks_new(self._events.store)
+
+    @property
+    def evidence(self) -> LogEvidence:
+        """Checkpoints and proofs of the log."""
+        return LogEvidence(self._events, self._store_id, self._events.store.integrity.signing)
 
     def log_comparison(self) -> LogComparison:
         """How the log compares with this host's memory of it."""

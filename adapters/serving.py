@@ -99,6 +99,7 @@ class _Serving:
                         service.notifier,
                         service.mail_counts,
                         service.row_watch,
+                        service.checkpoint_worker,
                     ):
                         worker.start()
                     # Nothing fails from here on: the thread of a failed run would take the signal of the next one.
@@ -184,3 +185,4 @@ def _stop_workers(service: Service) -> None:
     service.polling_worker.stop()
     service.mail_counts.stop()
     service.row_watch.stop()
+    service.checkpoint_worker.stop()

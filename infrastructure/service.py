@@ -12,6 +12,7 @@ from infrastructure.access.relay_refusals import RelayRefusals
 from infrastructure.access.relay_users import RelayUsers
 from infrastructure.access.sessions import Sessions
 from infrastructure.config.tables import Config
+from infrastructure.evidence.checkpoint_worker import CheckpointWorker
 from infrastructure.fleet.apply import Applier
 from infrastructure.fleet.settings import SettingsService
 from infrastructure.mail import MailService
@@ -58,6 +59,7 @@ class Service:
     clients: ApiClients
     access_token_cache: AccessTokenCache
     events: EventLog
+    checkpoint_worker: CheckpointWorker
     store_state: StoreStateQuery
     row_watch: RowWatch
     relay_refusals: RelayRefusals = field(default_factory=RelayRefusals)
@@ -65,5 +67,12 @@ class Service:
     @property
     def tickers(self) -> tuple[Ticker, ...]:
         """The loop of every worker."""
-        workers = (self.polling_worker, self.renewal_worker, self.notifier, self.mail_counts, self.row_watch)
+        workers = (
+            self.polling_worker,
+            self.renewal_worker,
+            self.notifier,
+            self.mail_counts,
+            self.row_watch,
+            self.checkpoint_worker,
+        )
         return tuple(ticker for worker in workers for ticker in worker.tickers)

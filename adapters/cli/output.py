@@ -59,6 +59,15 @@ def write_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
+def write_octets(octets: bytes) -> None:
+    """Print octets as they are; a terminal gets a line feed behind a line without one."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(octets)
+    if sys.stdout.isatty() and not octets.endswith(b"\n"):
+        sys.stdout.buffer.write(b"\n")
+    sys.stdout.buffer.flush()
+
+
 def clean(value: object) -> str:
     """A value in one line; `ABSENT` for None."""
     return ABSENT if value is None else one_line(str(value))

@@ -21,6 +21,9 @@ FINDINGS: Mapping[str, ErrorText] = MappingProxyType(
         ),
         "event_not_legal": ErrorText("event {position} ({topic}) is not legal: {reason}"),
         "event_removed": ErrorText("event {position} is in the hash chain but not in the log: it was removed"),
+        "checkpoint_differs": ErrorText(
+            "the first {size} events are not those of the checkpoint: one of them was changed, inserted or removed"
+        ),
         # Rows
         "row_not_in_log": ErrorText("{table} {id} is a row that the log does not give"),
         "row_differs": ErrorText("{table} {id} differs from the log in {columns}"),

@@ -144,6 +144,21 @@ STORE_ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             "the database's password in {path} can be read by others", "chmod o= {path}"
         ),
         "path_of_another": ErrorText("{path} is the path of {other} too", "name another"),
+        "not_a_time": ErrorText("{value!r} is not like 30m, 1h or 1d"),
+        "not_a_checkpoint": ErrorText(
+            "it is no checkpoint", command="a checkpoint is what mailtoken audit checkpoint writes"
+        ),
+        "checkpoint_not_signed": ErrorText(
+            "no key of this log has signed it: it was changed, or is no checkpoint", "compare with another copy of it"
+        ),
+        "checkpoint_of_another_log": ErrorText(
+            "{path} is a checkpoint of another log, {origin}", "name one of this log"
+        ),
+        "checkpoint_newer": ErrorText(
+            "{path} is a checkpoint of {size} events, and this log has {events}",
+            "the log was cut, or an older copy of it was put back: find the newer one",
+        ),
+        "event_not_found": ErrorText("there is no event {number}: the log has {events}"),
         "path_is_no_socket": ErrorText("{path} is there and is no socket", "name another"),
         "path_is_no_directory": ErrorText("{path} is there and is no directory", "name another"),
         "path_is_no_database": ErrorText("{path} is there and is no database", "name another"),

@@ -100,6 +100,8 @@ def _paths_named_twice(file: Path, config: Config) -> Iterator[InvalidValue]:
     if not config.store.url:
         names["[store] path"] = config.store.path
     names["[server] socket"] = config.server.socket
+    if config.audit and config.audit.checkpoint_file:
+        names["[audit] checkpoint_file"] = config.audit.checkpoint_file
     keys = {file.resolve(): "this file"}
     for key, name in names.items():
         other = keys.setdefault(config.path(name).resolve(), key)
@@ -245,6 +247,11 @@ socket = "mailtoken.sock"
 # webhook = "https://hooks.example.com/mailtoken"
 # mail_profile = "office-mfp/smtp-service"
 # mail_to = ["admin@contoso.com"]
+
+# Signed checkpoints of the log, for somebody who keeps them elsewhere (mailtoken audit verify --against FILE).
+# [audit]
+# every = "1h"                    # s, m, h or d
+# checkpoint_file = "checkpoint"  # the last one; the journal names each
 
 # mailtoken relay: SMTP, POP3 and IMAP for programs that know only passwords.
 # [relay]

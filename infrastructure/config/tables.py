@@ -299,6 +299,34 @@ class NotifyTable(_Table):
         return self
 
 
+_EVERY = re.compile(r"([1-9][0-9]{0,4})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class AuditTable(_Table):
+    """`[audit]`: a checkpoint of the log is made `every` so often, such as "1h" (s, m, h or d).
+
+    The journal names it, and the file `checkpoint_file` has the last one.
+    """
+
+    every: str = "1h"
+    checkpoint_file: str | None = None
+
+    @field_validator("every")
+    @classmethod
+    def _every_is_a_time(cls, every: str) -> str:
+        if not _EVERY.fullmatch(every):
+            raise NotAcceptable("not_a_time", value=every)
+        return every
+
+    @property
+    def interval(self) -> timedelta:
+        """The time from one checkpoint to the next."""
+        match = _EVERY.fullmatch(self.every)
+        assert match
+        return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+
+
 class MailboxLimitsTable(_Table):
     """`[relay.budgets."HOST"]`: what the mail server HOST allows for one mailbox. A number left out means no limit.
 
@@ -401,6 +429,7 @@ class Config(_Table):
     mail: MailTable = MailTable()
     send: SendTable = SendTable()
     notify: NotifyTable = NotifyTable()
+    audit: AuditTable | None = None
     relay: RelayTable = RelayTable()
 
     def path(self, name: str) -> Path:

@@ -126,6 +126,7 @@ def follow(operator: Operator, blocks: Iterable[Block]) -> None:
     [
         ("altered-rows.md", "sqlite"),
         ("backup-and-restore.md", "sqlite"),
+        ("evidence.md", "sqlite"),
         ("first-token.md", "sqlite"),
         ("lost-host.md", "sqlite"),
         ("move-to-postgresql.md", "sqlite"),

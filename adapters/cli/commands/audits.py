@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -15,10 +16,11 @@ from rich.text import Text
 
 from adapters.cli import output
 from adapters.cli.context import CommandContext
-from adapters.cli.service_socket import CommandError
+from adapters.cli.service_socket import CommandError, print_error
 from adapters.error_kinds import ExitCode
 from adapters.texts import events
 from adapters.texts.wording import Surface
+from infrastructure.new_file import new_file
 
 app = typer.Typer(help="Read the log, verify it, rebuild from it, export it.", no_args_is_help=True)
 
@@ -90,12 +92,70 @@ def export(context: typer.Context) -> None:
             sys.stdout.write(jsonlib.dumps(record.as_json()) + "\n")
 
 
+OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it into this new file.")]
+
+
+@app.command()
+def checkpoint(context: typer.Context, out: OutFile = None) -> None:
+    """Print a signed checkpoint of the log, to be kept elsewhere: a changed log does not agree with it."""
+    from adapters import installation
+    from infrastructure.evidence.log_evidence import GrowingLog
+
+    with installation.offline(CommandContext.of(context).config) as store, _progress("reading the log") as progress:
+        made = store.evidence.extend(GrowingLog(), progress)
+    _write(made.text.encode(), out)
+
+
+@app.command()
+def prove(
+    context: typer.Context,
+    event: Annotated[int, typer.Argument(help="The number of its line in mailtoken audit export.", show_default=False)],
+    out: OutFile = None,
+) -> None:
+    """Print what is stored of an event, and with --out write the proof that the log has it.
+
+    A verifier takes what is printed, octet by octet, the proof, and the public key of mailtoken audit key.
+    """
+    from adapters import installation
+
+    with installation.offline(CommandContext.of(context).config) as store, _progress("reading the log") as progress:
+        proof = store.evidence.prove(event, progress)
+    if out:
+        _write(proof.text.encode(), out)
+    output.write_octets(proof.octets)
+    if out is None:
+        print_error("--out FILE writes the proof")
+
+
+@app.command()
+def key(context: typer.Context) -> None:
+    """Print the public key with which checkpoints and proofs are verified."""
+    from adapters import installation
+
+    with installation.offline(CommandContext.of(context).config) as store:
+        output.print_message(store.evidence.key.text)
+
+
+def _write(octets: bytes, out: Path | None) -> None:
+    if out is None:
+        output.write_octets(octets)
+        return
+    with new_file(out) as file:
+        file.write(octets)
+
+
 @app.command()
 def verify(
     context: typer.Context,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Check that the log extends the checkpoint in this file.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print an object.")] = False,
 ) -> None:
     """Check the stored rows, the hash chain and the vault's references against the log."""
+    if against:
+        _verify_against(context, against, json=json)
+        return
     from adapters import installation
     from adapters.texts.audit_findings import finding_text
 
@@ -118,6 +178,27 @@ def verify(
         output.print_message(
             f"{verification.events} events verified: the rows, the hash chain and the vault agree with the log."
         )
+
+
+def _verify_against(context: typer.Context, file: Path, *, json: bool) -> None:
+    from adapters import installation
+    from adapters.texts.audit_findings import finding_text
+    from infrastructure.queries.audit import Finding
+
+    octets = file.read_bytes()
+    with installation.offline(CommandContext.of(context).config) as store, _progress("verifying") as progress:
+        compared = store.evidence.compare(octets, str(file), progress)
+    size, events = compared.checkpoint.size, compared.events
+    finding = None if compared.extends else Finding("checkpoint_differs", {"size": size})
+    if json:
+        findings = [finding_text(finding)] if finding else []
+        output.write_json({"events": events, "checkpoint": size, "findings": findings})
+    elif finding:
+        output.print_message(f"- {finding.code} {finding_text(finding)}")
+    if finding:
+        raise CommandError(ExitCode.FAILED, f"the log does not extend {file}: mailtoken audit verify may say more")
+    if not json:
+        output.print_message(f"The log, of {events} events, extends the checkpoint of {size}.")
 
 
 @app.command()
