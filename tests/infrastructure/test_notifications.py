@@ -114,7 +114,7 @@ def test_people_are_told_once_that_a_token_needs_them_and_once_that_it_works_aga
 
 
 def test_people_are_told_of_each_token_and_through_each_channel(
-    service: Services, clock: FakeClock, provider: FakeProvider, name: str
+    service: Services, provider: FakeProvider, name: str
 ) -> None:
     pop = "office-mfp/pop-email-print"
     service.get_token(pop)

@@ -215,7 +215,7 @@ def test_with_the_whole_disk_full_the_token_in_hand_is_served(
 
 
 def test_before_a_poll_nothing_is_asked_and_the_attempt_goes_on(
-    installation: Services, provider: FakeProvider, clock: FakeClock, small_escrow: Callable[[], None]
+    installation: Services, provider: FakeProvider, small_escrow: Callable[[], None]
 ) -> None:
     fax = "office-mfp/pop-internet-fax"
     installation.tokens.request(fax, None, ADMIN)

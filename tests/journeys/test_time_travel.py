@@ -294,7 +294,7 @@ def test_a_clock_that_jumps_lets_nobody_take_over_what_somebody_is_at(
 
 
 def test_a_clock_that_was_a_year_ahead_and_is_set_right_again_breaks_nothing(
-    service: Services, provider: FakeProvider, now: FrozenDateTimeFactory
+    service: Services, now: FrozenDateTimeFactory
 ) -> None:
     now.move_to(START + YEAR)
     service.tokens.request(SMTP, None, "operator")

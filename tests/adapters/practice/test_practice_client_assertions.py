@@ -6,7 +6,6 @@ import hmac
 import json
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -189,9 +188,7 @@ def test_the_secret_works_beside_it_and_a_bad_assertion_is_not_saved_by_it(clien
     assert refusal(client.get_token("nonsense", **secret))
 
 
-def test_a_request_that_is_refused_spends_no_refresh_token(
-    client: Asserting, ask_device: Callable[..., dict[str, Any]]
-) -> None:
+def test_a_request_that_is_refused_spends_no_refresh_token(client: Asserting) -> None:
     device = client.post(client.assertion(), "devicecode", scope="openid offline_access").json()
     browser_user.approve(device["verification_uri"], device["user_code"], SCAN, client.provider.ca_file)
     form = {"grant_type": DEVICE_CODE_GRANT, "device_code": device["device_code"]}

@@ -281,7 +281,7 @@ def test_a_provider_that_cannot_be_asked_is_a_temporary_failure(
     assert [attempt.verdict for attempt in mail.authentications] == [Unavailable()] * 2
 
 
-def test_a_line_that_is_too_long_is_refused(mail: FaultyMailServer, smtp: Smtp, pop: Pop) -> None:
+def test_a_line_that_is_too_long_is_refused(smtp: Smtp, pop: Pop) -> None:
     assert smtp.client.docmd("AUTH", "XOAUTH2 " + "x" * 13_000)[0] == 500
     assert smtp.client.docmd("AUTH", "XOAUTH2")[0] == 334
     assert smtp.client.docmd("x" * 13_000)[0] == 500

@@ -12,7 +12,6 @@ from practice_faults.provider import DEVICE_CODE_GRANT, FaultyProvider
 from provider_fakes import NOON, HeldClock, KeptReply, connect_proxy
 
 from adapters.practice import browser_user
-from adapters.practice.ca import PracticeCA
 from adapters.providers import ProviderSettings
 from adapters.providers.registration_check import check_provider
 from domain.errors import Failed
@@ -131,7 +130,7 @@ def test_a_configured_issuer_on_this_machine_is_asked_at_each_of_its_endpoints(
 
 
 def test_the_check_of_a_registration_sends_nothing_there_either(
-    settings: ProviderSettings, practice: FaultyProvider, clock: HeldClock, ca: PracticeCA
+    settings: ProviderSettings, practice: FaultyProvider, clock: HeldClock
 ) -> None:
     lead_to(practice, jwks_uri="https://10.1.2.3/keys")
     report = check_provider(replace(settings, timeout_seconds=1), clock)

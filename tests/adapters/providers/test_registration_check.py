@@ -129,7 +129,7 @@ def test_an_unknown_client_is_refused_and_client_id_is_what_to_compare(
 
 
 def test_a_wrong_secret_is_told_from_the_right_one_beside_it(
-    check: Check, settings: ProviderSettings, practice: FaultyProvider, confidential: dict[str, Any]
+    check: Check, settings: ProviderSettings, practice: FaultyProvider
 ) -> None:
     report = check(
         client_id=practice.confidential_client_id,

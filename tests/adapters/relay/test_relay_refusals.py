@@ -79,7 +79,7 @@ def test_a_refusal_is_read_by_a_client_that_sends_twelve_megabytes_first(
 
 
 def test_no_record_and_no_line_of_the_log_has_a_password_or_content(
-    send: StartRelay, peer: Peer, logged: list[dict[str, Any]]
+    send: StartRelay, logged: list[dict[str, Any]]
 ) -> None:
     relay = send()
     records = recorded(relay)

@@ -162,7 +162,7 @@ def test_a_client_that_goes_in_the_midst_of_a_message_has_sent_nothing(
 
 
 def test_a_command_behind_starttls_ends_the_session_before_tls(
-    send: StartRelay, peer: Peer, ca: PracticeCA, users: ManyUserAdmissionClient
+    send: StartRelay, ca: PracticeCA, users: ManyUserAdmissionClient
 ) -> None:
     issued = ca.issue()
     relay = send(certificate_file=issued.cert_file, key_file=issued.key_file)
@@ -173,7 +173,7 @@ def test_a_command_behind_starttls_ends_the_session_before_tls(
 
 
 def test_what_was_said_before_tls_is_forgotten_with_it(
-    send: StartRelay, peer: Peer, ca: PracticeCA, client_tls: ssl.SSLContext
+    send: StartRelay, ca: PracticeCA, client_tls: ssl.SSLContext
 ) -> None:
     issued = ca.issue()
     relay = send(certificate_file=issued.cert_file, key_file=issued.key_file)

@@ -60,7 +60,7 @@ def test_starttls_and_implicit_tls_with_the_operators_certificate(
 
 
 def test_a_renewed_certificate_is_used_for_new_connections_and_open_ones_stay(
-    send: StartRelay, peer: Peer, ca: PracticeCA, client_tls: ssl.SSLContext, files: dict[str, Path]
+    send: StartRelay, ca: PracticeCA, client_tls: ssl.SSLContext, files: dict[str, Path]
 ) -> None:
     relay = send("smtps://127.0.0.1:0", **files)
     with Sender(relay.port, client_tls).greet() as before:
@@ -217,9 +217,7 @@ def test_a_socket_of_the_service_manager_without_a_scheme_as_its_name_is_refused
         endpoints(RelayTable(), environment, 7)
 
 
-def test_a_socket_of_the_service_manager_is_served_and_shows_ipv4_addresses_as_such(
-    users: ManyUserAdmissionClient, send: StartRelay, ca: PracticeCA
-) -> None:
+def test_a_socket_of_the_service_manager_is_served_and_shows_ipv4_addresses_as_such() -> None:
     """A child process, because descriptors are numbered from 3 there."""
     listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
     program = textwrap.dedent(

@@ -199,7 +199,7 @@ def test_an_idle_session_makes_room_for_another_profile_of_the_mailbox(
     assert first.commands[-1] == b"QUIT"
 
 
-def test_who_waits_too_long_for_the_mailbox_is_told_to_try_again(send: StartRelay, peer: Peer) -> None:
+def test_who_waits_too_long_for_the_mailbox_is_told_to_try_again(send: StartRelay) -> None:
     relay = send(budgets={"localhost": {"connections": 1, "wait": 1}})
     with Sender(relay.port).greet() as busy, Sender(relay.port).greet() as late:
         busy.sign_in()

@@ -266,7 +266,7 @@ def test_a_client_that_pipelines_where_the_mail_server_can_not_is_served_one_by_
 
 
 def test_only_what_every_mail_server_can_do_is_offered(
-    ca: PracticeCA, server_tls: ssl.SSLContext, peer: Peer, users: ManyUserAdmissionClient, send: StartRelay
+    server_tls: ssl.SSLContext, users: ManyUserAdmissionClient, send: StartRelay
 ) -> None:
     with Peer(server_tls, extensions=["PIPELINING", "SMTPUTF8", "SIZE 5000"]) as other:
         users.add(other.port, user="others")
@@ -276,7 +276,7 @@ def test_only_what_every_mail_server_can_do_is_offered(
 
 
 def test_the_largest_size_is_offered_before_the_sign_in_and_the_users_own_after_it(
-    ca: PracticeCA, server_tls: ssl.SSLContext, peer: Peer, users: ManyUserAdmissionClient, send: StartRelay
+    server_tls: ssl.SSLContext, peer: Peer, users: ManyUserAdmissionClient, send: StartRelay
 ) -> None:
     peer.extensions = ["SIZE 157286400", "DSN"]
     with Peer(server_tls, extensions=["SIZE 10485760"]) as other:
@@ -296,7 +296,7 @@ def test_the_largest_size_is_offered_before_the_sign_in_and_the_users_own_after_
 
 
 def test_a_server_that_has_not_replied_yet_may_take_as_much_as_the_relay(
-    ca: PracticeCA, server_tls: ssl.SSLContext, peer: Peer, users: ManyUserAdmissionClient, send: StartRelay
+    server_tls: ssl.SSLContext, peer: Peer, users: ManyUserAdmissionClient, send: StartRelay
 ) -> None:
     peer.extensions = ["SIZE 5000000"]
     with Peer(server_tls, extensions=["SIZE 157286400"]) as other:
@@ -308,7 +308,7 @@ def test_a_server_that_has_not_replied_yet_may_take_as_much_as_the_relay(
 
 
 def test_the_server_of_a_new_user_is_looked_at_when_the_user_is_added(
-    ca: PracticeCA, server_tls: ssl.SSLContext, peer: Peer, users: ManyUserAdmissionClient, send: StartRelay
+    server_tls: ssl.SSLContext, peer: Peer, users: ManyUserAdmissionClient, send: StartRelay
 ) -> None:
     peer.extensions = ["SIZE 5000000"]
     relay = send()
@@ -339,9 +339,7 @@ def test_a_server_that_does_not_say_its_size_leaves_the_relays_own(send: StartRe
     assert offered(relay.port) == {"8BITMIME", "SIZE 4321", "AUTH PLAIN LOGIN"}
 
 
-def test_a_server_is_known_from_a_session_with_it_as_well(
-    send: StartRelay, peer: Peer, users: ManyUserAdmissionClient
-) -> None:
+def test_a_server_is_known_from_a_session_with_it_as_well(send: StartRelay, peer: Peer) -> None:
     relay = send()
     wait_until(lambda: "PIPELINING" in offered(relay.port), "the relay offers PIPELINING")
     peer.extensions = ["SMTPUTF8"]

@@ -52,7 +52,7 @@ def test_a_client_that_never_said_hello_is_let_in(send: StartRelay) -> None:
         client.sign_in()
 
 
-def test_a_star_cancels_and_the_client_may_try_again(send: StartRelay, peer: Peer) -> None:
+def test_a_star_cancels_and_the_client_may_try_again(send: StartRelay) -> None:
     with Sender(send().port).greet() as client:
         client.ask("AUTH LOGIN", "334")
         client.ask("*", "501 5.7.0")
@@ -73,7 +73,7 @@ def test_quit_at_the_prompt_is_taken_for_what_it_is(
     assert users.asked == []
 
 
-def test_a_client_that_hangs_up_at_the_prompt_leaves_the_relay_as_it_was(send: StartRelay, peer: Peer) -> None:
+def test_a_client_that_hangs_up_at_the_prompt_leaves_the_relay_as_it_was(send: StartRelay) -> None:
     relay = send()
     with Sender(relay.port).greet() as client:
         client.ask("AUTH LOGIN", "334")
@@ -117,9 +117,7 @@ def test_other_mechanisms_are_refused_by_name(send: StartRelay, mechanism: str) 
         assert "PLAIN" in client.ask(f"AUTH {mechanism}", "504 5.5.4")
 
 
-def test_a_wrong_password_is_a_definite_no_and_says_nothing_to_the_mail_server(
-    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer
-) -> None:
+def test_a_wrong_password_is_a_definite_no_and_says_nothing_to_the_mail_server(send: StartRelay, peer: Peer) -> None:
     relay = send()
     relay.look()
     before = len(peer.conversations)
@@ -255,9 +253,7 @@ def test_a_mailbox_whose_smtp_auth_is_disabled_is_told_with_the_servers_own_code
     assert users.renewals == []
 
 
-def test_a_mail_server_that_offers_no_tokens_gets_none(
-    send: StartRelay, users: ManyUserAdmissionClient, peer: Peer
-) -> None:
+def test_a_mail_server_that_offers_no_tokens_gets_none(send: StartRelay, peer: Peer) -> None:
     peer.mechanisms = "PLAIN LOGIN"
     with Sender(send().port).greet() as client:
         client.sign_in("454 4.3.0")

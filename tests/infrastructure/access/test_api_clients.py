@@ -341,7 +341,7 @@ def test_the_history_of_a_setting_tells_who_may_read_it_and_who_did(press: Servi
     assert told == [("Client", "Granted"), ("Reader", "Created")]
 
 
-def test_a_renewal_is_never_in_the_way_of_a_hand_out(press: Services, provider: FakeProvider, clock: FakeClock) -> None:
+def test_a_renewal_is_never_in_the_way_of_a_hand_out(press: Services, provider: FakeProvider) -> None:
     provider.meanwhile(lambda: read(press, client="client:archive"))
     press.tokens.renew(SMTP, ADMIN)
     read(press)

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 import pytest
-from fakes import FAX, SCANNER, FakeClock, FakeProvider, Services
+from fakes import FAX, SCANNER, FakeClock, Services
 from store_examples import ADMIN, everything
 
 from domain.errors import Conflict, NotPermitted, Outdated, Refused
@@ -191,7 +191,7 @@ def test_a_token_is_never_touched_unless_the_file_says_so(installation: Installa
 
 
 def test_a_token_is_deleted_first_where_the_file_says_so_and_only_where_a_change_needs_it(
-    installation: Installation, provider: FakeProvider
+    installation: Installation,
 ) -> None:
     installation.service.get_token(SERVICE)
     installation.service.get_token(FAXING)

@@ -86,9 +86,7 @@ def test_a_machine_is_not_renamed_while_a_sign_in_waits_or_to_no_name_or_if_ther
 # A provider
 
 
-def test_a_renamed_provider_keeps_its_tokens_and_they_renew(
-    used: Services, clock: FakeClock, provider: FakeProvider
-) -> None:
+def test_a_renamed_provider_keeps_its_tokens_and_they_renew(used: Services, clock: FakeClock) -> None:
     again = with_provider(used, "entra")
     renamed = again.settings.rename_provider("contoso", "entra", ADMIN)
     assert SMTP in renamed

@@ -137,7 +137,7 @@ def test_what_ends_within_thirty_days_is_told_by_reason_and_day(
 
 
 def test_what_ends_after_thirty_days_is_not_told_yet(
-    service: Services, clock: FakeClock, provider: FakeProvider, query: AttentionQuery
+    service: Services, clock: FakeClock, query: AttentionQuery
 ) -> None:
     service.add_machine("mfp-1", "generic")
     service.get_token("mfp-1/smtp")

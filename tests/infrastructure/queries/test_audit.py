@@ -272,7 +272,7 @@ def test_a_vault_row_that_is_missing_or_was_added_is_found(record: Record) -> No
     assert record.findings() == ()
 
 
-def test_a_log_whose_tokens_and_machines_are_gone_still_verifies(told: Services, clock: FakeClock) -> None:
+def test_a_log_whose_tokens_and_machines_are_gone_still_verifies(told: Services) -> None:
     told.tokens.holds.resume(None, ADMIN)
     told.tokens.delete("office-mfp/smtp-service", ADMIN)
     told.tokens.cancel("press/smtp", ADMIN)
@@ -455,9 +455,7 @@ def test_the_history_of_a_setting_has_all_that_touched_it(told: Services) -> Non
     ]
 
 
-def test_a_setting_that_was_removed_and_came_back_has_both_lives_in_its_history(
-    service: Services, clock: FakeClock
-) -> None:
+def test_a_setting_that_was_removed_and_came_back_has_both_lives_in_its_history(service: Services) -> None:
     service.add_machine("press", "generic")
     name = "press/pop"
     service.get_token(name)

@@ -104,9 +104,7 @@ def test_an_expired_token_that_can_be_renewed_is_not_invalid(service: Services, 
     assert (shown["token"], shown["attention"]) == ("Retrieved", None)
 
 
-def test_why_the_last_attempt_ended_stays_until_the_next_success(
-    service: Services, provider: FakeProvider, clock: FakeClock
-) -> None:
+def test_why_the_last_attempt_ended_stays_until_the_next_success(service: Services, provider: FakeProvider) -> None:
     scanner, *_ = service.add_machine()
     service.tokens.request(scanner, None, ADMIN)
     provider.answers(error("access_denied"))
@@ -133,7 +131,7 @@ def test_what_is_not_there_is_not_found(service: Services) -> None:
     assert str(missing.value) == "profile_not_found profile='office-mfp/smtp-servce'"
 
 
-def test_no_reader_ever_sees_linked_settings_disagree(service: Services, provider: FakeProvider) -> None:
+def test_no_reader_ever_sees_linked_settings_disagree(service: Services) -> None:
     scanner, *_ = service.add_machine()
     over = threading.Event()
     seen: set[str] = set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from fakes import START, FakeClock, FakeProvider, Services
+from fakes import START, FakeClock, Services
 from store_examples import ADMIN, a_credential, a_pending, a_profile, a_token, ask, everything, history, receive
 
 from domain.outcomes import Reason
@@ -144,9 +144,7 @@ def test_a_history_is_of_the_aggregates_asked_for_in_the_order_of_the_log(event_
     assert names == ["Token.Created", "Profile.Created", "Token.LateReplyDiscarded"]
 
 
-def test_folding_the_log_gives_the_states_of_the_aggregates(
-    service: Services, provider: FakeProvider, clock: FakeClock
-) -> None:
+def test_folding_the_log_gives_the_states_of_the_aggregates(service: Services, clock: FakeClock) -> None:
     scanner, *_, fax, _, _ = service.add_machine()
     service.get_token(scanner)
     clock.step(minutes=55)

@@ -60,9 +60,7 @@ def test_a_deleted_token_is_not_retrieved_for_every_linked_setting(installation:
         installation.settings.set_profile(name, {"account": FAX}, ADMIN)
 
 
-def test_nothing_of_a_deleted_credential_is_left_in_any_file(
-    installation: Services, provider: FakeProvider, clock: FakeClock
-) -> None:
+def test_nothing_of_a_deleted_credential_is_left_in_any_file(installation: Services, clock: FakeClock) -> None:
     installation.get_token(SERVICE)
     clock.step(minutes=55)
     earlier = sealed_bytes(installation.store)
@@ -179,7 +177,7 @@ def _renew_and_serve(service: Services) -> None:
     service.access_token(SERVICE)
 
 
-def test_a_token_whose_row_is_damaged_can_be_deleted(installation: Services, provider: FakeProvider) -> None:
+def test_a_token_whose_row_is_damaged_can_be_deleted(installation: Services) -> None:
     installation.get_token(SERVICE)
     change(installation.store, "UPDATE vault SET body = ?", b"damaged")
     deletion = installation.tokens.delete(SERVICE, ADMIN)
@@ -203,7 +201,7 @@ def test_the_provider_is_told_to_forget_the_grant(installation: Services, provid
     [({"account": SCANNER}, False), ({"account": SCANNER.upper()}, False), ({"account": FAX}, True)],
 )
 def test_a_grant_is_not_revoked_while_another_token_of_that_account_could_die_with_it(
-    installation: Services, provider: FakeProvider, other: dict[str, str], revoked: bool
+    installation: Services, other: dict[str, str], revoked: bool
 ) -> None:
     installation.settings.set_profile(POP, other, ADMIN)
     installation.get_token(POP, other["account"])

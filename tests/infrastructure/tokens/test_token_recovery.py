@@ -254,9 +254,7 @@ def test_a_renewal_that_comes_back_after_its_grant_was_found_dead_is_kept_and_tr
 @pytest.mark.parametrize(
     ("code", "label"), [("authorization_pending", "Waiting for authorisation"), ("access_denied", "Not Retrieved")]
 )
-def test_a_poll_whose_answer_was_kept_is_read(
-    installation: Services, provider: FakeProvider, code: str, label: str
-) -> None:
+def test_a_poll_whose_answer_was_kept_is_read(installation: Services, code: str, label: str) -> None:
     installation.tokens.request(SERVICE, None, ADMIN)
     after = crash(installation, acquisition(installation), error(code))
     after.tokens.recover()
@@ -272,7 +270,7 @@ def test_a_kept_word_about_the_grant_is_taken(installation: Services) -> None:
     whole(after)
 
 
-def test_a_kept_reply_that_makes_no_sense_is_kept_aside(installation: Services, provider: FakeProvider) -> None:
+def test_a_kept_reply_that_makes_no_sense_is_kept_aside(installation: Services) -> None:
     installation.get_token(SERVICE)
     after = crash(installation, renewal(installation), GARBAGE)
     after.tokens.recover()
@@ -432,7 +430,7 @@ def test_a_database_that_is_locked_with_the_reply_in_hand_loses_nothing(
     whole(impatient)
 
 
-def test_a_request_that_cant_be_stored_changes_nothing(installation: Services, provider: FakeProvider) -> None:
+def test_a_request_that_cant_be_stored_changes_nothing(installation: Services) -> None:
     before = everything(installation.store)
     change(installation.store, "ALTER TABLE vault RENAME TO elsewhere")
     with pytest.raises(PersistenceError):

@@ -408,7 +408,7 @@ def test_a_provider_that_left_the_configuration_while_waiting_leaves_nothing_beh
 
 @pytest.mark.parametrize("flow", ["device", "browser"])
 def test_a_clock_that_jumps_past_the_deadline_ends_no_attempt(
-    installation: Services, provider: FakeProvider, clock: FakeClock, flow: str
+    installation: Services, clock: FakeClock, flow: str
 ) -> None:
     installation.tokens.request(SERVICE, flow, ADMIN, "http://127.0.0.1:50000/")
     token_id = installation.tokens.status(SERVICE).profile.token_id

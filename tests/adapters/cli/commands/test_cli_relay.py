@@ -2,7 +2,6 @@
 
 import json
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -219,7 +218,7 @@ def test_without_the_service_users_cant_be_managed(own_service: ServiceProcess) 
     assert "start it with mailtoken serve" in done.stderr
 
 
-def test_a_group_without_a_command_shows_its_help(tmp_path: Path, service: ServiceProcess) -> None:
+def test_a_group_without_a_command_shows_its_help(service: ServiceProcess) -> None:
     assert "Who may use the relay" in service.run(*USERS).stdout
 
 

@@ -38,9 +38,7 @@ def test_tokens_and_settings_are_counted_by_state(http: Api, installation: Servi
     assert seen["tokens", "Invalid"] == 0
 
 
-def test_renewals_failures_and_hand_outs_are_counted(
-    http: Api, installation: Service, provider: FakeProvider, clock: FakeClock
-) -> None:
+def test_renewals_failures_and_hand_outs_are_counted(http: Api, installation: Service, provider: FakeProvider) -> None:
     before = read(http)
     installation.tokens.renew(SMTP, ADMIN)
     installation.tokens.renew(POP, ADMIN)

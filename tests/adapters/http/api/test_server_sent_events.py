@@ -10,7 +10,6 @@ from contextlib import aclosing, contextmanager
 from typing import Any
 
 import pytest
-from fakes import FakeProvider
 from fastapi.sse import ServerSentEvent
 from served import ADMIN, IMAP, POP, SMTP
 from served_api import Api
@@ -130,7 +129,7 @@ def test_what_is_no_id_is_refused(http: Api, id: str) -> None:
     assert http.ask("GET", EVENTS, Last_Event_ID=id).status == 422
 
 
-def test_many_listen_and_each_hears_it(http: Api, installation: Service, provider: FakeProvider) -> None:
+def test_many_listen_and_each_hears_it(http: Api, installation: Service) -> None:
     installation.tokens.delete(SMTP, ADMIN)
     opened = [listening_to(http) for _ in range(20)]
     streams = [one.__enter__() for one in opened]

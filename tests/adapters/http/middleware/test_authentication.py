@@ -138,9 +138,7 @@ def test_the_second_answer_from_memory_is_the_first_one(port: int, key: str) -> 
     assert program("GET", f"{TOKEN}?min_ttl=x").status == 422
 
 
-def test_a_key_that_is_not_good_has_one_answer_whatever_is_wrong_with_it(
-    service: Service, port: int, key: str, clock: FakeClock
-) -> None:
+def test_a_key_that_is_not_good_has_one_answer_whatever_is_wrong_with_it(service: Service, port: int, key: str) -> None:
     id, _, secret = key.partition(".")
     gone = service.clients.add("gone", [SMTP], None, ADMIN).reveal()
     service.clients.remove("gone", ADMIN)
@@ -459,7 +457,7 @@ def test_a_static_file_may_be_kept(shared_browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_body_that_is_too_large_is_not_taken(port: int, key: str, announced: bool) -> None:
+def test_a_body_that_is_too_large_is_not_taken(port: int, announced: bool) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         size = f"Content-Length: {ORDINARY_BODY.octets + 1}" if announced else "Transfer-Encoding: chunked"
         head = f"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n{size}\r\n\r\n"

@@ -104,9 +104,7 @@ def test_a_client_without_tls_gets_nothing(
         assert b"HTTP" not in plain.recv(1024)
 
 
-def test_what_cant_be_listened_at_says_why(
-    tmp_path: Path, clock: FakeClock, provider: FakeProvider, ca: PracticeCA
-) -> None:
+def test_what_cant_be_listened_at_says_why(tmp_path: Path, clock: FakeClock, provider: FakeProvider) -> None:
     with open_tcp_service(tmp_path / "service", clock, provider) as service:
         app = create_app(service)
 
