@@ -16,7 +16,7 @@ from pathlib import Path
 import command_line
 import pytest
 from ports import answers, free_ports
-from service_process import POP, PRINTER, SCAN, SMTP, ServiceProcess
+from service_process import FAX, POP, PRINTER, SCAN, SMTP, ServiceProcess
 from waiting import DEADLINE_SECONDS, in_background, wait_until
 
 PASSWORD = "a-relay-password"
@@ -98,6 +98,8 @@ def test_a_log_that_nobody_reads_or_whose_reader_is_gone_stops_neither_mail_nor_
         events = relay_log.read_until("message_sent")
         assert events[:4] == [*["listening"] * 3, "sign_in_refused"]
         relay_log.close()
+        service_log.close()
+        assert service.renew(SMTP).status == 200
         send(ports["smtp"], "nobody-reads@contoso.com")
         service.mail.wait_for_messages("nobody-reads@contoso.com")
         receive(ports["pop"])
@@ -105,6 +107,40 @@ def test_a_log_that_nobody_reads_or_whose_reader_is_gone_stops_neither_mail_nor_
         assert relay.wait(DEADLINE_SECONDS) == 0
         assert service.stop() == 0
     finally:
+        relay.kill()
+
+
+def test_a_log_on_a_full_disk_stops_neither_mail_nor_renewals_nor_sign_ins_nor_notices(
+    own_service: ServiceProcess, tmp_path: Path
+) -> None:
+    service, ports, notices = own_service, free_ports("smtp", "pop", "imap"), tmp_path / "notices"
+    service.log = Path("/dev/full")
+    command = json.dumps(["/bin/sh", "-c", f"cat >> {notices}"])
+    service.configure(f"{CONFIG.format(**ports)}[notify]\ncommand = {command}\n")
+    service.start()
+    service.add_printer(PRINTER)
+    service.get_token(SMTP)
+    service.fill_in(POP, FAX)
+    service.get_token(POP, FAX)
+    added = service.run("relay", "user", "add", "printer", SMTP, POP, message=f"{PASSWORD}\n")
+    assert added.returncode == 0, added.stderr
+    relay = command_line.begin("relay", cwd=service.directory, log=Path("/dev/full"))
+    try:
+        wait_until(lambda: all(map(answers, ports.values())), "the relay listens")
+        for number in range(2):
+            refused_sign_in(ports["imap"])
+            send(ports["smtp"], f"full-{number}@contoso.com")
+            service.mail.wait_for_messages(f"full-{number}@contoso.com")
+            receive(ports["pop"])
+            assert service.renew(SMTP).status == 200
+        service.provider.disable_account(FAX)
+        assert service.run("token", "renew", POP).returncode == 1
+        wait_until(lambda: notices.exists() and "account_not_available" in notices.read_text(), "people are told")
+        relay.send_signal(signal.SIGTERM)
+        assert relay.wait(DEADLINE_SECONDS) == 0
+        assert service.stop() == 0
+    finally:
+        service.provider.enable_account(FAX)
         relay.kill()
 
 
