@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import shutil
 import stat
 import threading
@@ -156,6 +158,9 @@ def test_what_can_not_be_restored_is_refused_in_one_line_and_changes_nothing(
     cut, other = tmp_path / "cut.backup", tmp_path / "other"
     cut.write_bytes(good.read_bytes()[:-20])
     other.write_text("hello\n")
+    newer = tmp_path / "newer.backup"
+    head, _, rest = gzip.decompress(good.read_bytes()).partition(b"\n")
+    newer.write_bytes(gzip.compress(json.dumps({**json.loads(head), "mailtoken_backup": 1000}).encode() + b"\n" + rest))
     new = service.on_new_host(tmp_path / "new")
     stranger = service.on_new_host(tmp_path / "stranger")
     (stranger.directory / "mailtoken.key").write_text("A" * 43 + "=\n")
@@ -165,6 +170,7 @@ def test_what_can_not_be_restored_is_refused_in_one_line_and_changes_nothing(
         (service, good, 5, "there is a store already"),
         (new, cut, 2, "cut or changed"),
         (new, other, 2, "no backup of Mailtoken"),
+        (new, newer, 5, "a newer program made this backup"),
         (new, tmp_path, 1, "Is a directory"),
         (new, tmp_path / "missing", 1, "No such file"),
         (stranger, good, 5, "this key does not open this backup"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import command_line
 import pytest
@@ -132,6 +134,39 @@ def test_a_client_that_hangs_up_in_the_middle_of_a_renewal_loses_no_grant(
     wait_until(lambda: service.events().count("Renewed") == 1, "the renewal is stored")
     assert service.renew().status == 200
     assert {service.status(name)["token"] for name in LINKED} == {RETRIEVED}
+
+
+def test_a_key_that_is_a_systemd_credential_is_found_by_every_command_that_needs_it(
+    make_service: MakeService, tmp_path: Path
+) -> None:
+    service = make_service(kind="oidc")
+    service.add_printer()
+    assert service.stop() == 0
+    credentials = tmp_path / "credentials"
+    credentials.mkdir(mode=0o700)
+    (service.directory / "mailtoken.key").rename(credentials / "mailtoken.key")
+    backup = str(tmp_path / "a.backup")
+    commands = (
+        ("audit", "verify"),
+        ("status", "--offline"),
+        ("config", "check"),
+        ("backup", backup),
+        ("backup", backup, "--verify"),
+        ("upgrade",),
+    )
+    for command in commands:
+        assert service.run(*command).returncode != 0, command
+        done = service.run(*command, CREDENTIALS_DIRECTORY=str(credentials))
+        assert done.returncode == 0, (command, done.stderr)
+    found = service.run("doctor", "--json", CREDENTIALS_DIRECTORY=str(credentials))
+    verdicts = {one["subject"]: one["verdict"] for one in json.loads(found.stdout)}
+    assert (verdicts["key"], verdicts["store"], verdicts["configuration"]) == ("good", "good", "good")
+    process = service.begin("serve", log=service.log, CREDENTIALS_DIRECTORY=str(credentials))
+    try:
+        wait_until(lambda: service.run("status").returncode == 0, "the service answers")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
 
 
 # A database that is away

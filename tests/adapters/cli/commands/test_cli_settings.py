@@ -136,3 +136,23 @@ def test_nobody_is_asked_for_a_token_before_account_and_provider_are_there(
     done = service.run("token", "get", f"{machine}/smtp", "--yes")
     assert (done.returncode, done.stdout) == (5, "")
     assert "provider and account not filled in: mailtoken profile set" in done.stderr
+
+
+def test_a_rename_to_a_name_in_use_is_refused_in_one_line_and_changes_nothing(own_service: ServiceProcess) -> None:
+    entra = '[providers.entra]\nkind = "google"\nclient_id = "mailtoken"\n'
+    own_service.configure(entra)
+    own_service.start()
+    smtp, other = own_service.add_printer(), own_service.add_printer("lobby-mfp")
+    own_service.get_token(smtp)
+    own_service.done("profile", "set", other, "provider=entra")
+    before = own_service.rows("SELECT count(*) FROM stored_events"), own_service.statuses()
+    for words, said in (
+        (("machine", "rename", "office-mfp", "lobby-mfp"), "lobby-mfp"),
+        (("machine", "rename", "office-mfp", "office-mfp"), "office-mfp"),
+        (("provider", "rename", "contoso", "entra"), "entra"),
+        (("provider", "rename", "contoso", "contoso"), "contoso"),
+    ):
+        refused = own_service.run(*words)
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (5, "", 1), refused.stderr
+        assert said in refused.stderr
+    assert (own_service.rows("SELECT count(*) FROM stored_events"), own_service.statuses()) == before
