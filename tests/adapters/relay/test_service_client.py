@@ -490,6 +490,20 @@ def test_what_cant_be_renewed_is_forgotten_and_says_why(
     run_story(story)
 
 
+def test_an_admission_whose_renewal_failed_is_asked_for_again(
+    run_story: RunStory, admit_calls: AdmitCalls, provider: FakeProvider
+) -> None:
+    async def story(service_client: ServiceClient) -> None:
+        rejected = await sign_in(service_client)
+        provider.reachable = False
+        with pytest.raises(Unreachable):
+            await service_client.renewed(rejected)
+        await outcome(sign_in(service_client))
+        assert admit_calls.admissions == 2
+
+    run_story(story)
+
+
 # Guessing
 
 
