@@ -26,6 +26,9 @@ _RESENT = "resent-"
 _TRACE_FIELDS = ("received", "return-path", "delivered-to")
 _CARRIAGE_RETURNS_BEFORE_LINE_FEED = re.compile(rb"\r{2,}\n")
 _NOT_SENDABLE = re.compile(rb"\r(?!\n)|\0")
+# A quoted string, a comment, an address in brackets or a domain literal; a mark of the list; or text between them.
+_WORD_OR_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|\((?:[^()\\]|\\.)*\)|<[^>]*>|\[[^\]]*\]|[:;]|[^":;(<\[]+|.', re.DOTALL)
+_LISTED = re.compile("[<,;]")
 _read_field = HeaderRegistry()
 
 
@@ -47,7 +50,7 @@ class Field:
     def _mailboxes(self) -> list[tuple[str, str]]:
         """The display name and the address of each mailbox in it."""
         value = self.raw.partition(b":")[2].decode("utf-8", "replace")
-        text = re.sub(r"[\r\n]+", "", value).strip()
+        text = _with_commas(re.sub(r"[\r\n]+", "", value).strip())
         try:
             header = _read_field(self.name, text)
             assert isinstance(header, AddressHeader)
@@ -166,6 +169,27 @@ def _sendable(raw: bytes) -> bytes:
 def _known_address(fields: Iterable[Field]) -> str | None:
     """The first address in the fields that is not only this machine's."""
     return next((address for field in fields for address in field.addresses() if not is_local(address)), None)
+
+
+def addresses_of(argument: str) -> list[str]:
+    """The addresses in a recipient's argument, which may be a list, and have names and angle brackets."""
+    if not _LISTED.search(argument):
+        return [argument]
+    return Field("to", b"To: " + argument.encode("utf-8", "surrogateescape")).addresses() or [argument]
+
+
+def _with_commas(text: str) -> str:
+    """A list of addresses with commas in place of the semicolons that end no group, and behind those that do."""
+    parts: list[str] = []
+    is_in_group = False
+    for part in _WORD_OR_MARK.findall(text):
+        if part == ";":
+            parts.append(";," if is_in_group else ",")
+            is_in_group = False
+            continue
+        is_in_group = is_in_group or part == ":"
+        parts.append(part)
+    return "".join(parts)
 
 
 def is_local(address: str) -> bool:

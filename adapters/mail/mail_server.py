@@ -36,6 +36,13 @@ _SESSIONS: dict[Protocol, type[MailSession]] = {
     Protocol.IMAP: IMAPSession,
 }
 
+_AT_FAULT = {
+    "message": Fault.MESSAGE,
+    "recipient": Fault.MESSAGE,
+    "recipients": Fault.MESSAGE,
+    "sender": Fault.SENDER,
+}
+"""The party at fault for a value of a message that can't be sent; for any other it is the configuration."""
 _Conversation = Callable[[MailSession, Transcript], Awaitable[MailReport]]
 
 
@@ -83,7 +90,7 @@ class MailServerClient(MailServer):
                 raise InvalidValue("protocol", "setting_receives_mail", profile=profile.name)
             checked = Submission.of(sender, recipients, message)
         except InvalidValue as error:
-            fault = Fault.MESSAGE if error.field == "message" else Fault.CONFIGURATION
+            fault = _AT_FAULT.get(error.field, Fault.CONFIGURATION)
             return MailReport((), Verdict("message_not_sendable", fault, cause=error))
 
         async def deliver(session: MailSession, transcript: Transcript) -> MailReport:

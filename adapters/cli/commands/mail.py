@@ -76,7 +76,7 @@ def send(
     option: Annotated[
         list[str] | None,
         typer.Option(
-            *("-o", "-B", "-N", "-R", "-V", "-L", "-O", "-e", "-p"),
+            *("-o", "-B", "-N", "-R", "-V", "-L", "-O", "-e", "-p", "-A", "-C", "-d", "-h", "-X"),
             metavar="OPTION",
             help="Accepted and ignored, as in -oi, -oem and -B8BITMIME.",
         ),
@@ -85,14 +85,15 @@ def send(
     mode: Annotated[str, typer.Option("-b", hidden=True)] = _DELIVER,
 ) -> None:
     """Send the message on standard input, as sendmail does; also when called by that name."""
-    from adapters.cli.sendmail_message import Message
+    from adapters.cli.sendmail_message import Message, addresses_of
 
     if mode != _DELIVER:
         raise CommandError(ExitCode.USAGE, f"-b{mode} is not for this: only a message on standard input is sent (-bm)")
     if sys.stdin.isatty():
         print_error("type the message, header first; Ctrl-D ends it")
     message = Message.read(sys.stdin.buffer.read())
-    to = [*(recipients or []), *(message.recipients() if from_message else [])]
+    named = (address for argument in recipients or [] for address in addresses_of(argument))
+    to = [*named, *(message.recipients() if from_message else [])]
     if not to:
         raise CommandError(
             ExitCode.USAGE, "there are no recipients: name them, or use -t with To, Cc or Bcc in the message"

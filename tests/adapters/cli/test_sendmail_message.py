@@ -4,7 +4,7 @@ from email import message_from_bytes, policy
 
 import pytest
 
-from adapters.cli.sendmail_message import Message, is_local
+from adapters.cli.sendmail_message import Message, addresses_of, is_local
 from adapters.mail.submission import Submission
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
@@ -126,6 +126,30 @@ def test_an_address_is_local_if_no_other_machine_can_reply_to_it(address: str, l
 
 def test_a_sender_that_is_not_in_ascii_is_written_as_it_is() -> None:
     assert "From: käthe@contoso.com\n".encode() in completed(b"Subject: x\n\n", "käthe@contoso.com", "Käthe")
+
+
+@pytest.mark.parametrize(
+    ("value", "addresses"),
+    [
+        ("a@x.org; b@x.org", ["a@x.org", "b@x.org"]),
+        ("a@x.org;b@x.org;", ["a@x.org", "b@x.org"]),
+        ('"Doe; J" <a@x.org>; B (one; two) <b@x.org>', ["a@x.org", "b@x.org"]),
+        ("team: a@x.org, B <b@x.org>;", ["a@x.org", "b@x.org"]),
+        ("team: a@x.org; c@x.org", ["a@x.org", "c@x.org"]),
+        ("team: a@x.org;, other: b@x.org; c@x.org", ["a@x.org", "b@x.org", "c@x.org"]),
+        ("undisclosed-recipients:;", []),
+        ("a@x.org,,b@x.org,", ["a@x.org", "b@x.org"]),
+        ("a@[IPv6:::1]; b@x.org", ["a@[IPv6:::1]", "b@x.org"]),
+    ],
+)
+def test_no_recipient_of_a_list_is_lost(value: str, addresses: list[str]) -> None:
+    assert Message.read(f"To: {value}\n\n".encode()).recipients() == addresses
+    assert addresses_of(value) == (addresses or [value])
+
+
+@pytest.mark.parametrize("argument", ["a@x.org", "root", "a b@x.org", "", "\u00fc@x.org", "a@x.org\nBcc: b@x.org"])
+def test_an_argument_that_is_no_list_stays_as_it_is(argument: str) -> None:
+    assert addresses_of(argument) == [argument]
 
 
 RESENT = b"Resent-To: a@x.org\nResent-Bcc: b@x.org\n"

@@ -80,6 +80,27 @@ def test_a_message_goes_to_those_it_names_and_bcc_stays_here(
         assert field in seen
 
 
+@pytest.mark.parametrize(
+    "options",
+    ["-h 5 -Am -C /etc/mail.cf -X /dev/null -d0", "-oi -oem -odb -bm -v -B8BITMIME -N never -R hdrs -V envid", "-ti"],
+)
+def test_options_that_other_sendmails_know_lose_no_message(
+    service: ServiceProcess, sending: str, mailbox: str, options: str
+) -> None:
+    to = f"Anna <{mailbox}>; <second-{mailbox}>"
+    done = service.run("send", "--profile", sending, *options.split(), to, message="Subject: x\n\nhello\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for address in (mailbox, f"second-{mailbox}"):
+        assert len(service.mail.wait_for_messages(address)) == 1
+
+
+def test_a_recipient_that_is_none_is_the_messages_fault(service: ServiceProcess, sending: str) -> None:
+    done = service.run("send", "--profile", sending, "a b@x.org", message="Subject: x\n\nhello\n")
+    assert done.returncode == 1
+    assert "'a b@x.org' is not an e-mail address" in done.stderr
+    assert "(At fault: the message.)" in done.stderr
+
+
 def test_a_setting_is_found_by_who_sends(service: ServiceProcess, sending: str, machine: str, mailbox: str) -> None:
     service.done("profile", "set", sending, f"sender_address={machine}@contoso.com")
     done = service.run("send", f"-f{machine}@contoso.com", mailbox, message="Subject: x\n\nhello\n")
