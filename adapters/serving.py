@@ -94,11 +94,11 @@ class _Serving:
                 with listening(service.config, service.tokens):
                     server = SocketServer(service, self._listener)
                     for worker in (
+                        service.row_watch,
                         service.polling_worker,
                         service.renewal_worker,
                         service.notifier,
                         service.mail_counts,
-                        service.row_watch,
                         service.checkpoint_worker,
                     ):
                         worker.start()

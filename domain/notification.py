@@ -24,6 +24,7 @@ class Topic(StrEnum):
     TOKENS = "tokens"
     HOLD = "hold"
     BACKUPS = "backups"
+    ROWS = "rows"
     CERTIFICATE = "certificate"
 
 

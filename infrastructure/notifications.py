@@ -184,7 +184,7 @@ class Notifier:
 
 def _installation(state: StoreState) -> Iterator[_Subject]:
     """The parts of the installation, whether or not they need a person."""
-    parts = {Topic.HOLD: HOLDS, Topic.BACKUPS: (StoreAttention.BACKUP_OLD,)}
+    parts = {Topic.HOLD: HOLDS, Topic.BACKUPS: (StoreAttention.BACKUP_OLD,), Topic.ROWS: (StoreAttention.ROW_ALTERED,)}
     for topic, codes in parts.items():
         yield _Installation(
             uuid5(_STORE, topic), next((code for code in codes if code in state.attention), None), topic

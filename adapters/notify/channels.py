@@ -52,6 +52,8 @@ def _about(notification: Notification) -> str:
             return "the restored store"
         case Topic.BACKUPS:
             return "the backup of the store"
+        case Topic.ROWS:
+            return "the integrity of the store"
         case Topic.CERTIFICATE:
             return (
                 f"the certificate of {notification.certificate.table}" if notification.certificate else "a certificate"

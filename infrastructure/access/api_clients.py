@@ -11,7 +11,6 @@ import hmac
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
@@ -28,7 +27,7 @@ from infrastructure.access.bearer_tokens import LONGEST, new_token, token_digest
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.store.event_log import AnyAggregate, EventLog
 from infrastructure.store.query import Query, rows_in
-from infrastructure.store.row_macs import UNREADABLE, AlteredRow
+from infrastructure.store.row_macs import AlteredRow, readable
 from infrastructure.store.rows import api_client_state
 from infrastructure.store.store import UnitOfWork
 from infrastructure.store.vault import Vault
@@ -309,11 +308,8 @@ def _new_id() -> str:
 
 def _stored(query: Query) -> list[tuple[UUID, int, ApiClientState]]:
     """Every client, but not an altered row from which no state can be read: the others must work."""
-    stored = []
-    for row in query.rows("SELECT * FROM client"):
-        with suppress(*UNREADABLE):
-            stored.append((UUID(row["id"]), row["version"], api_client_state(row)))
-    return stored
+    rows = query.rows("SELECT * FROM client")
+    return list(readable(lambda row: (UUID(row["id"]), row["version"], api_client_state(row)), rows))
 
 
 def _id_of(query: Query, name: str) -> UUID | None:

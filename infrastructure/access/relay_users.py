@@ -21,6 +21,7 @@ from domain.token_state import served
 from infrastructure.access.accounts import RELAY_USER, Account, Accounts
 from infrastructure.access.password_hashing import PasswordHasher
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import profile_state
 from infrastructure.store.store import UnitOfWork
 from infrastructure.store.vault import Vault
@@ -98,7 +99,7 @@ class RelayUsers:
         return [
             ListedUser(
                 user.name,
-                {protocol: names[id] for protocol, id in sorted(user.profiles.items())},
+                {protocol: names[id] for protocol, id in sorted(user.profiles.items()) if id in names},
                 user.networks,
                 user.password > 0,
                 user.sender,
@@ -242,7 +243,8 @@ class RelayUsers:
         """The mail servers of the profiles that relay users are mapped to."""
         mapped = {str(id) for account in self._accounts.all() for id in account.state.profiles.values()}
         with self._events.store.reading() as query:
-            profiles = [profile_state(row) for row in query.rows("SELECT * FROM profile") if row["id"] in mapped]
+            rows = (row for row in query.rows("SELECT * FROM profile") if row["id"] in mapped)
+            profiles = list(readable(profile_state, rows))
         return sorted(
             {
                 MailServerAddress(one.settings.server, one.port, one.settings.tls, one.protocol)

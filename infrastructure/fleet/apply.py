@@ -45,6 +45,7 @@ from infrastructure.fleet.changes import FleetChanges, relay_users_by_profile
 from infrastructure.queries.setting_status import SettingStatus, read_statuses
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.query import Query
+from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import api_client_state
 from infrastructure.tokens.token_service import TokenService
 
@@ -120,7 +121,7 @@ def _present(query: Query, now: datetime, providers: Collection[str]) -> Present
     statuses = read_statuses(query, now)
     names = {status.profile_id: status.profile.name for status in statuses}
     mapped = relay_users_by_profile(query)
-    clients = [api_client_state(row) for row in query.rows("SELECT * FROM client")]
+    clients = list(readable(api_client_state, query.rows("SELECT * FROM client")))
     return Present(
         {row["name"]: row["catalogue"] for row in query.rows("SELECT name, catalogue FROM machine")},
         {status.profile.name: _profile(status, mapped) for status in statuses},

@@ -19,6 +19,7 @@ from domain.smtp_group import SmtpGroup, check_linkable, join, leave
 from domain.token import Token
 from infrastructure.store.event_log import AnyAggregate, EventLog
 from infrastructure.store.query import Query
+from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import relay_user_state, view
 from infrastructure.store.store import UnitOfWork
 
@@ -352,7 +353,7 @@ class FleetChanges:
 def relay_users_by_profile(query: Query) -> dict[UUID, list[str]]:
     """The names of the relay users that are mapped to each profile, by the profile's id."""
     users: dict[UUID, list[str]] = {}
-    for user in map(relay_user_state, query.rows("SELECT * FROM relay_user")):
+    for user in readable(relay_user_state, query.rows("SELECT * FROM relay_user")):
         for profile_id in user.profiles.values():
             users.setdefault(profile_id, []).append(user.name)
     return users

@@ -13,6 +13,7 @@ from domain.profile import Profile, ProfileState, check_provider
 from infrastructure.fleet.changes import FleetChanges
 from infrastructure.queries.setting_status import SettingStatus, edition, read_statuses
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import profile_state
 
 
@@ -97,7 +98,7 @@ class SettingsService:
     def profiles(self) -> list[ProfileState]:
         """All profiles, sorted by name."""
         with self._log.store.reading() as query:
-            states = [profile_state(row) for row in query.rows("SELECT * FROM profile")]
+            states = list(readable(profile_state, query.rows("SELECT * FROM profile")))
         return sorted(states, key=lambda state: state.name)
 
     def profile_names(self, machine: str) -> list[str]:

@@ -33,6 +33,7 @@ from infrastructure.queries.store_state import StoreStateQuery
 from infrastructure.store.claim_rows import count_claims
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.hash_chain import last_position
+from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import token_state
 from infrastructure.ticker import Ticker
 
@@ -115,10 +116,12 @@ class Metrics(Collector):
                 row["token_id"]: row["settings"]
                 for row in query.rows("SELECT token_id, count(*) AS settings FROM profile GROUP BY token_id")
             }
-            for row in query.rows("SELECT * FROM token"):
-                state = token_state(row).at(now)
-                attention = self._attention.of_token(UUID(row["id"]), state)
-                yield _Token(state, settings.get(row["id"], 0), attention, self._attention.expiry(state))
+            tokens = readable(
+                lambda row: (UUID(row["id"]), token_state(row).at(now)), query.rows("SELECT * FROM token")
+            )
+            for id, state in tokens:
+                attention = self._attention.of_token(id, state)
+                yield _Token(state, settings.get(str(id), 0), attention, self._attention.expiry(state))
 
     def _of_store(self) -> Iterator[Metric]:
         state = self._store_state.now()

@@ -7,7 +7,6 @@ status is right even if no worker has run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,7 +20,7 @@ from domain.token_state import TokenState
 from infrastructure.clock import instant_text
 from infrastructure.store.fold import Fold
 from infrastructure.store.query import Query, rows_in
-from infrastructure.store.row_macs import UNREADABLE, RowChecks, columns_with_mac
+from infrastructure.store.row_macs import RowChecks, columns_with_mac, readable
 from infrastructure.store.rows import profile_state, token_state
 
 _COLUMNS = """
@@ -199,10 +198,7 @@ def named(statuses: Iterable[SettingStatus], name: str) -> SettingStatus:
 
 
 def _readable(rows: Iterable[Mapping[str, Any]], now: datetime) -> Iterator[SettingStatus]:
-    """The settings of these rows, but not of an altered row from which no state can be read."""
-    for row in rows:
-        with suppress(*UNREADABLE):
-            yield _from_row(row, now)
+    return readable(lambda row: _from_row(row, now), rows)
 
 
 def _from_row(row: Mapping[str, Any], now: datetime) -> SettingStatus:

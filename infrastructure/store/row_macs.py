@@ -8,9 +8,10 @@ that are checked are those by which somebody gets a right or a token; a list tru
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -22,9 +23,18 @@ from infrastructure.store.schema import COLUMNS, MAC
 
 log = structlog.get_logger("mailtoken")
 
+TRead = TypeVar("TRead")
+
 
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 """The errors of reading a state from a row that something else than this program wrote."""
+
+
+def readable(read: Callable[[Mapping[str, Any]], TRead], rows: Iterable[Mapping[str, Any]]) -> Iterator[TRead]:
+    """What `read` makes of each row, but not of one that can't be read: one altered row must not stop the others."""
+    for row in rows:
+        with suppress(*UNREADABLE):
+            yield read(row)
 
 
 def row_message(table: str, row: Mapping[str, Any], prefix: str = "") -> bytes:

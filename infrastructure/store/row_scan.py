@@ -8,12 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import structlog
+
 from infrastructure.store.access_rows import EVENTS_OF_OPEN, LINK_ID, SESSION_ID, SET_UP_LINK, id_text
 from infrastructure.store.query import Query
 from infrastructure.store.row_macs import AlteredRow, RowChecks
 from infrastructure.store.schema import VIEWS
 from infrastructure.store.store import Store
 from infrastructure.ticker import Ticker
+
+log = structlog.get_logger("mailtoken")
 
 _PAGE = 500
 _LOOK_EVERY_SECONDS = 60.0
@@ -66,7 +70,14 @@ class RowWatch:
         self.tickers = (self._ticker,)
 
     def start(self) -> None:
-        """Start to look."""
+        """Look once, and start to look again and again.
+
+        The first look is over when the notifications begin, so that a restart brings no news that all is well again.
+        """
+        try:
+            self.look()
+        except Exception:
+            log.exception("worker_failed", worker=self._ticker.name)
         self._ticker.start()
 
     def stop(self) -> None:

@@ -183,6 +183,10 @@ def generation(row: Mapping[str, Any]) -> Generation | None:
     )
 
 
+_NUMBERS = frozenset({"port", "timeout", "check_interval"})
+"""The settings that are numbers; every other is a text."""
+
+
 def _profile_row(id: UUID, version: int, state: ProfileState) -> Row:
     return {
         "id": str(id),
@@ -207,8 +211,21 @@ def profile_state(row: Mapping[str, Any]) -> ProfileState:
         Protocol(row["protocol"]),
         UUID(row["token_id"]),
         UUID(row["group_id"]) if row["group_id"] else None,
-        Settings(**json.loads(row["settings"])),
+        _settings(row["settings"]),
     )
+
+
+def _settings(text: str) -> Settings:
+    """The settings in a profile's row.
+
+    Raises:
+        ValueError, TypeError, AttributeError: this program did not write the text.
+    """
+    values = json.loads(text)
+    for name, value in values.items():
+        if value is not None and type(value) is not (int if name in _NUMBERS else str):
+            raise ValueError(name)
+    return Settings(**values)
 
 
 def _group_row(id: UUID, version: int, state: SmtpGroupState) -> Row:

@@ -24,6 +24,7 @@ from domain.token_state import Generation, TokenState
 from infrastructure.clock import instant_text
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.query import Query
+from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import token_state
 from infrastructure.ticker import Ticker
 from infrastructure.tokens.token_service import TokenService
@@ -76,7 +77,7 @@ class RenewalWorker:
         now = self._clock.now()
         with self._events.store.reading() as query:
             rows = {row["id"]: row for row in self._candidates(query, now)}
-        found = [due for row in rows.values() if (due := self._due(row, now))]
+        found = [due for due in readable(lambda row: self._due(row, now), rows.values()) if due]
         return sorted(found, key=lambda due: due.at)
 
     def renew_what_is_due(self) -> list[Future[None]]:
@@ -113,7 +114,8 @@ class RenewalWorker:
 
     def _due(self, row: Mapping[str, Any], now: datetime) -> Due | None:
         id, state = UUID(row["id"]), token_state(row)
-        assert state.credential is not None
+        if state.credential is None:
+            return None
         provider = state.provider or ""
         at = self._when(id, state, state.credential, now)
         return Due(at, id, provider, state.credential.number) if at and at <= now else None

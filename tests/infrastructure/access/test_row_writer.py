@@ -6,11 +6,12 @@ import random
 
 import pytest
 from fakes import Services
-from row_writer import an_office, forge_event, put_everything_back, rights, write
+from row_writer import PASSWORDS, POP, SMTP, an_office, forge_event, put_everything_back, rights, write
 from store_examples import ADMIN, change, everything
 
 from domain.errors import Refused
 from infrastructure.store import schema
+from infrastructure.store.row_scan import RowWatch
 
 
 def written(service: Services, changes: int) -> None:
@@ -55,6 +56,34 @@ def test_every_table_has_its_rows_proven_or_is_without_rights() -> None:
     listed = [*schema.WITH_MAC, *schema.PROVEN_OTHERWISE, *schema.WITHOUT_RIGHTS]
     assert len(listed) == len(set(listed))
     assert set(listed) == schema.TABLES
+
+
+def test_a_row_from_which_nothing_can_be_read_stops_nothing_else(service: Services) -> None:
+    an_office(service)
+    service.add_machine("lobby-mfp", "generic")
+    service.get_token("lobby-mfp/smtp")
+    service.clients.add("lobby", ["lobby-mfp/smtp"], None, ADMIN)
+    service.relay_users.add("lobby", ["lobby-mfp/smtp"], [], PASSWORDS["new"], ADMIN)
+    names = {status.profile.name for status in service.tokens.statuses()}
+    change(service.store, "UPDATE profile SET settings = 'nonsense' WHERE name = ?", SMTP)
+    of_pop = "SELECT token_id FROM profile WHERE name = ?"
+    change(service.store, f"UPDATE token SET since = 'nonsense' WHERE id IN ({of_pop})", POP)
+    change(service.store, "UPDATE client SET profiles = 'nonsense' WHERE name = 'backup'")
+    change(service.store, "UPDATE relay_user SET profiles = 'nonsense' WHERE name = 'scanner'")
+    again = service.restart()
+    seen = {status.profile.name for status in again.tokens.statuses()}
+    assert "lobby-mfp/smtp" in seen < names
+    assert again.access_token("lobby-mfp/smtp").generation == 1
+    assert {one.name for one in again.clients.clients()} == {"lobby"}
+    assert {one.name for one in again.relay_users.users()} == {"desk", "lobby"}
+    assert again.settings.profiles()
+    with pytest.raises(Refused, match="row_altered"):
+        again.access_token(SMTP)
+    RowWatch(again.store).look()
+    assert {row.table for row in again.store.row_checks.altered} == {"profile", "token", "client", "relay_user"}
+    again.audit.rebuild()
+    assert again.store.row_checks.altered == []
+    assert {status.profile.name for status in again.tokens.statuses()} == names
 
 
 def test_a_row_that_is_altered_is_attention_until_the_rows_are_made_again(service: Services) -> None:
