@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from waiting import in_background, wait_until
 
 MakeService = Callable[..., ServiceProcess]
 _LINK = re.compile(r"\]\((?P<page>[^):#]+)(?:#[^)]*)?\)")
+_VERSION_1 = Path(__file__).parents[1] / "infrastructure" / "store" / "fixtures" / "version_1"
 _INSTALLED = ("/etc/mailtoken", "/var/lib/mailtoken")
 _DATABASES = (
     "postgresql://mailtoken@db.example.com/mailtoken",
@@ -158,6 +160,20 @@ def test_a_second_node_goes_on_when_the_first_one_ends(operator: Operator) -> No
         assert second.findings() == ()
     finally:
         second.end()
+
+
+@pytest.mark.parametrize("operator", ["sqlite"], indirect=True)
+def test_an_upgrade_is_rehearsed_on_the_copy_of_a_store_of_version_1(operator: Operator) -> None:
+    host = operator.host
+    assert host.stop() == 0
+    for name in ("mailtoken.toml", "mailtoken.key"):
+        shutil.copy(_VERSION_1 / name, host.directory)
+    (host.directory / "mailtoken.key").chmod(0o600)
+    host.database.write_bytes(gzip.decompress((_VERSION_1 / "mailtoken.db.gz").read_bytes()))
+    refused = host.run("status", "--offline")
+    assert (refused.returncode, "run mailtoken upgrade" in refused.stderr) == (1, True)
+    follow(operator, blocks("upgrade-rehearsal.md"))
+    assert host.findings() == ()
 
 
 def test_the_manual_has_a_link_to_each_of_its_pages_and_no_other() -> None:
