@@ -126,6 +126,7 @@ class ScriptedServer:
             socket.create_connection(self._listener.getsockname()[:2]).close()
         self._thread.join(PATIENCE_SECONDS)
         self._listener.close()
+        assert not self._thread.is_alive(), "a script has not ended"
         if self._failure is not None:
             raise self._failure
 
