@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from infrastructure.evidence.checkpoint import Checkpoint
 from infrastructure.evidence.log_evidence import GrowingLog, LogEvidence
 from infrastructure.new_file import replace_file
 from infrastructure.ticker import Ticker
@@ -22,9 +23,8 @@ _MODE = 0o644
 class CheckpointWorker:
     """A thread that makes a checkpoint when it starts and then every so often, unless the log has not grown.
 
-    The tree is kept from one checkpoint to the next, so only new events are read. A checkpoint therefore never
-    contradicts an earlier one of this run, whatever happens to the log. On hold none is made, as the log may not be the
-    one of the checkpoints before.
+    The tree is kept from one checkpoint to the next, so only new events are read. On hold none is made, as the log may
+    not be the one of the checkpoints before.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class CheckpointWorker:
         self._is_wanted = every is not None
         self._file = file
         self._grown = GrowingLog()
-        self._noted_size: int | None = None
+        self._noted: Checkpoint | None = None
         seconds = every.total_seconds() if every else 0.0
         self._ticker = Ticker("checkpoints", self.write, lambda: seconds)
         self.tickers = (self._ticker,)
@@ -59,10 +59,10 @@ class CheckpointWorker:
             return
         made = self._evidence.extend(self._grown)
         checkpoint = made.checkpoint
-        if checkpoint.size == self._noted_size:
+        if checkpoint == self._noted:
             return
         if self._file:
             replace_file(self._file, made.text.encode(), _MODE)
         root = base64.b64encode(checkpoint.root).decode()
         log.info("checkpoint_made", origin=checkpoint.origin, events=checkpoint.size, root=root)
-        self._noted_size = checkpoint.size
+        self._noted = checkpoint

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from domain.errors import InvalidValue, NotFound, Refused
+from domain.log_hold import LogHead
 from infrastructure.encryption.integrity_keys import SigningKeys
 from infrastructure.evidence.checkpoint import Checkpoint, proof_text, read_checkpoint
 from infrastructure.evidence.event_leaf import event_octets
 from infrastructure.evidence.merkle_tree import GrowingTree, leaf_hash, prove_inclusion
 from infrastructure.evidence.signed_note import NotANote, NoteKey, NoteSigner
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.log_head import read_head, read_link
 from infrastructure.store.query import Query
 
 Progress = Callable[[int], None]
@@ -20,10 +22,11 @@ PROGRESS_EVERY = 10_000
 
 @dataclass
 class GrowingLog:
-    """The tree over the log up to a position; a new one has no event yet."""
+    """The tree over the log up to a position, and the end that the log had then; a new one has no event yet."""
 
     tree: GrowingTree = field(default_factory=GrowingTree)
     position: int = 0
+    head: LogHead | None = None
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,14 @@ class LogEvidence:
         return self._signer.public
 
     def extend(self, grown: GrowingLog, progress: Progress | None = None) -> SignedCheckpoint:
-        """Append the events that the tree does not have yet, and make its checkpoint."""
-        tree = grown.tree
+        """Append the events that the tree does not have yet, and make its checkpoint.
+
+        A tree whose end is not in the log, because another log was put in its place, begins anew.
+        """
         with self._log.store.reading() as query:
+            if grown.head and read_link(query, grown.head.number) != grown.head.link:
+                grown.tree, grown.position = GrowingTree(), 0
+            tree, grown.head = grown.tree, read_head(query)
             for position, stored in self._log.read_stored(query, grown.position):
                 tree.append(leaf_hash(event_octets(tree.size + 1, stored)))
                 grown.position = position

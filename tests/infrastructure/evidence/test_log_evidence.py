@@ -142,6 +142,20 @@ def test_the_worker_writes_a_checkpoint_when_the_log_has_grown_and_the_journal_n
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
 
 
+def test_the_worker_begins_anew_where_another_log_was_put_in_the_place_of_the_one_it_knew(
+    installation: Services, tmp_path: Path
+) -> None:
+    file = tmp_path / "checkpoint"
+    older = OlderCopy(installation.store)
+    installation.add_machine("second-mfp")
+    running = worker(installation, file)
+    running.write()
+    older.put_back(installation.store)
+    installation.restart().add_machine("third-mfp", "generic")
+    running.write()
+    assert file.read_bytes() == checkpoint_of(installation)
+
+
 def test_no_checkpoint_is_made_on_hold(installation: Services, tmp_path: Path) -> None:
     older = OlderCopy(installation.store)
     installation.get_token("office-mfp/pop-internet-fax")

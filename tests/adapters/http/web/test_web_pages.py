@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from web_service import InProcessService
 
 from adapters.http.web.access_pages import CLIENTS_ON_A_PAGE
-from domain.log_hold import LogHold
+from domain.log_hold import LogHead, LogHold
 from domain.store_attention import CertificateExpiry
 
 pytestmark = pytest.mark.needs("chromium")
@@ -61,6 +61,23 @@ def test_a_restored_store_says_on_every_page_that_it_is_on_hold_until_an_adminis
     expect(page.get_by_text("The hold is lifted")).to_be_visible()
     expect(page.get_by_text("on hold")).to_have_count(0)
     assert in_process.service.history.records()[-1].facts == {"because": "the old host is off"}
+
+
+def test_a_log_that_differs_is_used_only_for_a_reason_which_the_page_asks_for(
+    in_process: InProcessService, page: Page
+) -> None:
+    events, now = in_process.service.events, in_process.service.clock.now()
+    known = LogHead(7, "5f" * 36)
+    events.save(LogHold.of_other_log(uuid4(), known=known, number=9, as_of=now, differs=True, by="worker", now=now))
+    page.goto("/attention")
+    expect(page.get_by_role("status")).to_contain_text("The log is not the one that this service has seen")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("say why it is to be used")).to_be_visible()
+    page.goto("/attention")
+    page.get_by_label("Why, for the history").fill("a rehearsal")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("The hold is lifted")).to_be_visible()
+    assert in_process.service.history.records()[-1].facts["given_up_number"] == known.number
 
 
 def test_a_certificate_near_its_end_is_said_on_every_page(
