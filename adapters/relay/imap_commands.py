@@ -16,7 +16,7 @@ COMMAND_LIMIT_OCTETS = 12_288
 """The limit for a line of a command, and for all of its lines and literals together."""
 _LITERALS = 8
 # RFC 9051: tag = 1*<any ASTRING-CHAR except "+">. A tag is sent back to the client and to no mail server.
-_COMMAND = re.compile(rb"([^\x00-\x20\x7f-\xff(){%*\"\\+]{1,64}) ([A-Za-z]{1,32})(?: (.*))?", re.DOTALL)
+_COMMAND = re.compile(rb"([^\x00-\x20\x7f-\xff(){%*\"\\+]{1,64}) +([A-Za-z]{1,32})(?: (.*))?", re.DOTALL)
 _LITERAL = re.compile(rb"\{([0-9]{1,10})(\+?)\}\Z")
 _STRING = rb'"(?:[^"\\]|\\["\\])*"|[^\x00-\x20\x7f"(){\\]+'
 _STRINGS = re.compile(rb" *(?:(?:%b)(?: +(?:%b))*)? *" % (_STRING, _STRING))

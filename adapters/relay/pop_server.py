@@ -5,6 +5,7 @@ Nothing that a client sends before its sign-in reaches a mail server.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 from adapters.mail import sasl_server
@@ -32,6 +33,9 @@ _CODES = {
     DenialReason.TEMPORARY: b"SYS/TEMP",
     DenialReason.NEEDS_ADMINISTRATOR: b"SYS/PERM",
 }
+# A command is a word and an argument, in which blanks may belong to a password.
+_COMMAND = re.compile(rb"[ \t]*([^ \t]*)[ \t]?(.*)", re.DOTALL)
+_BLANKS = b" \t"
 _NEEDS_TLS = "Begin TLS first: a password does not travel in clear text (STLS, or the port for TLS)"
 # The commands that a record of a refusal may show, with so many words of each: the others may hold a password.
 _SHOWN_WORDS = {
@@ -89,9 +93,11 @@ class _Session(UnauthenticatedSession[tuple[bytes, bytes], POPSession]):
     async def _command(self) -> tuple[bytes, bytes]:
         with self._client.idle():
             line = await self._connection.line(LINE_LIMIT_OCTETS, self._line_seconds)
-        word, _, argument = line.partition(b" ")
+        found = _COMMAND.fullmatch(line)
+        assert found is not None
+        word, argument = found.groups()
         if (shown := _SHOWN_WORDS.get(word.upper())) is not None:
-            self._client.note(b" ".join(line.split(b" ")[:shown]))
+            self._client.note(b" ".join(line.split()[:shown]))
         return word.upper(), argument
 
     def _welcome(self, command: tuple[bytes, bytes], upstream: POPSession) -> None:
@@ -112,7 +118,7 @@ class _Session(UnauthenticatedSession[tuple[bytes, bytes], POPSession]):
             case b"USER" | b"PASS" | b"AUTH" if argument and not self._client.may_sign_in:
                 self._refuse(command, _NEEDS_TLS, Cause.NOT_ENCRYPTED)
             case b"USER":
-                self._user = sasl_server.credentials(_text(argument), "").user
+                self._user = sasl_server.credentials(_text(argument.strip(_BLANKS)), "").user
                 self._say(b"+OK Send PASS")
             case b"PASS":
                 user, self._user = self._user, None

@@ -269,7 +269,7 @@ class UnauthenticatedSession(ABC, Generic[C, S]):
     async def _answer(self, prompt: bytes) -> bytes:
         """The client's reply to a prompt; `*` cancels (RFC 4422 section 4.2.2)."""
         self._say(b"+ " + prompt)
-        answer = await self._connection.line(LINE_LIMIT_OCTETS, self._line_seconds)
+        answer = (await self._connection.line(LINE_LIMIT_OCTETS, self._line_seconds)).strip(b" \t")
         if answer == b"*":
             raise MalformedCredentials
         return answer

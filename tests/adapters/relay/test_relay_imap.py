@@ -67,6 +67,7 @@ def fetch(client: LineClient) -> None:
     "lines",
     [
         [f"a1 {LOGIN}"],
+        [f'a1  login  {USER}   "{PASSWORD}" '],
         [f'a1 login "{USER}" "{PASSWORD}"'],
         [f"a1 LOGIN {{{len(USER)}}}", f"{USER} {{{len(PASSWORD)}}}", PASSWORD],
         [f"a1 LOGIN {{{len(USER)}+}}\r\n{USER} {{{len(PASSWORD)}+}}\r\n{PASSWORD}"],
@@ -75,6 +76,7 @@ def fetch(client: LineClient) -> None:
         [f"a1 AUTHENTICATE PLAIN {PLAIN}"],
         ["a1 authenticate plain", PLAIN],
         ["a1 AUTHENTICATE LOGIN", encoded(USER), encoded(PASSWORD)],
+        ["a1  authenticate  login ", f"{encoded(USER)} ", f"{encoded(PASSWORD)}\t"],
         [f"a1 AUTHENTICATE LOGIN {encoded(USER)}", encoded(PASSWORD)],
     ],
 )

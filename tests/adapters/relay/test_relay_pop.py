@@ -66,6 +66,10 @@ def fetch(client: LineClient) -> None:
         ["AUTH PLAIN", PLAIN],
         ["AUTH LOGIN", encoded(USER), encoded(PASSWORD)],
         [f"AUTH LOGIN {encoded(USER)}", encoded(PASSWORD)],
+        [f" USER  {USER} ", f"PASS {PASSWORD}"],
+        [f"user\t{USER}\t", f"pass\t{PASSWORD}"],
+        [f"AUTH  plain\t{PLAIN} "],
+        ["AUTH login ", f"{encoded(USER)} ", f" {encoded(PASSWORD)}\t"],
     ],
 )
 def test_each_way_to_sign_in_with_a_password_becomes_a_sign_in_with_the_token(
