@@ -26,6 +26,8 @@ class Size:
     mail_seconds: float
     mailbox_messages: int
     idle_connections: int
+    growth_settings: tuple[int, ...]
+    growth_rounds: int
 
 
 FULL = Size(
@@ -41,6 +43,8 @@ FULL = Size(
     mail_seconds=1.0,
     mailbox_messages=256,
     idle_connections=1000,
+    growth_settings=(1_000, 10_000, 100_000),
+    growth_rounds=5,
 )
 QUICK = Size(
     rounds=6,
@@ -55,6 +59,8 @@ QUICK = Size(
     mail_seconds=0.3,
     mailbox_messages=64,
     idle_connections=200,
+    growth_settings=(140, 1_400),
+    growth_rounds=2,
 )
 
 

@@ -48,13 +48,28 @@ FIGURES = {
         )
         for name in ("Postfix", "Exim")
     },
-    "growth": (
+    "log-growth": (
         "token in office hours, Microsoft-like",
         "token in office hours, Google-like",
         "token read once a night, Microsoft-like",
         "token read once a night, Google-like",
         "token never read, Microsoft-like",
         "token never read, Google-like",
+    ),
+    "growth": tuple(
+        f"{name}, 1,400 settings"
+        for name in (
+            "start to first answer",
+            "resident after the start",
+            "status of one",
+            "status of one as of an instant",
+            "token show",
+            "audit log of one",
+            "status --check",
+            "status --check --offline",
+            "status --json",
+            "audit verify",
+        )
     ),
     "pages": (
         "Settings, of 10,000 settings",
