@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # The tests start hundreds of processes, and each would compile the program again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check torture mutate bench lock diagrams clean
+.PHONY: demo test check torture mutate bench lock audit sbom diagrams clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +54,17 @@ diagrams: $(READY)
 lock: $(READY)
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header --no-emit-index-url \
 	  --no-emit-find-links --all-extras --output-file requirements.lock pyproject.toml
+
+audit: $(READY)
+	$(BIN)/python packaging/dependency_audit.py
+
+# The packages of an installation without the tools of development, as CycloneDX: sbom.json.
+sbom: $(READY)
+	$(PYTHON) -m venv --clear $(VENV)/installation
+	sed -n 's/^\([A-Za-z0-9._-]*==[^ ;]*\).*/\1/p' requirements.lock > $(VENV)/pins.txt
+	$(VENV)/installation/bin/pip install --quiet --disable-pip-version-check --constraint $(VENV)/pins.txt '.[postgres]'
+	$(BIN)/cyclonedx-py environment $(VENV)/installation --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --output-file sbom.json
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

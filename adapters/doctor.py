@@ -104,7 +104,7 @@ def _key(config: Config) -> Iterator[Diagnosis]:
 def _store(path: Path) -> Iterator[Diagnosis]:
     try:
         with installation.offline(path) as store:
-            settings, state, last = len(store.statuses()), store.store_state.now(), store.last_event_at()
+            settings, state, last = store.settings(), store.store_state.now(), store.last_event_at()
             code = "store_looks_new" if store.looks_new() else "store_good"
             compared = store.log_comparison()
     except MailtokenError as error:

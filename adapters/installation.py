@@ -34,7 +34,7 @@ from infrastructure.evidence.log_evidence import LogEvidence
 from infrastructure.new_file import new_file
 from infrastructure.queries.audit import Audit
 from infrastructure.queries.history import History
-from infrastructure.queries.setting_status import SettingStatus, read_status, read_statuses
+from infrastructure.queries.setting_status import SettingStatus, read_status, read_status_pages, read_statuses_in_need
 from infrastructure.queries.store_state import StoreStateQuery, read_providers_left
 from infrastructure.store.backup import (
     BackupContent,
@@ -79,10 +79,21 @@ class Offline:
     _escrow: Path
     _store_id: str
 
-    def statuses(self) -> list[SettingStatus]:
-        """Every setting now."""
+    def settings(self) -> int:
+        """The number of settings."""
         with self._events.store.reading() as query:
-            return read_statuses(query, self._clock.now())
+            return int(query.rows("SELECT count(*) AS number FROM profile")[0]["number"])
+
+    def statuses(self) -> Iterator[SettingStatus]:
+        """Every setting now, in one snapshot; no more than some hundreds are in memory at once."""
+        with self._events.store.reading() as query:
+            for page in read_status_pages(query, self._clock.now()):
+                yield from page
+
+    def statuses_in_need(self) -> list[SettingStatus]:
+        """The settings whose token needs a person now."""
+        with self._events.store.reading() as query:
+            return read_statuses_in_need(query, self._clock.now())
 
     def status(self, name: str) -> SettingStatus:
         """The setting of this name now.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ from adapters.cli.service_socket import (
     profile_path,
 )
 from adapters.error_kinds import ExitCode
+from adapters.json_array import objects_of
 
 MAIL_TIMEOUT_SECONDS = 1200.0
 """A mail server may take ten minutes after the final dot (RFC 5321 section 4.5.3.2.6)."""
@@ -47,6 +48,20 @@ class ServiceConnection:
     def get(self, target: str, query: Mapping[str, str | None] | None = None) -> Any:
         """GET; `query` parameters without a value are left out."""
         return self._ask("GET", target, query=(query or {}).items())
+
+    def objects(self, target: str) -> Iterator[Object]:
+        """GET of an array that has an object a line; each is read when it is wanted."""
+        connection = _UnixConnection(self._path, TIMEOUT_SECONDS)
+        try:
+            connection.request("GET", target, headers={"Accept": "application/json", "Connection": "close"})
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise error_of_problem(answer.status, answer.read())
+            yield from objects_of(answer)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise connection_lost(str(error) or type(error).__name__) from None
+        finally:
+            connection.close()
 
     def post(self, target: str, body: Object | None = None, *, if_match: str | None = None) -> Any:
         """POST; with `if_match` only if the resource still has this entity tag (RFC 9110 section 13.1.1)."""

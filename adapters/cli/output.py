@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapters.cli.service_socket import one_line
+from adapters.json_array import array_lines
 
 ABSENT = "-"
 WIDE = 118
@@ -66,6 +67,11 @@ def write_octets(octets: bytes) -> None:
     if sys.stdout.isatty() and not octets.endswith(b"\n"):
         sys.stdout.buffer.write(b"\n")
     sys.stdout.buffer.flush()
+
+
+def write_json_array(objects: Iterable[dict[str, Any]]) -> None:
+    """Print the objects as a JSON array, an object a line, each as soon as it is there."""
+    sys.stdout.writelines(array_lines(objects))
 
 
 def clean(value: object) -> str:

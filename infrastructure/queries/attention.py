@@ -22,7 +22,7 @@ from domain.renewal import GrantLimits
 from domain.store_attention import StoreAttention
 from domain.token_state import TokenState, concern
 from infrastructure.clock import instant_text, read_instant
-from infrastructure.queries.setting_status import SettingStatus, read_statuses, read_statuses_called
+from infrastructure.queries.setting_status import SettingStatus, read_status_pages, read_statuses, read_statuses_called
 from infrastructure.queries.store_state import read_hold_code
 from infrastructure.store.query import Query, rows_in
 from infrastructure.store.row_macs import UNREADABLE
@@ -123,6 +123,13 @@ class Attention:
             statuses = read_statuses(query, self._clock.now(), after, limit)
             hold = read_hold_code(query)
         return self.of_all(statuses, hold)
+
+    def every_status(self) -> Iterator[StatusWithAttention]:
+        """Every setting as of now, in one snapshot; no more than some hundreds are in memory at once."""
+        with self._store.reading() as query:
+            hold = read_hold_code(query)
+            for page in read_status_pages(query, self._clock.now()):
+                yield from self.of_all(page, hold)
 
     def statuses_in_need(self) -> list[StatusWithAttention]:
         """Every setting that needs a person as of now; only the tokens that may need one are read."""

@@ -32,6 +32,7 @@ _TABLES = """
 FROM profile JOIN token ON token.id = profile.token_id LEFT JOIN smtp_group ON smtp_group.id = profile.group_id
 """
 _JOINED = _COLUMNS + _TABLES
+_PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,22 @@ def read_statuses(query: Query, now: datetime, after: str = "", limit: int | Non
         names = sorted(row["name"] for row in query.rows("SELECT name FROM profile") if row["name"] > after)[:limit]
         return read_statuses_called(query, names, now)
     return _in_order(_readable(query.rows(_JOINED), now))
+
+
+def read_status_pages(query: Query, now: datetime) -> Iterator[list[SettingStatus]]:
+    """Every setting in the order of names, as of `now`, some hundreds at a time."""
+    # Python sorts the names: the database's order depends on its collation.
+    names = sorted(row["name"] for row in query.rows("SELECT name FROM profile"))
+    for begin in range(0, len(names), _PAGE):
+        yield read_statuses_called(query, names[begin : begin + _PAGE], now)
+
+
+def read_statuses_in_need(query: Query, now: datetime) -> list[SettingStatus]:
+    """The settings whose token needs a person, in the order of names, as of `now`; few of the others are read."""
+    # A sign-in under way may be over by now, and then a dead credential counts.
+    may_need = "token.dead IS NOT NULL OR token.warning IS NOT NULL OR token.renewable = 0"
+    statuses = _readable(query.rows(f"{_JOINED} WHERE {may_need}"), now)
+    return _in_order(one for one in statuses if one.attention)
 
 
 def read_status(query: Query, name: str, now: datetime) -> SettingStatus:

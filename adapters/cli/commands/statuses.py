@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import groupby
-from typing import Annotated
+from itertools import chain, groupby, islice
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
@@ -24,6 +24,9 @@ from adapters.texts.store_attention import store_sentences, subjects
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue
 from infrastructure.clock import instant_text, read_instant
+
+if TYPE_CHECKING:
+    from infrastructure.queries.setting_status import SettingStatus
 
 Statuses = list[Object]
 
@@ -52,22 +55,42 @@ def status(
         _watch(client(context), profile)
         return
     in_need = check and not json
-    statuses = (
-        _from_store(context, profile, instant)
-        if offline
-        else _from_service(client(context), profile, instant, in_need=in_need)
-    )
-    of_store = [] if instant else store_sentences(_store_state(context, offline=offline), Surface.COMMAND)
+    if offline:
+        state = {} if instant else _store_state_offline(context)
+        statuses = _begun(_from_store(context, profile, instant, in_need=in_need))
+        print_error("read from the store, without the service")
+    else:
+        statuses = _begun(_from_service(client(context), profile, instant, in_need=in_need))
+        state = {} if instant else client(context).get("/api/v1/store")
+    of_store = store_sentences(state, Surface.COMMAND) if state else []
     for sentence in of_store:
         print_error(sentence.text)
+    waiting: list[str] = []
+    wanted = _noting(statuses, waiting)
     if json:
-        output.write_json(statuses)
-    elif not check:
-        _show(statuses, instant or output.now())
+        output.write_json_array(wanted)
+    elif check:
+        deque(wanted, maxlen=0)
+    else:
+        shown = list(wanted)
+        _show(shown, instant or output.now())
         if profile is not None:
-            _show_provider_words(statuses[0])
+            _show_provider_words(shown[0])
     if check:
-        _check(statuses, [sentence.code for sentence in of_store])
+        _check(waiting, [sentence.code for sentence in of_store])
+
+
+def _noting(statuses: Iterable[Object], waiting: list[str]) -> Iterator[Object]:
+    """The statuses, each as soon as it is read; the names of those that need a person are added to `waiting`."""
+    for one in statuses:
+        if one["attention"]:
+            waiting.append(one["profile"])
+        yield one
+
+
+def _begun(statuses: Iterator[Object]) -> Iterator[Object]:
+    """The statuses, of which the first has been read: from now on an error is one of the middle."""
+    return chain(list(islice(statuses, 1)), statuses)
 
 
 def _instant(text: str) -> datetime:
@@ -79,51 +102,50 @@ def _instant(text: str) -> datetime:
 
 def _from_service(
     service: ServiceConnection, profile: str | None, instant: datetime | None, *, in_need: bool = False
-) -> Statuses:
+) -> Iterator[Object]:
+    """The statuses; with `in_need` those without attention are left out."""
     query = {"as_of": instant_text(instant) if instant else None}
     try:
         if profile is not None:
-            return [service.get(f"{profile_path(profile)}/status", query)]
-        statuses: Statuses = service.get("/api/v1/status", query | {"attention": "true" if in_need else None})
+            yield service.get(f"{profile_path(profile)}/status", query)
+        elif instant or in_need:
+            yield from service.get("/api/v1/status", query | {"attention": "true" if in_need else None})
+        else:
+            yield from service.objects("/api/v1/status")
     except CommandError as error:
         if error.exit_code is ExitCode.UNREACHABLE:
             raise CommandError(error.exit_code, f"{error}, or read the store with --offline") from None
         raise
-    return statuses
 
 
-def _from_store(context: typer.Context, profile: str | None, instant: datetime | None) -> Statuses:
+def _from_store(
+    context: typer.Context, profile: str | None, instant: datetime | None, *, in_need: bool
+) -> Iterator[Object]:
     from adapters import installation
 
     with installation.offline(CommandContext.of(context).config) as store:
-        if instant:
-            chosen = (
-                store.audit.statuses_as_of(instant)
-                if profile is None
-                else [store.history.status_as_of(profile, instant)]
-            )
+        chosen: Iterable[SettingStatus]
+        if instant and profile is not None:
+            chosen = [store.history.status_as_of(profile, instant)]
+        elif instant:
+            chosen = store.audit.statuses_as_of(instant)
+        elif profile is not None:
+            chosen = [store.status(profile)]
         else:
-            chosen = store.statuses() if profile is None else [store.status(profile)]
-        looks_new = store.looks_new()
-    print_error("read from the store, without the service")
-    if looks_new:
-        print_error("the store has nothing yet, or is a copy without its -wal file, which has the newest changes")
-    return [one.as_json() for one in chosen]
+            chosen = store.statuses_in_need() if in_need else store.statuses()
+        for one in chosen:
+            yield one.as_json()
 
 
-def _store_state(context: typer.Context, *, offline: bool) -> Object:
-    """The state of the store as a whole, of the service or read without it."""
-    if not offline:
-        state: Object = client(context).get("/api/v1/store")
-        return state
+def _store_state_offline(context: typer.Context) -> Object:
+    """The state of the store as a whole, read without the service."""
     from adapters import installation
 
     with installation.offline(CommandContext.of(context).config) as store:
         return store.store_state.now().as_json()
 
 
-def _check(statuses: Statuses, of_store: Sequence[str]) -> None:
-    waiting = [one["profile"] for one in statuses if one["attention"]]
+def _check(waiting: Sequence[str], of_store: Sequence[str]) -> None:
     if waiting:
         raise CommandError(
             ExitCode.FAILED,
@@ -230,14 +252,14 @@ def _watch(service: ServiceConnection, profile: str | None) -> None:
         raise CommandError(ExitCode.USAGE, "--watch needs a terminal: use --json, or --check in a script")
     from rich.live import Live
 
-    statuses = _from_service(service, profile, None)
+    statuses = list(_from_service(service, profile, None))
     with Live(console=output.out(), screen=True, auto_refresh=False) as live:
         trouble = ""
         try:
             while True:
                 live.update(_watched(statuses, trouble), refresh=True)
                 time.sleep(_EVERY_SECONDS)
-                statuses, trouble = _again(statuses, lambda: _from_service(service, profile, None))
+                statuses, trouble = _again(statuses, lambda: list(_from_service(service, profile, None)))
         except KeyboardInterrupt:
             return
 

@@ -26,6 +26,11 @@ class Page:
     limit: int | None
     after: str
 
+    @property
+    def is_all(self) -> bool:
+        """Whether the whole list is wanted."""
+        return self.limit is None and not self.after
+
     def of(
         self, response: Response, read: Callable[[str, int | None], Sequence[T]], name: Callable[[T], str]
     ) -> Sequence[T]:

@@ -13,6 +13,7 @@ from adapters.http.api.openapi import api_router
 from adapters.http.api.pagination import OfNames
 from adapters.http.api.path_names import ProfileName
 from adapters.http.principal import CurrentPrincipal, OperatorRole, ReaderRole
+from adapters.json_array import array_lines
 from domain.errors import InvalidValue
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.queries.setting_status import SettingStatus
@@ -39,11 +40,15 @@ def _add_statuses(router: APIRouter, service: Service) -> None:
     @router.get("/status", response_model=list[models.Status])
     def statuses(
         _: ReaderRole, page: OfNames, response: Response, as_of: AsOf = None, attention: InNeed = False
-    ) -> list[dict[str, Any]]:
+    ) -> Any:
         """The label that every setting displays under "Token", in one consistent snapshot of all or of a page."""
         if as_of is not None:
             then = [one for one in service.audit.statuses_as_of(_instant(as_of)) if one.attention or not attention]
             return [status.as_json() for status in page.of_all(response, then, lambda one: one.profile.name)]
+        if page.is_all and not attention:
+            # The whole body at once: a slow reader must not keep the store's transaction open.
+            body = "".join(array_lines(one.as_json() for one in service.attention.every_status()))
+            return Response(body, media_type="application/json")
         if attention:
             now = page.of_all(response, service.attention.statuses_in_need(), lambda one: one.status.profile.name)
         else:

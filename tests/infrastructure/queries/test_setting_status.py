@@ -11,11 +11,18 @@ import pytest
 from fakes import FAX, SCANNER, START, FakeClock, FakeProvider, Services, error
 from store_examples import ADMIN, PERSON, a_credential, a_token, ask, everything, receive
 
-from domain.errors import NotFound
+from domain.errors import NotFound, Refused
 from domain.lifecycle import TokenStatus
 from domain.outcomes import GrantDead, Granted, Reason
 from domain.token import Token
-from infrastructure.queries.setting_status import read_status, read_statuses, read_statuses_called
+from infrastructure.queries import setting_status
+from infrastructure.queries.setting_status import (
+    read_status,
+    read_status_pages,
+    read_statuses,
+    read_statuses_called,
+    read_statuses_in_need,
+)
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.rows import profile_state, token_state
 
@@ -233,3 +240,37 @@ def test_a_token_that_is_nobodys_any_more_has_no_row(service: Services) -> None:
     before = everything(service.store)["token"]
     service.settings.remove_profile("press/smtp", ADMIN)
     assert len(everything(service.store)["token"]) == len(before) - 1
+
+
+def test_the_settings_that_need_a_person_are_found_without_the_others(
+    service: Services, provider: FakeProvider, clock: FakeClock
+) -> None:
+    scanner, *_, fax, email, _ = service.add_machine()
+    service.get_token(scanner)
+    provider.renewable = False
+    service.get_token(fax)
+    service.tokens.request(fax, None, ADMIN)  # its sign-in is over before its access token is, or after
+    service.tokens.request(email, None, ADMIN)
+    seen = set[str]()
+    for minutes in (0, 20, 20, 30, 24 * 60):
+        clock.step(minutes=minutes)
+        if minutes == 30:
+            provider.kill_grants()
+            with pytest.raises(Refused):
+                service.access_token(scanner)
+            service.tokens.request(scanner, None, ADMIN)
+        with service.store.reading() as query:
+            expected = [one for one in read_statuses(query, clock.now()) if one.attention]
+            assert read_statuses_in_need(query, clock.now()) == expected
+        seen |= {one.profile.name for one in expected}
+    assert {scanner, fax} <= seen
+    assert email not in seen
+
+
+def test_pages_of_statuses_are_all_statuses(service: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.add_machine()
+    monkeypatch.setattr(setting_status, "_PAGE", 3)
+    with service.store.reading() as query:
+        pages = list(read_status_pages(query, START))
+        assert [one for page in pages for one in page] == read_statuses(query, START)
+    assert [len(page) for page in pages] == [3, 3, 1]

@@ -150,7 +150,7 @@ def test_two_services_dont_run_on_one_escrow(tmp_path: Path) -> None:
             pass
         assert str(refused.value) == f"service_running directory='{tmp_path}'"
         with offline(tmp_path / "mailtoken.toml") as beside:
-            assert beside.statuses() == []
+            assert list(beside.statuses()) == []
     with open_service(config):
         pass
 
