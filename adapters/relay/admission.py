@@ -6,7 +6,7 @@ The service decides on admissions; `AdmissionClient` is the interface through wh
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -108,4 +108,9 @@ async def sign_in_with_renewal(
         if failed.fault is not Fault.TOKEN:
             raise
     newer = await admission_client.renewed(admission)
-    return newer, await sign_in(newer.login)
+    try:
+        return newer, await sign_in(newer.login)
+    except ConversationFailed as failed:
+        if failed.fault is Fault.TOKEN:
+            failed.verdict = replace(failed.verdict, code="renewed_token_refused")
+        raise
