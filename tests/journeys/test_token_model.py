@@ -40,7 +40,7 @@ from infrastructure.queries.audit import Audit
 from infrastructure.store import eventsourcing_internals
 from infrastructure.store.claim_rows import ClaimKey
 from infrastructure.store.event_log import EventLog
-from infrastructure.store.open import create_store
+from infrastructure.store.open import create_store, open_store
 from infrastructure.store.query import Query
 from infrastructure.store.sqlite import SqliteStore
 from infrastructure.store.store import UnitOfWork
@@ -523,7 +523,12 @@ class TokenModel(RuleBasedStateMachine):
         self.stores: list[SqliteStore] = []
         self.store_id = create_store(self._store(), KEY)
         self.watcher = Services(
-            self._store(), KEY, self.store_id, self.folder / "watcher", self.clock, {self.provider.name: self.provider}
+            self._opened_store(),
+            KEY,
+            self.store_id,
+            self.folder / "watcher",
+            self.clock,
+            {self.provider.name: self.provider},
         )
 
     @initialize(mode=st.sampled_from(Mode), begins=st.booleans())
@@ -644,7 +649,9 @@ class TokenModel(RuleBasedStateMachine):
             return node
         providers = {self.provider.name: self.provider}
         with self.world.on(host):
-            node = Node(self._store(), KEY, self.store_id, self.folder / host, self.clock, providers, self.world, host)
+            node = Node(
+                self._opened_store(), KEY, self.store_id, self.folder / host, self.clock, providers, self.world, host
+            )
             self.world.running[host] = node
             node.tokens.recover()
         return node
@@ -716,6 +723,11 @@ class TokenModel(RuleBasedStateMachine):
         store = WorldStore(self.folder / "mailtoken.db")
         store.world = self.world
         self.stores.append(store)
+        return store
+
+    def _opened_store(self) -> SqliteStore:
+        store = self._store()
+        open_store(store, KEY)
         return store
 
     # What must hold
