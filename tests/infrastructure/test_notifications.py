@@ -79,8 +79,10 @@ def a_notifier(
     *channels: Channel,
     secret_expires_at: datetime | None = None,
     certificates: Sequence[CertificateExpiry] = (),
+    providers: Sequence[str] = ("contoso",),
 ) -> Notifier:
-    attention = Attention(service.store, service.tokens.alarms, service.clock, LIMITS, {"contoso": secret_expires_at})
+    expiries = {"contoso": secret_expires_at}
+    attention = Attention(service.store, service.tokens.alarms, service.clock, LIMITS, expiries, providers=providers)
     state = StoreStateQuery(service.store, service.clock, timedelta(days=2), lambda: certificates)
     return Notifier(service.store, service.claims, service.clock, attention, channels, state)
 
@@ -320,6 +322,17 @@ def test_what_is_wrong_with_a_provider_is_told_once_and_not_for_each_of_its_toke
     clock.step(hours=1)
     assert a_notifier(service, channel, secret_expires_at=START + timedelta(days=700)).send_new() == 1
     assert channel.sent[2:] == [(Trigger.RECOVERED, None)]
+
+
+def test_a_provider_that_left_the_configuration_is_told_once_with_all_its_settings(
+    service: Services, channel: RecordingChannel, name: str
+) -> None:
+    service.get_token("office-mfp/pop-email-print")
+    notifier = a_notifier(service, channel, providers=())
+    assert [notifier.send_new() for _ in range(2)] == [1, 0]
+    [notification] = channel.notifications
+    assert (notification.attention, notification.provider) == ("provider_left", "contoso")
+    assert {name, "office-mfp/pop-email-print"} <= set(notification.profiles)
 
 
 def test_a_token_that_was_to_end_did_not_recover_because_its_provider_is_in_trouble(

@@ -5,6 +5,7 @@ A request without a session is redirected to the sign-in page. An error of the d
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +29,7 @@ from adapters.http.web.texts import TEXTS, text
 from adapters.texts.errors import error_text
 from adapters.texts.store_attention import StoreSentence, store_sentences
 from adapters.texts.wording import Surface
-from domain.errors import InvalidValue, MailtokenError
+from domain.errors import InvalidValue, MailtokenError, Unreachable
 from domain.store_attention import HOLDS
 from infrastructure.clock import read_instant
 
@@ -167,6 +168,11 @@ class _PageRoute(APIRoute):
                 return _to_sign_in(request)
             except (MailtokenError, PersistenceError, RequestValidationError) as error:
                 return _error_page(request, error)
+            except asyncio.CancelledError:
+                # The server stops, and has waited for this request. What it began goes on in its thread.
+                if browser_session(request) is None:
+                    raise
+                return _error_page(request, Unreachable("stopping"))
 
         return answer
 

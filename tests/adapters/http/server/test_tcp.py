@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fakes import FakeClock, FakeProvider
 from listeners import serve_tcp
 from served import ADMIN, SMTP
 from served_tcp import COOKIE, Browser, HttpClient, open_tcp_service
+from waiting import DEADLINE_SECONDS, in_background
 
 from adapters.http.app import create_app
 from adapters.http.public_url import public_url
@@ -90,6 +92,35 @@ def test_a_renewed_certificate_is_used_from_the_next_connection_on(
         renewed = files()
         (tmp_path / "server.key").write_text("half written")
         assert presented(port) == (renewed, 200)
+
+
+def test_a_page_that_the_end_of_the_service_does_not_wait_for_says_so(
+    tmp_path: Path, clock: FakeClock, provider: FakeProvider
+) -> None:
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        assert go_on.wait(DEADLINE_SECONDS)
+
+    with open_tcp_service(tmp_path / "service", clock, provider) as service:
+        service.administrators.add("anna", ["auditor", "operator"], Secret(PASSWORD), ADMIN)
+        with serve_tcp(service) as port:
+            browser = Browser(port)
+            browser.sign_in("anna", PASSWORD)
+            csrf = browser.csrf()
+            provider.meanwhile(hold)
+            renewal = in_background(lambda: browser.post(f"/settings/{SMTP}/renew", csrf=csrf))
+            assert held.wait(DEADLINE_SECONDS)
+        page = renewal.result(DEADLINE_SECONDS)
+        go_on.set()
+        assert service.tokens.exchanges.wait(DEADLINE_SECONDS)
+        assert (page.status, page.header("content-type")) == (503, "text/html; charset=utf-8")
+        assert "the service is stopping: try again" in page.text
+        token_id = service.tokens.status(SMTP).profile.token_id
+        credential = service.events.token(token_id).state.credential
+        assert credential
+        assert credential.number == 2
 
 
 def test_a_client_without_tls_gets_nothing(
