@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 import structlog
 
@@ -43,6 +44,7 @@ from infrastructure.queries.settings_page import SettingsPageQuery
 from infrastructure.queries.store_state import StoreStateQuery, read_providers_left
 from infrastructure.service import Service
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.keyed_chain_marker import KeyedChainMarker
 from infrastructure.store.open import looks_new, read_meta
 from infrastructure.store.row_scan import RowWatch
 from infrastructure.store.schema import PROJECTION_VERSION
@@ -79,7 +81,8 @@ def open_service(
     with store_errors(), opened_store(config, sealer) as (events, store_id), only_service(config):
         if looks_new(events.store):
             log.info("store_is_empty", why="new_or_a_copy_without_its_wal_file")
-        _bring_projection_up(events)
+        KeyedChainMarker(config.path(config.store.escrow)).note(store_id)
+        _bring_projection_up(events, clock.now())
         providers = _providers(config, clock) if providers is None else providers
         vault, escrow = Vault(sealer, store_id), Escrow(config.path(config.store.escrow), sealer, store_id)
         claims = Claims(events.store, str(config.path(config.store.escrow).resolve()))
@@ -153,12 +156,14 @@ def _log_providers_left(store: Store, providers: Collection[str]) -> None:
         log.error("provider_left", provider=name)
 
 
-def _bring_projection_up(events: EventLog) -> None:
+def _bring_projection_up(events: EventLog, now: datetime) -> None:
     with events.store.reading() as query:
         version = read_meta(query).projection_version
     if version != PROJECTION_VERSION:
         log.info("projection_rebuild_started", version=PROJECTION_VERSION)
-        rebuilt = Audit(events).rebuild(lambda done: log.info("projection_rebuild_advanced", events=done))
+        rebuilt = Audit(events).rebuild(
+            by="worker", now=now, progress=lambda done: log.info("projection_rebuild_advanced", events=done)
+        )
         log.info("projection_rebuilt", events=rebuilt)
 
 

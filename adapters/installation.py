@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +29,7 @@ from infrastructure.config.load import DATABASE_PASSWORD_FILE, load_config, writ
 from infrastructure.config.paths import FILE_NAME
 from infrastructure.config.store_url import split_password
 from infrastructure.config.tables import Config
+from infrastructure.encryption.envelope import Sealer
 from infrastructure.encryption.key_file import create_key_file, read_key
 from infrastructure.evidence.log_evidence import LogEvidence
 from infrastructure.new_file import new_file
@@ -48,9 +49,10 @@ from infrastructure.store.backup import (
 )
 from infrastructure.store.backup_file import BackupReader
 from infrastructure.store.event_log import EventLog
-from infrastructure.store.hash_chain import last_position
-from infrastructure.store.migrations import Migration
-from infrastructure.store.open import check_names, create_store, has_store, looks_new
+from infrastructure.store.hash_chain import Head, last_position
+from infrastructure.store.keyed_chain_marker import KeyedChainMarker
+from infrastructure.store.migrations import KEYED_CHAIN_SINCE, Migration
+from infrastructure.store.open import check_names, create_store, has_store, looks_new, read_meta_with_key
 from infrastructure.store.upgrade import BackedUp, upgrade_store
 from infrastructure.store.vault import Vault
 from infrastructure.tokens.log_memory import LogComparison, LogMemory, compare_log
@@ -118,6 +120,10 @@ class Offline:
         with self._events.store.reading() as query:
             return compare_log(query, LogMemory(self._escrow, self._store_id).known)
 
+    def rebuild(self, progress: Callable[[int], None]) -> int:
+        """Make the stored rows from the log again; returns the number of events replayed."""
+        return self.audit.rebuild(by=f"administrator:{_user()}", now=self._clock.now(), progress=progress)
+
     def last_event_at(self) -> datetime | None:
         """The instant of the log's last event; None if the log is empty."""
         with self._events.store.reading() as query:
@@ -177,18 +183,22 @@ def providers_left(config_path: Path) -> Mapping[str, int]:
         return read_providers_left(query, config.providers)
 
 
-def upgrade(config_path: Path, backup: str | None) -> Iterator[BackedUp | Migration]:
+def upgrade(config_path: Path, backup: str | None) -> Iterator[BackedUp | Migration | Head]:
     """Migrate the store; yields each thing as soon as it is done, as `upgrade_store` does.
 
     Raises:
-        StoreRefused: as `upgrade_store`, or a service runs on the store.
+        StoreRefused: as `upgrade_store`, a service runs on the store, or this node has seen its keyed chain.
         InvalidValue: a value of the configuration is wrong.
         Unreachable: the database server does not answer.
     """
     config = load_config(config_path)
     sealer = read_key(config.path(config.store.key_file), os.environ)
     with store_errors(), as_owner(config), only_service(config), closing(new_store(config)) as store:
+        meta, marker = read_meta_with_key(store, sealer), KeyedChainMarker(config.path(config.store.escrow))
+        if meta.schema_version < KEYED_CHAIN_SINCE and marker.names(meta.store_id):
+            raise StoreRefused("chain_unkeyed_again", path=str(marker.path))
         yield from upgrade_store(store, sealer, backup=backup, now=SystemClock().now())
+        marker.note(meta.store_id)
 
 
 def back_up(config_path: Path, target: Path) -> BackupContent:
@@ -298,10 +308,11 @@ def _user() -> str:
 
 
 @contextmanager
-def offline(config_path: Path) -> Iterator[Offline]:
+def offline(config_path: Path, *, needs_key: bool = True) -> Iterator[Offline]:
     """Open the store without the service, which may run at the same time.
 
     A process of root takes the rights of the store's owner, so that it leaves no file that the service can't open.
+    Where the key is missing and not needed, the store is opened without it.
 
     Raises:
         StoreRefused: the key is not the store's own, or the store has another version.
@@ -309,9 +320,14 @@ def offline(config_path: Path) -> Iterator[Offline]:
         Unreachable: the database server does not answer.
     """
     config = load_config(config_path)
-    sealer = read_key(config.path(config.store.key_file), os.environ)
+    sealer: Sealer | None = None
+    try:
+        sealer = read_key(config.path(config.store.key_file), os.environ)
+    except StoreRefused as refused:
+        if needs_key or refused.code != "key_missing":
+            raise
     with store_errors(), as_owner(config), opened_store(config, sealer) as (events, store_id):
         clock = SystemClock()
-        audit = Audit(events, Vault(sealer, store_id))
+        audit = Audit(events, Vault(sealer, store_id) if sealer else None)
         state = StoreStateQuery.of(config, events.store, clock, looks=True)
         yield Offline(audit, History(events), state, events, clock, config.path(config.store.escrow), store_id)

@@ -14,7 +14,7 @@ from domain.errors import InvalidValue, StoreRefused, Unreachable
 from infrastructure.config.tables import Config
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.store.event_log import EventLog
-from infrastructure.store.open import open_store
+from infrastructure.store.open import open_store, open_without_key
 from infrastructure.store.sqlite import SqliteStore
 from infrastructure.store.store import Store
 
@@ -74,15 +74,15 @@ def new_store(config: Config) -> Store:
 
 
 @contextmanager
-def opened_store(config: Config, sealer: Sealer) -> Iterator[tuple[EventLog, str]]:
-    """Open the store that is there; gives its log and its id.
+def opened_store(config: Config, sealer: Sealer | None) -> Iterator[tuple[EventLog, str]]:
+    """Open the store that is there, without its key if `sealer` is None; gives its log and its id.
 
     Raises:
         StoreRefused: there is no store, the key is not its own, or it has another version.
     """
     store = new_store(config)
     try:
-        store_id = open_store(store, sealer)
+        store_id = open_store(store, sealer) if sealer else open_without_key(store)
         yield EventLog(store), store_id
     finally:
         store.close()

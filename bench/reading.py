@@ -57,7 +57,7 @@ def rebuild(directory: Path, size: Size) -> Figure:
 
         def replay() -> float:
             started = time.perf_counter()
-            return audit.rebuild() / (time.perf_counter() - started)
+            return audit.rebuild(by="worker", now=NOW) / (time.perf_counter() - started)
 
         def decode() -> float:
             started = time.perf_counter()

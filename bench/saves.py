@@ -18,7 +18,7 @@ from postgres import private_server
 from bench.material import Material
 from bench.rounds import Figure, Measure, Size, compare
 from domain.token import Token
-from infrastructure.store.hash_chain import link_hash
+from infrastructure.store.hash_chain import Head, link_message, read_head
 from infrastructure.store.postgres import PostgresStore
 from infrastructure.store.rows import view, write_statements
 from infrastructure.store.sqlite import SqliteStore
@@ -118,8 +118,9 @@ class _Peer:
     def __init__(self, material: Material) -> None:
         self._material = material
         with material.store.reading() as query:
-            [last] = query.rows("SELECT position, hash FROM chain ORDER BY position DESC LIMIT 1")
-        self._position, self._hash = last["position"], bytes(last["hash"])
+            head = read_head(query)
+        assert head
+        self._head = head
 
     def renewals(self) -> list[list[Statement]]:
         """Of a renewal of every token; whoever asks stores them."""
@@ -128,11 +129,12 @@ class _Peer:
     def _statements(self, token: Token, unit_of_work: UnitOfWork) -> list[Statement]:
         [event] = token.collect_events()
         stored = self._material.log._mapper.to_stored_event(event)
-        self._position += 1
-        self._hash = link_hash(self._hash, self._position, stored)
-        token_row = view(token.id, token.version, token.state)
-        assert token_row
-        [(upsert, [row])] = write_statements([token_row])
+        keys, number, position = self._material.store.integrity.chain, self._head.number + 1, self._head.position + 1
+        link = keys.mac(link_message(number, self._head.link, position, stored))
+        self._head = Head.of(keys, number, position, link)
+        viewed = view(token.id, token.version, token.state)
+        assert viewed
+        [(upsert, [row])] = write_statements([viewed])
         [put], [claim_key] = unit_of_work.put, unit_of_work.release
         id, sealed = str(token.id), put.sealed
         return [
@@ -140,7 +142,11 @@ class _Peer:
                 "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)",
                 (token.id.hex, token.version, stored.topic, stored.state),
             ),
-            ("INSERT INTO chain (position, hash) VALUES (?, ?)", (self._position, self._hash)),
+            ("INSERT INTO chain (number, position, link) VALUES (?, ?, ?)", (number, position, link)),
+            (
+                "UPDATE chain_head SET number = ?, position = ?, link = ?, mac = ? WHERE id = 1",
+                (number, position, link, self._head.mac),
+            ),
             (upsert, row),
             ("DELETE FROM vault WHERE subject_id = ? AND kind = ?", (id, put.kind)),
             (

@@ -43,6 +43,7 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "Client.Granted": "may read the access token of {member}",
         "Client.Revoked": "may not read the access token of {member} any more",
         "Client.Removed": "client removed with its key",
+        "ReadModel.Rebuilt": "rows made again from {events} events of the log",
         "Log.Restored": "restored from the backup of {backup_made_at}, with {events} events: on hold",
         "Log.FoundOther": "the log had {number} events, and event {known_number} that was seen is not in it: on hold",
         "Log.Resumed": "the hold is lifted{given_up}: {because}",
@@ -88,7 +89,7 @@ def names_in(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         match f"{record['aggregate']}.{record['event']}":
             case "Machine.Created":
                 names[record["id"]] = facts["name"]
-            case "Log.Restored":
+            case "Log.Restored" | "ReadModel.Rebuilt":
                 names[record["id"]] = "the store"
             case "RelayUser.Created":
                 names[record["id"]] = f"relay user {facts['name']}"

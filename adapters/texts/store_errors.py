@@ -77,6 +77,24 @@ STORE_ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             "the integrity key {number} for {purpose} does not open",
             "it was damaged, swapped or sealed with another key: restore a backup; nothing was changed",
         ),
+        "chain_head_altered": ErrorText(
+            "the head of the log was altered by something else than this program, so nothing is stored behind it",
+            "restore a backup",
+            command="mailtoken audit verify shows what was altered; restore a backup",
+        ),
+        "log_altered": ErrorText(
+            "the log was altered, so no rows are made from it",
+            "restore a backup; nothing was changed",
+            command="mailtoken audit verify names each event; restore a backup; nothing was changed",
+        ),
+        "unkeyed_chain_not_whole": ErrorText(
+            "the log was altered: the event at {position} does not fit the hash chain",
+            "restore a backup",
+        ),
+        "chain_unkeyed_again": ErrorText(
+            "this node has seen the keyed hash chain of this store, and the store has an unkeyed one now",
+            "if you put an older copy back yourself, remove {path}; nothing was changed",
+        ),
         "store_url_malformed": ErrorText("[store] url is not an address PostgreSQL understands"),
         "schema_missing": ErrorText(
             "the database has no schema that this role may use", "create it, or name another in the role's search_path"

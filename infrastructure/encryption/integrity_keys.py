@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _KEY_BYTES = 32
 _NUMBER_BYTES = 4
+MAC_BYTES = _NUMBER_BYTES + 32
 
 
 class Purpose(StrEnum):
@@ -54,15 +55,22 @@ class MacKeys(NumberedKeys):
         """The number of the key in use, in 4 bytes, and the 32 bytes of the message's HMAC."""
         return self._mac(self.newest, self._keys[self.newest], message)
 
-    def is_valid(self, message: bytes, mac: bytes) -> bool:
-        """Whether one of these keys made the MAC, of this message."""
-        number = int.from_bytes(mac[:_NUMBER_BYTES], "big")
+    def is_valid(self, message: bytes, mac: bytes, *, newest: bool = False) -> bool:
+        """Whether one of these keys made the MAC, of this message; with `newest` only the key in use counts."""
+        number = key_number(mac)
         key = self.secret(number)
-        return key is not None and hmac.compare_digest(self._mac(number, key, message), mac)
+        if key is None or (newest and number != self.newest):
+            return False
+        return hmac.compare_digest(self._mac(number, key, message), mac)
 
     @staticmethod
     def _mac(number: int, key: bytes, message: bytes) -> bytes:
         return number.to_bytes(_NUMBER_BYTES, "big") + hmac.digest(key, message, "sha256")
+
+
+def key_number(mac: bytes) -> int:
+    """The number of the key that the MAC says made it."""
+    return int.from_bytes(mac[:_NUMBER_BYTES], "big")
 
 
 class SigningKeys(NumberedKeys):

@@ -10,16 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
+from uuid import uuid4
 
 from domain.administrator import AdministratorState
 from domain.api_client import ApiClientState
-from domain.errors import Fact
+from domain.errors import Fact, Refused
+from domain.rebuild import Rebuild
 from domain.relay_user import RelayUserState
 from domain.token_state import TokenState
 from infrastructure.queries.setting_status import SettingStatus, fold_statuses
+from infrastructure.store.chain_check import ChainCheck, ChainFault
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.fold import Fold
-from infrastructure.store.hash_chain import GENESIS, link_hash, read_chain
 from infrastructure.store.log_index import FoldedLogIndex, end_of_log
 from infrastructure.store.query import Query
 from infrastructure.store.read_model import PROGRESS_EVERY, Progress, rebuild_read_model
@@ -43,19 +45,26 @@ from infrastructure.store.vault import (
 class Finding:
     """A difference between the log and what is stored beside it: a code, and its facts by name.
 
+    `index` is the number of the event in the chain, if the finding is about one.
+
     The sentence of each code is in `adapters.texts.audit_findings`.
     """
 
     code: str
     fields: Mapping[str, Fact]
+    index: int | None = None
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The number of events that `verify` read, and its findings; an intact store has no findings."""
+    """The number of events that `verify` read, and its findings; an intact store has no findings.
+
+    Without the key (`has_key`) no MAC was checked.
+    """
 
     events: int
     findings: tuple[Finding, ...] = ()
+    has_key: bool = True
 
 
 class Audit:
@@ -86,33 +95,42 @@ class Audit:
         findings = list[Finding]()
         with self._log.store.reading() as query:
             fold, index, events = self._fold(query, findings, progress)
-            findings.extend(_compare_views(query, fold, self._log.store.row_checks))
-            findings.extend(_about_access(altered_access_rows(query, self._log.store.row_checks)))
+            checks = self._log.store.row_checks if self._log.store.has_keys else None
+            findings.extend(_compare_views(query, fold, checks))
+            if checks:
+                findings.extend(_about_access(altered_access_rows(query, checks)))
             findings.extend(_compare_index(query, index))
             findings.extend(_compare_vault(query, fold, self._vault))
-        return Verification(events, tuple(findings))
+        return Verification(events, tuple(findings), self._log.store.has_keys)
 
-    def rebuild(self, progress: Progress | None = None) -> int:
-        """Replay the log into new rows, in one transaction; returns the number of events.
+    def rebuild(self, *, by: str, now: datetime, progress: Progress | None = None) -> int:
+        """Replay the log into new rows, and record that, in one transaction; returns the number of events replayed.
 
         Raises:
+            Refused: the log was altered; the rows are left as they were.
             IllegalHistory: the log itself is not legal; the rows are left as they were.
         """
         with self._log.store.writing(alone=True) as query:
-            return rebuild_read_model(self._log, query, progress)[1]
+            self._check_chain(query)
+            events = rebuild_read_model(self._log, query, progress)[1]
+            self._log.save_within(query, Rebuild.of(uuid4(), events, by=by, now=now))
+        return events
+
+    def _check_chain(self, query: Query) -> None:
+        chain = ChainCheck(query, self._log.store.integrity.chain)
+        for position, stored in self._log.read_stored(query):
+            if chain.check(position, stored):
+                raise Refused("log_altered")
+        if chain.end():
+            raise Refused("log_altered")
 
     def _fold(
         self, query: Query, findings: list[Finding], progress: Progress | None
     ) -> tuple[Fold, FoldedLogIndex, int]:
-        fold, index, events, previous = Fold(), FoldedLogIndex(), 0, GENESIS
-        links = read_chain(query)
+        fold, index, events = Fold(), FoldedLogIndex(), 0
+        chain = ChainCheck(query, self._log.store.integrity.chain if self._log.store.has_keys else None)
         for position, stored in self._log.read_stored(query):
-            previous = link_hash(previous, position, stored)
-            link = links.pop(position, None)
-            if link != previous:
-                code = "event_not_in_chain" if link is None else "event_hash_differs"
-                findings.append(Finding(code, {"position": position, "topic": stored.topic}))
-                previous = link or previous
+            findings.extend(map(_about_chain, chain.check(position, stored)))
             try:
                 event = self._log.decode(position, stored).event
                 fold.apply(event)
@@ -120,15 +138,20 @@ class Audit:
             except Exception as error:
                 # A changed event may raise any error; the events after it are checked all the same.
                 facts: dict[str, Fact] = {"position": position, "topic": stored.topic, "reason": str(error)}
-                findings.append(Finding("event_not_legal", facts))
+                findings.append(Finding("event_not_legal", facts, chain.number))
             events += 1
             if progress and events % PROGRESS_EVERY == 0:
                 progress(events)
-        findings.extend(Finding("event_removed", {"position": position}) for position in links)
+        findings.extend(map(_about_chain, chain.end()))
         return fold, index, events
 
 
-def _compare_views(query: Query, fold: Fold, checks: RowChecks) -> Iterator[Finding]:
+def _about_chain(fault: ChainFault) -> Finding:
+    facts = {"position": fault.position, "topic": fault.topic, "count": fault.count if fault.count > 1 else None}
+    return Finding(fault.code, {name: fact for name, fact in facts.items() if fact is not None}, fault.number)
+
+
+def _compare_views(query: Query, fold: Fold, checks: RowChecks | None) -> Iterator[Finding]:
     expected: dict[str, dict[str, Row]] = {table: {} for table in VIEWS}
     for view in fold.views():
         if view.row:
@@ -140,7 +163,7 @@ def _compare_views(query: Query, fold: Fold, checks: RowChecks) -> Iterator[Find
                 yield Finding("row_not_in_log", {"table": table, "id": stored["id"]})
             else:
                 wrong = [column for column in row if _differ(row[column], stored[column])]
-                if not wrong and not checks.has_mac(table, stored):
+                if not wrong and checks and not checks.has_mac(table, stored):
                     wrong = [MAC]
                 if wrong:
                     yield Finding("row_differs", {"table": table, "id": stored["id"], "columns": wrong})

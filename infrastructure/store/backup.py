@@ -8,7 +8,7 @@ backup.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -29,8 +29,9 @@ from infrastructure.store.backup_file import BackupHeader, BackupReader, BackupW
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.eventsourcing_internals import aggregate_in_state
 from infrastructure.store.fold import Fold
+from infrastructure.store.hash_chain import UNKEYED_CHAIN, seal_unkeyed_chain
 from infrastructure.store.integrity_rows import SUBJECT, create_integrity_keys, read_integrity_keys
-from infrastructure.store.migrations import INTEGRITY_KEYS_SINCE, SCHEMA_VERSION
+from infrastructure.store.migrations import INTEGRITY_KEYS_SINCE, KEYED_CHAIN_SINCE, SCHEMA_VERSION
 from infrastructure.store.open import (
     check_canary,
     check_names,
@@ -79,7 +80,8 @@ class _CopiedTable:
 _TABLES = {
     table.name: table
     for table in (
-        _CopiedTable("chain", ("position", "hash"), ("position",)),
+        _CopiedTable("chain", ("number", "position", "link"), ("number",)),
+        _CopiedTable("chain_head", ("id", "number", "position", "link", "mac"), ("id",)),
         _CopiedTable(
             "vault",
             ("subject_id", "kind", "generation", "algorithm", "key_id", "wrapped", "body"),
@@ -241,10 +243,7 @@ def restore_backup(
             raise Refused("store_in_use")
         for table in (_EVENTS, "meta", "claim", "session", "one_time", *_TABLES):
             query.run(f"DELETE FROM {table}")  # noqa: S608 - our own table names
-        count = _copy_rows(query, reader, sealer)
-        if header.schema_version < INTEGRITY_KEYS_SINCE:
-            create_integrity_keys(query, sealer, header.store_id)
-        store.integrity = read_integrity_keys(query, sealer, header.store_id)
+        count = _copy_log(store, query, reader, sealer)
         fold, _ = rebuild_read_model(events, query)
         over = [*_end_sign_ins(fold, by, now), *_end_sessions(fold, by, now)]
         hold = LogHold.after_restore(uuid4(), backup_made_at=header.made_at, events=count, by=by, now=now)
@@ -260,15 +259,30 @@ def _is_used(query: Query) -> bool:
     return bool(query.rows(others, ("mailtoken.Link.%",)) or query.rows("SELECT 1 FROM vault LIMIT 1"))
 
 
-def _copy_rows(query: Query, reader: BackupReader, sealer: Sealer) -> int:
-    """Store every row of the backup, a page at a time; returns the number of events."""
+def _copy_log(store: Store, query: Query, reader: BackupReader, sealer: Sealer) -> int:
+    """Store every row of the backup, and make what an older one lacks; returns the number of events."""
+    version, store_id, tables = reader.header.schema_version, reader.header.store_id, dict(_TABLES)
+    if version < KEYED_CHAIN_SINCE:
+        query.run(UNKEYED_CHAIN.format(bytes=store.bytes_type, integer=store.integer_type))
+        tables["chain"] = _CopiedTable("unkeyed_chain", ("position", "hash"), ("position",))
+    events = _copy_rows(query, reader, sealer, tables)
+    if version < INTEGRITY_KEYS_SINCE:
+        create_integrity_keys(query, sealer, store_id)
+    store.integrity = read_integrity_keys(query, sealer, store_id)
+    if version < KEYED_CHAIN_SINCE:
+        seal_unkeyed_chain(query, store.integrity.chain)
+    return events
+
+
+def _copy_rows(query: Query, reader: BackupReader, sealer: Sealer, tables: Mapping[str, _CopiedTable]) -> int:
+    """Store every row of the backup in its table, a page at a time; returns the number of events."""
     events, rows = 0, reader.rows(sealer)
     while page := list(islice(rows, _PAGE)):
         stored = [_event_of(values) for table, values in page if table == _EVENTS]
         query.copy_events(stored)
         events += len(stored)
-        for table in _TABLES.values():
-            if copied := [values for name, values in page if name == table.name]:
+        for called, table in tables.items():
+            if copied := [values for name, values in page if name == called]:
                 query.run_many(table.insert, copied)
     return events
 

@@ -32,6 +32,7 @@ from domain.log_hold import LogHold
 from domain.machine import Machine
 from domain.one_time_link import OneTimeLink
 from domain.profile import Profile
+from domain.rebuild import Rebuild
 from domain.relay_user import RelayUser
 from domain.session import Session
 from domain.smtp_group import SmtpGroup
@@ -56,6 +57,7 @@ AnyAggregate = (
     | ApiClient
     | Disclosure
     | LogHold
+    | Rebuild
     | Session
     | OneTimeLink
 )
@@ -71,6 +73,7 @@ AnyEvent = (
     | LogHold.Event
     | Session.Event
     | OneTimeLink.Event
+    | Rebuild.Event
 )
 Listener = Callable[[Sequence[AnyAggregate]], None]
 TSnapshot = TypeVar("TSnapshot", Token, Profile, Disclosure)
@@ -240,7 +243,7 @@ class EventLog:
     def save_within(self, query: Query, *aggregates: AnyAggregate) -> None:
         """Store the new events of these aggregates in the transaction of `query`, in which nobody else writes events.
 
-        The caller is the restore of a backup: no listener is told, and no position of the log is left out.
+        The caller is the restore of a backup or a rebuild: no listener is told, and no position of the log is left out.
         """
         unit_of_work = self._with_rows(UnitOfWork(), aggregates)
         stored = [self._mapper.to_stored_event(event) for one in aggregates for event in one.collect_events()]
@@ -251,7 +254,7 @@ class EventLog:
             query.copy_events(list(zip(positions, stored, strict=True)))
             return positions
 
-        store_unit_of_work(query, stored, insert, unit_of_work)
+        store_unit_of_work(query, stored, insert, self.store.integrity, unit_of_work)
 
     def read(self, query: Query, after: int = 0) -> Iterator[LoggedEvent]:
         """The events behind the position `after`, in the order of the log."""

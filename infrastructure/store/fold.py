@@ -13,6 +13,7 @@ from domain.log_hold import LogHoldState
 from domain.machine import MachineState
 from domain.one_time_link import OneTimeLinkState
 from domain.profile import ProfileState
+from domain.rebuild import RebuildState
 from domain.relay_user import RelayUserState
 from domain.session import SessionState
 from domain.smtp_group import SmtpGroupState
@@ -62,4 +63,5 @@ TState = TypeVar(
     LogHoldState,
     SessionState,
     OneTimeLinkState,
+    RebuildState,
 )

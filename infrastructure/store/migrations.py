@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from infrastructure.encryption.envelope import Sealer
-from infrastructure.store.integrity_rows import create_integrity_keys
+from infrastructure.store.hash_chain import Head, seal_unkeyed_chain
+from infrastructure.store.integrity_rows import create_integrity_keys, read_integrity_keys
 from infrastructure.store.query import Query
 from infrastructure.store.schema import ACCESS, WITH_MAC
 
-Fill = Callable[[Query, Sealer, str], object]
-"""Fills new tables, for the store of this id, in the transaction of the step."""
+Fill = Callable[[Query, Sealer, str], Head | None]
+"""Fills new tables, for the store of this id, in the transaction of the step; the head of the chain if it made it."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Migration:
     statements: tuple[str, ...]
     fill: Fill | None = None
     indexes_log: bool = False
+
+
+def _create_keys(query: Query, sealer: Sealer, store_id: str) -> None:
+    create_integrity_keys(query, sealer, store_id)
+
+
+def _seal_chain(query: Query, sealer: Sealer, store_id: str) -> Head:
+    return seal_unkeyed_chain(query, read_integrity_keys(query, sealer, store_id).chain)
 
 
 MIGRATIONS = (
@@ -83,10 +92,22 @@ MIGRATIONS = (
             "CREATE TABLE IF NOT EXISTS integrity_key (purpose TEXT, number {integer}, algorithm TEXT NOT NULL,"
             " key_id TEXT NOT NULL, wrapped {bytes} NOT NULL, body {bytes} NOT NULL, PRIMARY KEY (purpose, number))",
         ),
-        fill=create_integrity_keys,
+        fill=_create_keys,
     ),
     Migration(
         version=8,
+        purpose="the hash chain is keyed, so that nobody without the key can make one",
+        statements=(
+            "ALTER TABLE chain RENAME TO unkeyed_chain",
+            "CREATE TABLE IF NOT EXISTS chain (number {integer} PRIMARY KEY, position {integer} NOT NULL,"
+            " link {bytes} NOT NULL)",
+            "CREATE TABLE IF NOT EXISTS chain_head (id {integer} PRIMARY KEY, number {integer} NOT NULL,"
+            " position {integer} NOT NULL, link {bytes} NOT NULL, mac {bytes} NOT NULL)",
+        ),
+        fill=_seal_chain,
+    ),
+    Migration(
+        version=9,
         purpose="what is asked about one setting, also as of an instant, reads the events of that setting alone",
         statements=(
             "CREATE TABLE IF NOT EXISTS log_stream (about TEXT, stream_id TEXT, PRIMARY KEY (about, stream_id))",
@@ -96,7 +117,7 @@ MIGRATIONS = (
         indexes_log=True,
     ),
     Migration(
-        version=9,
+        version=10,
         purpose="rows that give a right or a token are authenticated; whoever is signed in signs in again",
         statements=(
             *(f"ALTER TABLE {table} ADD COLUMN mac {{bytes}}" for table in WITH_MAC),
@@ -106,5 +127,6 @@ MIGRATIONS = (
 )
 
 INTEGRITY_KEYS_SINCE = 7
-"""The first version with integrity keys."""
+KEYED_CHAIN_SINCE = 8
+"""The first versions with integrity keys and with a keyed chain."""
 SCHEMA_VERSION = MIGRATIONS[-1].version

@@ -13,7 +13,7 @@ from uuid import uuid4
 from domain.errors import StoreRefused, VaultDamaged
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.encryption.envelope import Place, Sealed, Sealer
-from infrastructure.store.hash_chain import last_position
+from infrastructure.store.hash_chain import create_head, last_position
 from infrastructure.store.integrity_rows import create_integrity_keys, read_integrity_keys
 from infrastructure.store.migrations import SCHEMA_VERSION
 from infrastructure.store.query import Query
@@ -88,6 +88,7 @@ def create_store(store: Store, sealer: Sealer) -> str:
     with store.writing() as query:
         write_meta(query, store_id, sealed.as_text(), SCHEMA_VERSION, PROJECTION_VERSION)
         keys = create_integrity_keys(query, sealer, store_id)
+        create_head(query, keys.chain)
     store.integrity = keys
     return store_id
 
@@ -113,11 +114,26 @@ def open_store(store: Store, sealer: Sealer) -> str:
             or was damaged.
     """
     meta = read_meta_with_key(store, sealer)
-    if meta.schema_version < SCHEMA_VERSION:
-        raise StoreRefused("store_older", version=meta.schema_version, needed=SCHEMA_VERSION)
+    _check_not_older(meta)
     with store.reading() as query:
         store.integrity = read_integrity_keys(query, sealer, meta.store_id)
     return meta.store_id
+
+
+def open_without_key(store: Store) -> str:
+    """Check that this program belongs to the store; returns its id. Nothing sealed opens, and no event can be saved.
+
+    Raises:
+        StoreRefused: there is no store, or it has another version.
+    """
+    meta = _read_known(store)
+    _check_not_older(meta)
+    return meta.store_id
+
+
+def _check_not_older(meta: Meta) -> None:
+    if meta.schema_version < SCHEMA_VERSION:
+        raise StoreRefused("store_older", version=meta.schema_version, needed=SCHEMA_VERSION)
 
 
 def read_meta_with_key(store: Store, sealer: Sealer) -> Meta:
@@ -126,13 +142,18 @@ def read_meta_with_key(store: Store, sealer: Sealer) -> Meta:
     Raises:
         StoreRefused: there is no store, a newer program made it, or the key is not its own.
     """
+    meta = _read_known(store)
+    check_canary(meta.canary, meta.store_id, sealer)
+    return meta
+
+
+def _read_known(store: Store) -> Meta:
     if not has_store(store):
         raise StoreRefused("store_without_wal" if store.wal_is_missing else "store_missing")
     with store.reading() as query:
         meta = read_meta(query)
     if meta.schema_version > SCHEMA_VERSION:
         raise StoreRefused("store_newer", version=meta.schema_version, known=SCHEMA_VERSION)
-    check_canary(meta.canary, meta.store_id, sealer)
     return meta
 
 

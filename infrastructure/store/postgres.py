@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
@@ -17,8 +17,9 @@ from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import DictRow
 
 from domain.errors import StoreRefused
+from infrastructure.encryption.integrity_keys import IntegrityKeys
 from infrastructure.store.eventsourcing_internals import insert_in_postgres, lock_in_postgres
-from infrastructure.store.hash_chain import LAST_LINK, last_hash
+from infrastructure.store.hash_chain import READ_HEAD, head_of
 from infrastructure.store.postgres_pool import PostgresPool, ask_session, parameters_of
 from infrastructure.store.query import Query
 from infrastructure.store.store import RELAY_USERS, Found, Store, UnitOfWork, store_unit_of_work
@@ -122,6 +123,10 @@ class _Datastore(PostgresDatastore):
 
 
 class _Recorder(PostgresApplicationRecorder):
+    def __init__(self, datastore: _Datastore, keys: Callable[[], IntegrityKeys]) -> None:
+        super().__init__(datastore)
+        self._keys = keys
+
     # The library's own insert_events can commit the unit of work without the events if the client fails in between, and
     # repeats itself after an error that may hide a commit. This one begins a transaction in its first round trip, in
     # which it reads, and writes and commits in its second, which it never repeats.
@@ -150,13 +155,13 @@ class _Recorder(PostgresApplicationRecorder):
         with connection.pipeline():
             connection.execute("BEGIN")
             lock_in_postgres(self, connection.cursor())
-            link = connection.execute(LAST_LINK)
+            head = connection.execute(READ_HEAD)
             taken = connection.execute(_POSITIONS, (events,))
             versions = connection.execute(_VERSIONS, ([str(id) for id in work.expects],)) if work.expects else None
             users = connection.execute(RELAY_USERS) if work.leaving else None
         known = {row["id"]: row["version"] for row in versions or ()}
         found = Found(
-            last_hash(link.fetchall()), {id: known.get(id) for id in work.expects}, users.fetchall() if users else ()
+            head_of(head.fetchall()), {id: known.get(id) for id in work.expects}, users.fetchall() if users else ()
         )
         return found, sorted(row["position"] for row in taken)
 
@@ -176,7 +181,7 @@ class _Recorder(PostgresApplicationRecorder):
                 insert_in_postgres(self, cursor, positions, events)
                 return positions
 
-            store_unit_of_work(_PostgresQuery(cursor), events, insert, work, found)
+            store_unit_of_work(_PostgresQuery(cursor), events, insert, self._keys(), work, found)
             committed = connection.execute("COMMIT", prepare=False)
         if committed.statusmessage != "COMMIT":
             raise psycopg.OperationalError(f"the transaction ended with {committed.statusmessage}")
@@ -213,7 +218,7 @@ class PostgresStore(Store):
             parameters["prepare_threshold"] = None
         self._schema = session.schema
         self._datastore = _Datastore(PostgresPool(parameters), session.schema)
-        self._recorder = _Recorder(self._datastore)
+        self._recorder = _Recorder(self._datastore, lambda: self.integrity)
         self.recorder = self._recorder
 
     def create_tables(self) -> None:

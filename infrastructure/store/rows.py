@@ -24,6 +24,7 @@ from domain.one_time_link import OneTimeLinkState
 from domain.outcomes import GrantWarning, Reason
 from domain.profile import ProfileState
 from domain.profile_fields import Settings
+from domain.rebuild import RebuildState
 from domain.relay_user import RelayUserState
 from domain.session import SessionState
 from domain.smtp_group import SmtpGroupState
@@ -42,6 +43,7 @@ State = (
     | LogHoldState
     | SessionState
     | OneTimeLinkState
+    | RebuildState
 )
 Row = dict[str, Any]
 
@@ -77,7 +79,7 @@ def view(id: UUID, version: int, state: State) -> View | None:  # noqa: PLR0911 
             return View("reader", id, _disclosure_row(id, version, state))
         case LogHoldState():
             return View("log_hold", id, None if state.lifted else _log_hold_row(id, version, state))
-        case SessionState() | OneTimeLinkState():
+        case SessionState() | OneTimeLinkState() | RebuildState():
             return None
 
 

@@ -10,7 +10,10 @@ PROJECTION_VERSION = 5
 # {bytes} and {integer} are the engine's own types. Instants are text in UTC, ids are text.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS chain (position {integer} PRIMARY KEY, hash {bytes} NOT NULL);
+CREATE TABLE IF NOT EXISTS chain (number {integer} PRIMARY KEY, position {integer} NOT NULL, link {bytes} NOT NULL);
+CREATE TABLE IF NOT EXISTS chain_head (
+    id {integer} PRIMARY KEY, number {integer} NOT NULL, position {integer} NOT NULL, link {bytes} NOT NULL,
+    mac {bytes} NOT NULL);
 CREATE TABLE IF NOT EXISTS integrity_key (
     purpose TEXT, number {integer}, algorithm TEXT NOT NULL, key_id TEXT NOT NULL, wrapped {bytes} NOT NULL,
     body {bytes} NOT NULL, PRIMARY KEY (purpose, number));
@@ -96,7 +99,7 @@ ACCESS = ("session", "one_time")
 WITH_MAC = (*VIEWS, *ACCESS)
 """The tables whose rows have a MAC."""
 
-PROVEN_OTHERWISE = ("stored_events", "chain", "vault", "integrity_key")
+PROVEN_OTHERWISE = ("stored_events", "chain", "chain_head", "vault", "integrity_key")
 """The tables whose rows the hash chain proves, or that are sealed."""
 
 LOG_INDEX = ("log_stream", "log_end")

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -17,6 +17,7 @@ from eventsourcing.persistence import OperationalError, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
 
 from domain.errors import StoreRefused
+from infrastructure.encryption.integrity_keys import IntegrityKeys
 from infrastructure.new_file import sync
 from infrastructure.store.eventsourcing_internals import (
     DurableSqliteDatastore,
@@ -89,6 +90,10 @@ def _stored(row: Mapping[str, Any]) -> tuple[int, StoredEvent]:
 
 
 class _Recorder(SQLiteApplicationRecorder):
+    def __init__(self, datastore: DurableSqliteDatastore, keys: Callable[[], IntegrityKeys]) -> None:
+        super().__init__(datastore)
+        self._keys = keys
+
     def insert_events(
         self, stored_events: Sequence[StoredEvent], *, unit_of_work: UnitOfWork | None = None, **_: Any
     ) -> Sequence[int]:
@@ -97,7 +102,8 @@ class _Recorder(SQLiteApplicationRecorder):
             def insert() -> Sequence[int]:
                 return insert_in_sqlite(self, cursor, stored_events)
 
-            return store_unit_of_work(_SqliteQuery(cursor), stored_events, insert, unit_of_work or UnitOfWork())
+            work = unit_of_work or UnitOfWork()
+            return store_unit_of_work(_SqliteQuery(cursor), stored_events, insert, self._keys(), work)
 
 
 class SqliteStore(Store):
@@ -114,7 +120,7 @@ class SqliteStore(Store):
         self.path = path
         self.wal_is_missing = path.exists() and not Path(f"{path}-wal").exists()
         self._datastore = DurableSqliteDatastore(path, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, pool_size=_POOL_SIZE)
-        self._recorder = _Recorder(self._datastore)
+        self._recorder = _Recorder(self._datastore, lambda: self.integrity)
         self.recorder = self._recorder
 
     def create_tables(self) -> None:

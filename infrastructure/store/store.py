@@ -20,7 +20,7 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Store
 
 from infrastructure.encryption.integrity_keys import IntegrityKeys
 from infrastructure.store.claim_rows import ClaimKey, release_claim
-from infrastructure.store.hash_chain import LAST_LINK, extend_chain, last_hash
+from infrastructure.store.hash_chain import Head, extend_chain, read_head
 from infrastructure.store.log_index import Stream, extend_log_index
 from infrastructure.store.query import Query
 from infrastructure.store.row_macs import RowChecks
@@ -60,7 +60,7 @@ class Found:
     `versions` are those of the aggregates that the unit of work expects; `relay_users` are read if profiles leave.
     """
 
-    last_hash: bytes
+    head: Head | None
     versions: Mapping[UUID, int | None]
     relay_users: Sequence[Mapping[str, Any]]
 
@@ -84,6 +84,11 @@ class Store(ABC):
     """Set when the store is created or opened with its key."""
     wal_is_missing = False
     """Whether the file stood without its write-ahead log when this process came: after a clean end, or as a copy."""
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether the store was created or opened with its key."""
+        return "integrity" in vars(self)
 
     @cached_property
     def row_checks(self) -> RowChecks:
@@ -157,6 +162,7 @@ def store_unit_of_work(
     query: Query,
     events: Sequence[StoredEvent],
     insert: Callable[[], Sequence[int]],
+    keys: IntegrityKeys,
     unit_of_work: UnitOfWork,
     found: Found | None = None,
 ) -> Sequence[int]:
@@ -167,12 +173,13 @@ def store_unit_of_work(
     Raises:
         IntegrityError: an aggregate that was read for the decision has changed since, or a relay user uses a profile
             that is to be removed.
+        Refused: the head of the chain was altered.
     """
     found = found or _find(query, unit_of_work)
     _check_expectations(found.versions, unit_of_work.expects)
     _check_mappings(found.relay_users, unit_of_work.leaving)
     positions = insert()
-    extend_chain(query, found.last_hash, positions, events)
+    extend_chain(query, keys.chain, found.head, positions, events)
     extend_log_index(query, unit_of_work.streams, positions, unit_of_work.instants)
     for statement, parameters in write_statements(unit_of_work.views):
         query.run_many(statement, parameters)
@@ -188,7 +195,7 @@ def store_unit_of_work(
 
 def _find(query: Query, unit_of_work: UnitOfWork) -> Found:
     return Found(
-        last_hash(query.rows(LAST_LINK)),
+        read_head(query),
         {id: query.version_of(id) for id in unit_of_work.expects},
         query.rows(RELAY_USERS) if unit_of_work.leaving else (),
     )

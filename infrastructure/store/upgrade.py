@@ -9,6 +9,7 @@ from datetime import datetime
 from domain.errors import StoreRefused
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.hash_chain import Head
 from infrastructure.store.integrity_rows import read_integrity_keys
 from infrastructure.store.migrations import MIGRATIONS, Migration
 from infrastructure.store.open import read_meta, read_meta_with_key, write_schema_version
@@ -24,15 +25,19 @@ class BackedUp:
     place: str
 
 
-def upgrade_store(store: Store, sealer: Sealer, *, backup: str | None, now: datetime) -> Iterator[BackedUp | Migration]:
+def upgrade_store(
+    store: Store, sealer: Sealer, *, backup: str | None, now: datetime
+) -> Iterator[BackedUp | Migration | Head]:
     """Migrate `store`; yields each thing as soon as it is done, and nothing if the version is this program's.
+
+    The head is that of the keyed chain, which takes the place of an older store's unkeyed one.
 
     An engine that can't copy the store into a file needs `backup`, which names a backup that the operator made. After
     an interruption the next call continues: a step is stored whole, with its version, or not at all.
 
     Raises:
         StoreRefused: there is no store, the key is not its own, it is newer than this program, there is no room for the
-            backup, or no backup was named.
+            backup, no backup was named, or the older chain is not whole.
     """
     version = read_meta_with_key(store, sealer).schema_version
     steps = [step for step in MIGRATIONS if step.version > version]
@@ -42,10 +47,13 @@ def upgrade_store(store: Store, sealer: Sealer, *, backup: str | None, now: date
     if place is None:
         raise StoreRefused("backup_not_named", version=version)
     yield BackedUp(place)
+    head: Head | None = None
     for step in steps:
-        _migrate(store, step, sealer)
+        head = _migrate(store, step, sealer) or head
         yield step
     _make_rows_again(store, sealer)
+    if head:
+        yield head
 
 
 def _make_rows_again(store: Store, sealer: Sealer) -> None:
@@ -57,15 +65,15 @@ def _make_rows_again(store: Store, sealer: Sealer) -> None:
             rebuild_read_model(EventLog(store), query)
 
 
-def _migrate(store: Store, step: Migration, sealer: Sealer) -> None:
+def _migrate(store: Store, step: Migration, sealer: Sealer) -> Head | None:
     with store.writing(alone=True) as query:
         meta = read_meta(query)
         if meta.schema_version >= step.version:
-            return  # another node was first
+            return None  # another node was first
         for statement in step.statements:
             query.run(statement.format(bytes=store.bytes_type, integer=store.integer_type))
-        if step.fill:
-            step.fill(query, sealer, meta.store_id)
+        head = step.fill(query, sealer, meta.store_id) if step.fill else None
         if step.indexes_log:
             rebuild_log_index(EventLog(store), query)
         write_schema_version(query, step.version)
+    return head

@@ -20,6 +20,7 @@ from domain.log_hold import LogHold
 from domain.machine import Machine
 from domain.one_time_link import OneTimeLink
 from domain.profile import Profile
+from domain.rebuild import Rebuild
 from domain.relay_user import RelayUser
 from domain.session import Session
 from domain.smtp_group import SmtpGroup
@@ -41,6 +42,7 @@ CLIENT = UUID("4f0d8a41-1be5-4c30-8c77-0d9f6a3452c8")
 LOG_HOLD = UUID("1e0f57b3-d77d-4a5e-8190-c4a1b1de90f3")
 SESSION = UUID("3a522f0e-4a0f-4a3e-8f5e-9b7c015f4a2d")
 LINK = UUID("90f34b57-b3d7-4d1e-9f5a-c4a1b1de9e11")
+REBUILD = UUID("7d1e1f5a-9e11-4b57-b3d7-90f3c4a1b1de")
 READER = UUID("57b3d77d-1e1f-5a9e-9190-c4a1b1de90f3")
 
 
@@ -106,6 +108,14 @@ EVENTS: tuple[Event[Any], ...] = (
     ),
     OneTimeLink.Used(originator_id=LINK, originator_version=2, timestamp=NOW, name="bob", by="link:administrator:anna"),
     OneTimeLink.Ended(originator_id=LINK, originator_version=2, timestamp=NOW, reason="expired", by="service"),
+    Rebuild.Created(
+        originator_id=REBUILD,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=Rebuild.TOPIC,
+        events=1234,
+        by="root",
+    ),
     Machine.Created(
         originator_id=MACHINE,
         originator_version=1,

@@ -19,6 +19,7 @@ import domain.log_hold
 import domain.machine
 import domain.one_time_link
 import domain.profile
+import domain.rebuild
 import domain.relay_user
 import domain.session
 import domain.smtp_group
@@ -62,6 +63,7 @@ def topics() -> Iterator[str]:
         domain.one_time_link,
         domain.profile,
         domain.disclosure,
+        domain.rebuild,
         domain.relay_user,
         domain.session,
         domain.smtp_group,
@@ -76,6 +78,6 @@ def topics() -> Iterator[str]:
 
 def test_every_event_has_one_golden_file_and_every_golden_file_an_event() -> None:
     known = sorted(topics())
-    assert len(known) == len(set(known)) == 53
+    assert len(known) == len(set(known)) == 54
     assert sorted(path.name for path in GOLDEN.iterdir()) == [f"{topic}.json" for topic in known]
     assert sorted(topic_of(event) for event in EVENTS) == known

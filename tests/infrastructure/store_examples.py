@@ -28,6 +28,7 @@ ADMIN = "administrator"
 TABLES = (
     "stored_events",
     "chain",
+    "chain_head",
     "integrity_key",
     "vault",
     "claim",
@@ -40,6 +41,8 @@ TABLES = (
     *VIEWS,
     *LOG_INDEX,
 )
+LOG = ("stored_events", "chain", "chain_head", "log_end")
+"""The tables that every event changes, that of a rebuild too."""
 PERSON = Identity(SCANNER, "subject-1", "contoso-tenant")
 OTHER_PERSON = Identity(FAX, "subject-2", "contoso-tenant")
 

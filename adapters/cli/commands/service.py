@@ -67,6 +67,7 @@ def upgrade(
 ) -> None:
     """Bring the store to this version of the program, after a backup beside it."""
     from adapters import installation
+    from infrastructure.store.hash_chain import Head
     from infrastructure.store.upgrade import BackedUp
 
     is_current = True
@@ -74,6 +75,8 @@ def upgrade(
         is_current = False
         if isinstance(step, BackedUp):
             output.print_message(f"backup {step.place}")
+        elif isinstance(step, Head):
+            output.print_message(f"head {step.number} {step.link.hex()}")
         else:
             output.print_message(f"version {step.version}: {step.purpose}")
     output.print_message("The store is of this version already." if is_current else "Next: run mailtoken serve.")

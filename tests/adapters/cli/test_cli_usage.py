@@ -1,6 +1,7 @@
 """What needs no service: usage, exit codes, `init`, the guard at start-up, and reading the store alone."""
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -198,13 +199,33 @@ def test_a_changed_row_is_found_and_made_again(own_service: ServiceProcess) -> N
     store.close()
     found = own_service.run("audit", "verify")
     assert found.returncode == 1
-    assert "differs from the log in machine" in found.stdout
+    assert re.fullmatch(r"- row_differs profile \S+ differs from the log in machine\n", found.stdout)
     assert found.stderr.startswith("mailtoken: 1 finding in ")
     report = own_service.run("audit", "verify", "--json")
     assert report.returncode == 1
-    assert len(json.loads(report.stdout)["findings"]) == 1
+    (finding,) = json.loads(report.stdout)["findings"]
+    assert (finding["index"], finding["kind"]) == (None, "row_differs")
     assert own_service.run("audit", "rebuild").returncode == 0
     assert own_service.run("audit", "verify").returncode == 0
+
+
+def test_without_the_key_the_audit_checks_what_needs_none_and_says_so(own_service: ServiceProcess) -> None:
+    own_service.start()
+    own_service.add_printer()
+    own_service.stop()
+    own_service.config.with_name("mailtoken.key").unlink()
+    whole = own_service.run("audit", "verify")
+    assert whole.returncode == 0
+    assert whole.stderr == (
+        "mailtoken: there is no key, so the links of the hash chain and its head were not checked\n"
+    )
+    with sqlite3.connect(own_service.directory / "mailtoken.db") as store:
+        store.execute("DELETE FROM stored_events WHERE rowid = 3")
+    store.close()
+    found = own_service.run("audit", "verify")
+    assert found.returncode == 1
+    assert found.stdout.startswith("3 event_removed the event at 3 is in the hash chain but not in the log")
+    assert own_service.run("audit", "rebuild").returncode == 1
 
 
 def test_a_configuration_that_is_none_is_named(tmp_path: Path) -> None:

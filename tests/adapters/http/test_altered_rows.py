@@ -83,7 +83,7 @@ def test_an_altered_row_is_attention_on_the_pages_and_in_the_api_until_it_is_mad
     assert "Something else than this program altered rows of the store" in anna("GET", "/settings").text
     needing = anna("GET", "/api/v1/status?attention=true").body
     assert [(one["profile"], one["attention"]) for one in needing] == [(SMTP, "row_altered")]
-    service.audit.rebuild()
+    service.audit.rebuild(by="worker", now=service.clock.now())
     assert anna("GET", "/api/v1/store").body["attention"] == []
     change(service.events.store, "UPDATE profile SET settings = replace(settings, 'null', '7') WHERE name = ?", SMTP)
     shown = anna("GET", "/api/v1/status")

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from adapters.texts.audit_findings import FINDINGS, finding_text
+from adapters.texts.audit_findings import FINDINGS, finding_line, finding_text
 from infrastructure.queries import audit
 from infrastructure.queries.audit import Finding
+from infrastructure.store import chain_check
 
 
 def test_the_codes_that_are_found_are_those_that_have_a_sentence() -> None:
-    source = Path(audit.__file__).read_text()
-    found = set(re.findall(r'"((?:access_row|event|row|vault_row)_[a-z_]+)"', source))
+    sources = Path(audit.__file__).read_text() + Path(chain_check.__file__).read_text()
+    found = set(re.findall(r'"((?:access_row|event|row|vault_row|link|head)_[a-z_]+)"', sources))
     assert found | {"checkpoint_differs"} == set(FINDINGS)
 
 
@@ -31,7 +32,15 @@ def test_the_codes_that_are_found_are_those_that_have_a_sentence() -> None:
         ),
         (
             Finding("event_removed", {"position": 7}),
-            "event 7 is in the hash chain but not in the log: it was removed",
+            "the event at 7 is in the hash chain but not in the log: it was removed",
+        ),
+        (
+            Finding("event_cut_off", {"count": 3}, 8),
+            "3 events at the end of the log were cut off",
+        ),
+        (
+            Finding("link_removed", {}, 8),
+            "1 event was removed from the log and the hash chain",
         ),
         (
             Finding("row_differs", {"table": "token", "id": "an-id", "columns": ["status", "since"]}),
@@ -49,3 +58,8 @@ def test_the_codes_that_are_found_are_those_that_have_a_sentence() -> None:
 )
 def test_a_finding_says_what_differs_from_the_log(finding: Finding, sentence: str) -> None:
     assert finding_text(finding) == sentence
+
+
+def test_the_line_of_a_finding_begins_with_its_index_and_kind() -> None:
+    assert finding_line(Finding("event_removed", {"position": 7}, 5)).startswith("5 event_removed the event at 7 is")
+    assert finding_line(Finding("head_missing", {})) == "- head_missing the head of the hash chain is missing"

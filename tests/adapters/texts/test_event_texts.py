@@ -14,6 +14,7 @@ from domain.log_hold import LogHold
 from domain.machine import Machine
 from domain.one_time_link import LinkEnd, OneTimeLink
 from domain.profile import Profile
+from domain.rebuild import Rebuild
 from domain.relay_user import RelayUser
 from domain.session import Session, SessionEnd
 from domain.smtp_group import SmtpGroup
@@ -33,6 +34,7 @@ def test_every_event_has_a_sentence() -> None:
             Machine,
             OneTimeLink,
             Profile,
+            Rebuild,
             RelayUser,
             Session,
             SmtpGroup,

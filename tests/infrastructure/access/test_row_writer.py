@@ -81,7 +81,7 @@ def test_a_row_from_which_nothing_can_be_read_stops_nothing_else(service: Servic
         again.access_token(SMTP)
     RowWatch(again.store).look()
     assert {row.table for row in again.store.row_checks.altered} == {"profile", "token", "client", "relay_user"}
-    again.audit.rebuild()
+    again.audit.rebuild(by="worker", now=again.clock.now())
     assert again.store.row_checks.altered == []
     assert {status.profile.name for status in again.tokens.statuses()} == names
 

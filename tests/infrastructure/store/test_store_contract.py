@@ -102,7 +102,8 @@ def _a_hash_in_the_way(store: Store, row: VaultRow) -> Any:
     with store.reading() as query:
         positions = [position for position, _ in query.events(0, 1000)]
     for ahead in range(1, 20):
-        change(store, "INSERT INTO chain VALUES (?, ?)", positions[-1] + ahead, b"\1" * 32)
+        number = len(positions) + ahead
+        change(store, "INSERT INTO chain VALUES (?, ?, ?)", number, positions[-1] + ahead, b"\1" * 36)
     return {"put": [row]}
 
 

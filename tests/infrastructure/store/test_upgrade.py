@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import shutil
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from fakes import START, FakeClock, FakeProvider, Services
-from store_examples import everything
+from store_examples import ADMIN, change, everything
 
 from adapters import bootstrap, installation
 from adapters.cli.app import run
@@ -24,15 +25,21 @@ from domain.secret import Secret
 from infrastructure.config.load import load_config
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.encryption.key_file import create_key_file, read_key
-from infrastructure.store import upgrade
-from infrastructure.store.migrations import MIGRATIONS, SCHEMA_VERSION, Migration
+from infrastructure.queries.audit import Audit
+from infrastructure.store import backup, hash_chain, upgrade
+from infrastructure.store.event_log import EventLog
+from infrastructure.store.hash_chain import Head
+from infrastructure.store.migrations import KEYED_CHAIN_SINCE, MIGRATIONS, SCHEMA_VERSION, Migration
 from infrastructure.store.open import open_store, read_meta
+from infrastructure.store.query import Query
 from infrastructure.store.schema import WITH_MAC
 from infrastructure.store.sqlite import SqliteStore
 from infrastructure.store.store import Store
 from infrastructure.store.upgrade import BackedUp, upgrade_store
 
 VERSION_1 = Path(__file__).parent / "fixtures" / "version_1"
+KEYED = ("integrity_key", "chain", "chain_head")
+"""The tables whose content depends on the keys of a store."""
 SCANNING, FAXING = "office-mfp/smtp-service", "office-mfp/pop-internet-fax"
 
 
@@ -51,6 +58,13 @@ def older(tmp_path: Path) -> Path:
 def version_of(store: Store) -> int:
     with store.reading() as query:
         return read_meta(query).schema_version
+
+
+def head_of_store(store: Store) -> Head:
+    with store.reading() as query:
+        head = hash_chain.read_head(query)
+    assert head
+    return head
 
 
 def command(directory: Path, *arguments: str) -> int:
@@ -113,9 +127,12 @@ def test_the_command_says_each_step_and_leaves_a_store_of_this_version_as_it_is(
     upgrade: list[Path | str] = [program, "--config", older / "mailtoken.toml", "upgrade"]
     first, second = (subprocess.run(upgrade, capture_output=True, text=True, check=True) for _ in range(2))
     [backup] = backups(older)
+    with closing(SqliteStore(older / "mailtoken.db")) as store:
+        head = head_of_store(store)
     assert first.stdout.splitlines() == [
         f"backup {backup}",
         *(f"version {step.version}: {step.purpose}" for step in MIGRATIONS),
+        f"head {head.number} {head.link.hex()}",
         "Next: run mailtoken serve.",
     ]
     assert second.stdout == "The store is of this version already.\n"
@@ -201,7 +218,7 @@ def test_a_node_of_the_version_before_that_still_runs_serves_and_renews_beside_a
 
 def without_macs(store: Store) -> dict[str, list[dict[str, Any]]]:
     """Everything in the store but its integrity keys, and the MACs that they made."""
-    rows = everything(store, but=("integrity_key",))
+    rows = everything(store, but=KEYED)
     return {table: [{**row, "mac": None} for row in some] for table, some in rows.items()}
 
 
@@ -218,9 +235,21 @@ def make_older(store: Store) -> None:
         query.run("DROP TABLE mail_count")
         for table in ("log_hold", "integrity_key", "log_stream", "log_end"):
             query.run(f"DROP TABLE {table}")
+        make_unkeyed(query)
         for column in ("sender", "normalize"):
             query.run(f"ALTER TABLE relay_user DROP COLUMN {column}")
         query.run("UPDATE meta SET value = '1' WHERE name = 'schema_version'")
+
+
+def make_unkeyed(query: Query) -> None:
+    """Chain the events as a store before version 8 did."""
+    query.run("DROP TABLE chain")
+    query.run("DROP TABLE chain_head")
+    query.run("CREATE TABLE chain (position BIGINT PRIMARY KEY, hash BYTEA NOT NULL)")
+    previous = bytes(32)
+    for position, event in query.events(0, 10_000):
+        previous = hash_chain._unkeyed_hash(previous, position, event)
+        query.run("INSERT INTO chain VALUES (?, ?)", (position, previous))
 
 
 def test_an_upgraded_store_has_the_tables_of_a_new_one_and_every_row(service: Services, sealer: Sealer) -> None:
@@ -228,10 +257,66 @@ def test_an_upgraded_store_has_the_tables_of_a_new_one_and_every_row(service: Se
     before = without_macs(service.store)
     make_older(service.store)
     steps = list(upgrade_store(service.store, sealer, backup="monday's", now=START))
-    assert [type(step) for step in steps] == [BackedUp, *[Migration] * len(MIGRATIONS)]
+    assert [type(step) for step in steps] == [BackedUp, *[Migration] * len(MIGRATIONS), Head]
+    assert steps[-1] == head_of_store(service.store)
     assert without_macs(service.store) == before
+    open_store(service.store, sealer)
     assert service.audit.verify().findings == ()
     assert service.access_token("office-mfp/smtp-service").account == "scan@contoso.com"
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "UPDATE stored_events SET topic = 'mailtoken.Nothing.v1' WHERE topic = 'mailtoken.Token.Retrieved.v1'",
+        "DELETE FROM stored_events WHERE topic = 'mailtoken.Token.Retrieved.v1'",
+        "DELETE FROM chain WHERE position = 2",
+        "INSERT INTO chain SELECT 999, hash FROM chain WHERE position = 1",
+    ],
+)
+def test_an_unkeyed_chain_that_is_not_whole_is_not_sealed(service: Services, sealer: Sealer, attack: str) -> None:
+    service.get_token(service.add_machine()[0])
+    make_older(service.store)
+    assert change(service.store, attack) == 1
+    with pytest.raises(StoreRefused, match="unkeyed_chain_not_whole"):
+        list(upgrade_store(service.store, sealer, backup="monday's", now=START))
+    assert version_of(service.store) == KEYED_CHAIN_SINCE - 1
+
+
+def test_a_backup_of_an_unkeyed_store_is_sealed_when_it_is_restored(
+    service: Services, sealer: Sealer, empty_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.get_token(service.add_machine()[0])
+    with service.store.writing() as query:
+        make_unkeyed(query)
+        query.run("UPDATE meta SET value = '6' WHERE name = 'schema_version'")
+    older = {name: table for name, table in backup._TABLES.items() if name not in KEYED}
+    older["chain"] = backup._CopiedTable("chain", ("position", "hash"), ("position",))
+    monkeypatch.setattr(backup, "_TABLES", older)
+    file = io.BytesIO()
+    configuration = backup.ConfigurationFile(b"", 0o600, "mailtoken.key")
+    backup.write_backup(service.store, sealer, file, configuration, program="1", now=START)
+    monkeypatch.undo()
+    for _ in range(2):
+        file.seek(0)
+        backup.verify_backup(file, "a.backup", sealer)
+    file.seek(0)
+    backup.restore_backup(empty_store, sealer, file, "a.backup", by=ADMIN, now=START)
+    open_store(empty_store, sealer)
+    assert Audit(EventLog(empty_store)).verify().findings == ()
+    assert "unkeyed_chain" not in empty_store.tables()
+
+
+def test_a_node_that_has_seen_the_keyed_chain_seals_no_unkeyed_one(older: Path) -> None:
+    before = (older / "mailtoken.db").read_bytes()
+    assert command(older, "upgrade") == 0
+    for suffix in ("", "-wal", "-shm"):
+        (older / f"mailtoken.db{suffix}").unlink(missing_ok=True)
+    (older / "mailtoken.db").write_bytes(before)
+    with pytest.raises(StoreRefused, match="chain_unkeyed_again"):
+        list(installation.upgrade(older / "mailtoken.toml", None))
+    with closing(SqliteStore(older / "mailtoken.db")) as store:
+        assert version_of(store) == 1
 
 
 def test_a_step_that_fails_changes_nothing_and_the_next_upgrade_goes_on(
