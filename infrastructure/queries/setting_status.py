@@ -19,7 +19,7 @@ from domain.smtp_group import SmtpGroupState
 from domain.token_state import TokenState
 from infrastructure.clock import instant_text
 from infrastructure.store.fold import Fold
-from infrastructure.store.query import Query, rows_in
+from infrastructure.store.query import Query, as_dict, rows_in
 from infrastructure.store.row_macs import RowChecks, columns_with_mac, readable
 from infrastructure.store.rows import profile_state, token_state
 
@@ -152,7 +152,7 @@ def read_believed_status(query: Query, checks: RowChecks, name: str, now: dateti
     rows = query.rows(f"{_COLUMNS}, {proofs}, {events} {_TABLES} WHERE profile.name = ?", (name,))
     if not rows:
         raise NotFound("profile_not_found", profile=name)
-    [row] = rows
+    row = as_dict(rows[0])
     checks.check("profile", row, row["of_profile_events"], "of_profile_")
     checks.check("token", row, row["events"])
     return _from_row(row, now)

@@ -40,7 +40,7 @@ from domain.token import Token
 from infrastructure.store.eventsourcing_internals import SubclassTranscoder, aggregate_in_state
 from infrastructure.store.hash_chain import last_position
 from infrastructure.store.log_index import streams_of
-from infrastructure.store.query import Query
+from infrastructure.store.query import Query, as_dict
 from infrastructure.store.row_macs import AlteredRow, view_with_mac
 from infrastructure.store.rows import State, View, disclosure_state, profile_state, token_state, view
 from infrastructure.store.schema import MAC
@@ -184,9 +184,10 @@ class EventLog:
             rows = query.rows(f"SELECT *, {query.last_version('id')} AS events FROM token WHERE id = ?", (str(id),))  # noqa: S608
         if not rows:
             return self.load(Token, id)
-        self.store.row_checks.check("token", rows[0], rows[0]["events"])
-        state = token_state(rows[0])
-        return _of_row(Token, rows[0], state, state.since)
+        row = as_dict(rows[0])
+        self.store.row_checks.check("token", row, row["events"])
+        state = token_state(row)
+        return _of_row(Token, row, state, state.since)
 
     def profile_called(self, name: str) -> Profile:
         """The profile of this name.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
@@ -57,6 +57,11 @@ class Query(Protocol):
     def version_of(self, id: UUID) -> int | None:
         """The number of this aggregate's events in the log; None if it has none."""
         ...
+
+
+def as_dict(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with fast look-ups: SQLite's own compares the name with that of each column in turn."""
+    return row if isinstance(row, dict) else dict(zip(row.keys(), cast("Iterable[Any]", row), strict=True))
 
 
 def rows_in(query: Query, statement: str, values: Sequence[str]) -> Iterator[Mapping[str, Any]]:

@@ -24,6 +24,7 @@ from infrastructure.store.schema import COLUMNS, MAC
 log = structlog.get_logger("mailtoken")
 
 TRead = TypeVar("TRead")
+_encode = json.JSONEncoder(check_circular=False).encode
 
 
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
@@ -45,7 +46,9 @@ def row_message(table: str, row: Mapping[str, Any], prefix: str = "") -> bytes:
     Raises:
         TypeError: a column holds bytes, which this program never stores there.
     """
-    return json.dumps([table, *(row[prefix + column] for column in COLUMNS[table])]).encode()
+    if prefix:
+        return _encode([table, *[row[prefix + column] for column in COLUMNS[table]]]).encode()
+    return _encode([table, *[row[column] for column in COLUMNS[table]]]).encode()
 
 
 def columns_with_mac(table: str, prefix: str) -> str:

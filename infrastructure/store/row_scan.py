@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import structlog
 
 from infrastructure.store.access_rows import EVENTS_OF_OPEN, LINK_ID, SESSION_ID, SET_UP_LINK, id_text
-from infrastructure.store.query import Query
+from infrastructure.store.query import Query, as_dict
 from infrastructure.store.row_macs import AlteredRow, RowChecks
 from infrastructure.store.schema import VIEWS
 from infrastructure.store.store import Store
@@ -52,7 +52,7 @@ def _altered_in_view(query: Query, checks: RowChecks, table: str) -> Iterator[Al
             f"SELECT *, {events} AS events FROM {table} WHERE id > ? ORDER BY id LIMIT {_PAGE}",  # noqa: S608 - ours
             (last,),
         )
-        for row in rows:
+        for row in map(as_dict, rows):
             if altered := checks.altered_row(table, row, row["events"]):
                 yield altered
         if len(rows) < _PAGE:

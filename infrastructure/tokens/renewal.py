@@ -69,7 +69,8 @@ class Renewals:
             InvalidValue: `min_ttl_seconds` is more than the token's whole life.
             Unreachable: the token has expired, or soon will, and can't be renewed now: try again.
         """
-        status = self._statuses.believed(name)
+        # `_renew` and `_serve` check the rows; this look only says whether the token is due.
+        status = self._statuses.of(name)
         current = self._served(status, self._clock.now())
         words: dict[str, Any] = {}
         if self._should_renew(status, current, min_ttl_seconds):

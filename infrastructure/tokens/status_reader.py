@@ -12,6 +12,7 @@ from infrastructure.queries.setting_status import (
     read_statuses,
     read_statuses_about,
 )
+from infrastructure.store.row_macs import UNREADABLE
 from infrastructure.store.store import Store
 
 
@@ -32,9 +33,13 @@ class StatusReader:
 
         Raises:
             NotFound: no such profile.
+            Refused: its row or that of its token was altered, so that nothing can be read from it.
         """
-        with self._store.reading() as query:
-            return read_status(query, name, self._clock.now())
+        try:
+            with self._store.reading() as query:
+                return read_status(query, name, self._clock.now())
+        except UNREADABLE:
+            return self.believed(name)
 
     def believed(self, name: str) -> SettingStatus:
         """The setting of this name, for the use of its token.
