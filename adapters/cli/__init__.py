@@ -14,7 +14,7 @@ def main() -> int:
     """Run the command that the arguments name; returns its exit code."""
     arguments = sys.argv[1:]
     if os.path.basename(sys.argv[0]) == "sendmail":
-        return _run_in_full(["send", *arguments])
+        return _run_in_full(["send", *arguments], is_sendmail=True)
     try:
         from adapters.cli import token_show
 
@@ -27,14 +27,14 @@ def main() -> int:
     return _run_in_full(arguments)
 
 
-def _run_in_full(arguments: list[str]) -> int:
+def _run_in_full(arguments: list[str], *, is_sendmail: bool = False) -> int:
     from adapters.cli import package_check
 
     if trouble := package_check.problem():
         return _end(trouble)
     from adapters.cli.app import run
 
-    return run(arguments)
+    return run(arguments, searches_here=not is_sendmail)
 
 
 def _explain(error: Exception) -> int:

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -96,11 +97,11 @@ def mailtoken(
     ] = False,
 ) -> None:
     """OAuth 2.0 tokens for mail: get them once, and machines, servers and scripts can send and receive."""
-    context.obj = CommandContext(config)
+    context.obj = replace(context.obj, config_option=config)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run a command; returns its exit code."""
+def run(arguments: Sequence[str], *, searches_here: bool = True) -> int:
+    """Run a command; returns its exit code. `searches_here`: whether a configuration in this directory counts."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A character that the terminal's encoding does not have is replaced; no command fails because of it.
@@ -109,7 +110,8 @@ def run(arguments: Sequence[str]) -> int:
     if shell.VARIABLE in os.environ:
         shell.prepare_completion()
     try:
-        ended = app([*options, *rest], prog_name="mailtoken", standalone_mode=False)
+        started = CommandContext(searches_here=searches_here)
+        ended = app([*options, *rest], prog_name="mailtoken", standalone_mode=False, obj=started)
         sys.stdout.flush()
         return ended if isinstance(ended, int) else ExitCode.DONE
     except BrokenPipeError:
@@ -129,12 +131,16 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def global_options_anywhere(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate --config and --debug, which may stand anywhere before `--`, from the other arguments."""
+    """Separate --config and --debug, which may stand anywhere before `--`, from the other arguments.
+
+    Behind `send` they are no options: a program that puts a stranger's words there, as many callers of sendmail do,
+    must not let the stranger choose the service.
+    """
     general: list[str] = []
     rest: list[str] = []
     left = iter(arguments)
     for argument in left:
-        if argument == "--":
+        if argument == "--" or (argument == "send" and not rest):
             rest += [argument, *left]
         elif argument == "--config":
             general += [argument, *itertools.islice(left, 1)]

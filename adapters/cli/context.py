@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class CommandContext:
     """The options of `mailtoken` itself, and the configuration they name."""
 
-    config_option: str | None
+    config_option: str | None = None
+    searches_here: bool = True
+    """Whether a configuration in the current directory counts."""
 
     @classmethod
     def of(cls, context: typer.Context) -> CommandContext:
@@ -34,7 +36,7 @@ class CommandContext:
         Raises:
             CommandError: no configuration was found.
         """
-        return config_file(self.config_option)
+        return config_file(self.config_option, searches_here=self.searches_here)
 
 
 def client(context: typer.Context) -> ServiceConnection:

@@ -13,6 +13,8 @@ from adapters.error_kinds import ExitCode, exit_code_for
 from infrastructure.config.paths import (
     FILE_NAME,
     ConfigurationMissing,
+    StrangerListens,
+    check_listener,
     find_config,
     read_toml,
     socket_name,
@@ -31,21 +33,27 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
-def config_file(option: str | None) -> Path:
-    """The configuration file.
+def config_file(option: str | None, *, searches_here: bool = True) -> Path:
+    """The configuration file; `searches_here` as in `find_config`.
 
     Raises:
         CommandError: no configuration was found.
     """
     try:
-        return find_config(option, os.environ)
+        return find_config(option, os.environ, searches_here=searches_here)
     except ConfigurationMissing as missing:
-        text = (
-            f"there is no configuration at {missing}: run mailtoken init, or correct the path"
-            if missing.is_named
-            else f"there is no {FILE_NAME} in {missing}: run mailtoken init, or name it with --config"
+        raise CommandError(ExitCode.USAGE, _missing(missing)) from None
+
+
+def _missing(missing: ConfigurationMissing) -> str:
+    if missing.is_named:
+        return f"there is no configuration at {missing}: run mailtoken init, or correct the path"
+    if missing.unsafe:
+        return (
+            f"{missing.unsafe} is not used, as another user owns or can write the file or its directory:"
+            " name it with --config if you trust it"
         )
-        raise CommandError(ExitCode.USAGE, text) from None
+    return f"there is no {FILE_NAME} in {missing}: run mailtoken init, or name it with --config"
 
 
 def socket_file(config: Path) -> Path:
@@ -67,13 +75,17 @@ def connect(path: Path, timeout_seconds: float) -> socket.socket:
     """A connection to the service.
 
     Raises:
-        CommandError: no service listens there, or this user may not use the socket.
+        CommandError: no service listens there, this user may not use the socket, or a stranger listens there.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(timeout_seconds)
     try:
         with socket_name(path) as name:
             connection.connect(name)
+        check_listener(connection, path)
+    except StrangerListens:
+        connection.close()
+        raise CommandError(ExitCode.NOT_PERMITTED, _text("stranger_listens", socket=str(path))) from None
     except PermissionError:
         connection.close()
         raise CommandError(

@@ -15,6 +15,7 @@ _TEXTS: Mapping[str, str] = {
     "service_timeout": "the token service does not answer in time",
     "service_reply_unreadable": "the reply of the token service can't be read",
     "relay_may_not_use_socket": "the relay may not use the token service",
+    "stranger_listens": "something else answers in place of the token service",
     "too_many_wrong_passwords_from": "too many wrong passwords came from {address}",
     "mailbox_limit_reached": "the mailbox is at the limit that its mail server sets",
 }

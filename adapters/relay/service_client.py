@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 from adapters.mail.server_address import MailboxLogin, MailServerAddress
 from adapters.relay.admission import Admission, AdmissionChange
@@ -33,7 +34,7 @@ from adapters.relay_documents import (
 from domain import catalogue
 from domain.errors import MailtokenError, NotPermitted, Refused, Unreachable
 from domain.secret import Secret
-from infrastructure.config.paths import socket_name
+from infrastructure.config.paths import StrangerListens, check_listener, socket_name
 from infrastructure.mail_counters import MailCount
 
 _API = "/api/v1/relay"
@@ -65,7 +66,7 @@ class ServiceClient:
 
     async def __aenter__(self) -> Self:
         path = self._exit_stack.enter_context(socket_name(self._socket))
-        connector = aiohttp.UnixConnector(path, limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE_SECONDS)
+        connector = _ServiceConnector(self._socket, path, limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE_SECONDS)
         self._http = await self._exit_stack.enter_async_context(
             aiohttp.ClientSession(
                 "http://mailtoken/",
@@ -269,6 +270,24 @@ def _server(document: RelayServer) -> MailServerAddress:
     return MailServerAddress(document.server, document.port, document.tls, catalogue.Protocol(document.protocol))
 
 
+class _ServiceConnector(aiohttp.UnixConnector):
+    """Connects to the service, and to nobody else who listens at its socket."""
+
+    def __init__(self, socket: Path, path: str, **options: Any) -> None:
+        super().__init__(path, **options)
+        self._socket = socket
+
+    async def _create_connection(self, *arguments: Any, **options: Any) -> ResponseHandler:
+        protocol = await super()._create_connection(*arguments, **options)
+        assert protocol.transport
+        try:
+            check_listener(protocol.transport.get_extra_info("socket"), self._socket)
+        except OSError:
+            protocol.transport.abort()
+            raise
+        return protocol
+
+
 def _error_of(status: int, document: Mapping[str, Any]) -> MailtokenError:
     """The error in the service's problem document (RFC 9457), which has the members `code` and `fields`."""
     code = str(document.get("code") or document.get("detail") or document.get("title"))
@@ -281,6 +300,8 @@ def _error_of(status: int, document: Mapping[str, Any]) -> MailtokenError:
 def _no_reply(socket: Path, error: Exception) -> Unreachable:
     if isinstance(error, TimeoutError):
         return Unreachable("service_timeout", socket=str(socket))
+    if isinstance(error.__cause__, StrangerListens):  # aiohttp makes an error of its own out of it
+        return Unreachable("stranger_listens", socket=str(socket))
     if isinstance(getattr(error, "os_error", error), PermissionError):
         return Unreachable("relay_may_not_use_socket", socket=str(socket))
     return Unreachable("service_not_running", socket=str(socket))

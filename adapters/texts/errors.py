@@ -298,6 +298,10 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "relay_may_not_use_socket": ErrorText(
             "the relay may not use {socket}", "[socket] in the service's configuration says who may"
         ),
+        "stranger_listens": ErrorText(
+            "another user than root and this one listens at {socket}, in a directory where everybody can write",
+            "name a socket in another directory under [server]",
+        ),
         "change_feed_silent": ErrorText("the service at {socket} tells of no changes", "see its log"),
         "relay_cannot_listen": ErrorText(
             "the relay can't listen at {listen}: {reason}",

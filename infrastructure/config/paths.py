@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import stat
+import struct
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,21 +16,27 @@ FILE_NAME = "mailtoken.toml"
 SOCKET_NAME = "mailtoken.sock"
 _LONGEST_PATH = 100
 """In bytes; sun_path has 108 (unix(7))."""
+_UCRED = struct.Struct("3i")
 
 
 class ConfigurationMissing(Exception):
     """There is no configuration file: `places` is the path that was named, or the directories that were searched.
 
-    The class is no error of the domain, since `token show` starts without the domain.
+    `unsafe` is a file in the current directory that is not used, as somebody else could have written it. The class is
+    no error of the domain, since `token show` starts without the domain.
     """
 
-    def __init__(self, *places: Path, is_named: bool = True) -> None:
+    def __init__(self, *places: Path, is_named: bool = True, unsafe: Path | None = None) -> None:
         super().__init__(", ".join(map(str, places)))
         self.is_named = is_named
+        self.unsafe = unsafe
 
 
-def find_config(option: str | None, environment: Mapping[str, str]) -> Path:
+def find_config(option: str | None, environment: Mapping[str, str], *, searches_here: bool = True) -> Path:
     """The configuration file: `option`, MAILTOKEN_CONFIG, or in the current, the user's or the system's directory.
+
+    In the current directory it is used only if nobody but root and this user could have written it; not at all unless
+    `searches_here`, as a program that calls sendmail may run anywhere.
 
     Raises:
         ConfigurationMissing: the named file is missing, or no directory has a configuration file.
@@ -38,11 +47,38 @@ def find_config(option: str | None, environment: Mapping[str, str]) -> Path:
             raise ConfigurationMissing(Path(named))
         return Path(named).absolute()
     home = environment.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    places = (Path.cwd(), Path(home, "mailtoken"), Path("/etc/mailtoken"))
+    here = Path.cwd()
+    unsafe: Path | None = None
+    places: tuple[Path, ...] = (*((here,) if searches_here else ()), Path(home, "mailtoken"), Path("/etc/mailtoken"))
     for place in places:
-        if (place / FILE_NAME).is_file():
-            return place / FILE_NAME
-    raise ConfigurationMissing(*places, is_named=False)
+        path = place / FILE_NAME
+        if path.is_file():
+            if place != here or (is_ours_alone(path) and is_ours_alone(here)):
+                return path
+            unsafe = path
+    raise ConfigurationMissing(*places, is_named=False, unsafe=unsafe)
+
+
+def is_ours_alone(path: Path) -> bool:
+    """Whether this path belongs to root or this user, and nobody else may write to it.
+
+    The group may, if this user is alone in it, as many systems give each user a group and a umask of 002.
+    """
+    about = path.stat()
+    if about.st_uid not in (0, os.geteuid()) or about.st_mode & stat.S_IWOTH:
+        return False
+    return not about.st_mode & stat.S_IWGRP or _is_own_group(about.st_gid)
+
+
+def _is_own_group(gid: int) -> bool:
+    import grp
+    import pwd
+
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return user.pw_gid == gid and user.pw_name == group.gr_name and set(group.gr_mem) <= {user.pw_name}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -65,6 +101,25 @@ def socket_path(config: Path, tables: Mapping[str, Any]) -> Path:
     server = tables.get("server")
     name = server.get("socket", SOCKET_NAME) if isinstance(server, dict) else SOCKET_NAME
     return config.parent / str(name)
+
+
+class StrangerListens(PermissionError):
+    """The service's socket is served by a user whom nobody chose."""
+
+
+def check_listener(connection: socket.socket, path: Path) -> None:
+    """Check who listens at the other end of a connection to the socket at `path` (unix(7), SO_PEERCRED).
+
+    Anybody can listen in a directory that everybody can write to: there it must be root, this user, or the directory's
+    owner. Any other directory is as trustworthy as the configuration that names it.
+
+    Raises:
+        StrangerListens: it is somebody else.
+    """
+    _pid, uid, _gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    directory = path.parent.stat()
+    if uid not in (0, os.geteuid(), directory.st_uid) and directory.st_mode & stat.S_IWOTH:
+        raise StrangerListens(f"uid {uid}")
 
 
 @contextmanager

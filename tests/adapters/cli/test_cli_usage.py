@@ -67,10 +67,18 @@ def test_the_version_is_shown(tmp_path: Path) -> None:
 
 
 def test_general_options_may_stand_anywhere_but_behind_two_hyphens() -> None:
-    arguments = ["send", "--config", "x", "a@b", "--debug", "--", "--debug"]
-    assert global_options_anywhere(arguments) == (["--config", "x", "--debug"], ["send", "a@b", "--", "--debug"])
+    arguments = ["test", "--config", "x", "a/b", "--debug", "--", "--debug"]
+    assert global_options_anywhere(arguments) == (["--config", "x", "--debug"], ["test", "a/b", "--", "--debug"])
     assert global_options_anywhere(["status", "--config=x"]) == (["--config=x"], ["status"])
     assert global_options_anywhere(["status", "--config"]) == (["--config"], ["status"])
+
+
+def test_words_behind_send_choose_no_configuration(tmp_path: Path) -> None:
+    injected = ["send", "-f", "web@example.org", "--config=/tmp/theirs.toml", "a@b"]
+    assert global_options_anywhere(["--config", "ours.toml", *injected]) == (["--config", "ours.toml"], injected)
+    done = command_line.run(*injected, cwd=tmp_path, message="Subject: x\n\nx\n", forked=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--config" in done.stderr
 
 
 def test_a_traceback_is_shown_only_when_asked_for(own_service: ServiceProcess) -> None:

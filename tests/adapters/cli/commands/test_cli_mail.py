@@ -170,7 +170,9 @@ def test_cron_and_scripts_send_through_our_sendmail(small_service: ServiceProces
 
 
 def _sendmail(service: ServiceProcess, *arguments: str, message: bytes, forked: bool = True) -> None:
-    done = service.run(*arguments, message=message, program=service.directory / "sendmail", forked=forked)
+    # Called as sendmail it does not look into the current directory.
+    config = {"MAILTOKEN_CONFIG": str(service.config)}
+    done = service.run(*arguments, message=message, program=service.directory / "sendmail", forked=forked, **config)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -1,0 +1,144 @@
+"""Other users of the same machine: a configuration they left, and a socket at which they listen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import command_line
+import pytest
+
+from adapters.relay.service_client import ServiceClient
+from domain.catalogue import Protocol
+from domain.errors import Unreachable
+from domain.secret import Secret
+from infrastructure.config.paths import ConfigurationMissing, find_config
+
+STRANGER = 65534
+_LISTEN = """
+import os, socket, sys
+# The interpreter itself may lie where this user can't start it.
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[2]))
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen(64)
+print("listening", flush=True)
+while True:
+    connection, _ = listener.accept()
+    if connection.recv(65536):
+        print("was told something", flush=True)
+    connection.close()
+"""
+
+
+@contextmanager
+def stranger_listening(path: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LISTEN, str(path), str(STRANGER)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "listening\n"
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder in which everybody can write."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@pytest.mark.needs("root")
+def test_a_command_says_nothing_to_a_stranger_at_the_services_socket(open_folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mailtoken.toml"
+    socket = open_folder / "mailtoken.sock"
+    config.write_text(f'[server]\nsocket = "{socket}"\n')
+    with stranger_listening(socket) as stranger:
+        for arguments in (
+            ("token", "show", "office-mfp/smtp-service"),
+            ("status",),
+            ("test", "office-mfp/smtp-service"),
+        ):
+            done = command_line.run("--config", str(config), *arguments, cwd=tmp_path)
+            assert (done.returncode, done.stdout) == (3, "")
+            assert done.stderr.count("\n") == 1
+            assert f"another user than root and this one listens at {socket}" in done.stderr
+        stranger.terminate()
+        assert stranger.communicate()[0] == ""
+    socket.unlink()
+
+
+@pytest.mark.needs("root")
+def test_the_relay_asks_no_stranger_at_the_services_socket(open_folder: Path) -> None:
+    socket = open_folder / "mailtoken.sock"
+
+    async def sign_in() -> None:
+        async with ServiceClient(socket) as service:
+            await service.admit(Protocol.SMTP, "192.0.2.7", "printers", Secret("a-password-in-clear"))
+
+    with stranger_listening(socket) as stranger:
+        with pytest.raises(Unreachable) as refused:
+            asyncio.run(sign_in())
+        assert refused.value.code == "stranger_listens"
+        stranger.terminate()
+        assert stranger.communicate()[0] == ""
+    socket.unlink()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757])
+def test_a_configuration_that_others_can_replace_is_not_found_by_itself(
+    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mailtoken.toml"
+    path.write_text("")
+    nowhere = {"XDG_CONFIG_HOME": str(tmp_path / "none")}
+    assert find_config(None, nowhere) == path
+    for changed in (tmp_path, path):
+        before = changed.stat().st_mode
+        changed.chmod(mode)
+        with pytest.raises(ConfigurationMissing) as missing:
+            find_config(None, nowhere)
+        assert missing.value.unsafe == path
+        assert find_config(str(path), nowhere) == path
+        changed.chmod(before)
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("whose", ["file", "folder"])
+def test_a_configuration_of_another_user_is_not_found_by_itself(whose: str, tmp_path: Path) -> None:
+    path = tmp_path / "mailtoken.toml"
+    path.write_text('[server]\nsocket = "theirs.sock"\n')
+    os.chown(path if whose == "file" else tmp_path, STRANGER, STRANGER)
+    done = command_line.run("status", cwd=tmp_path, XDG_CONFIG_HOME=str(tmp_path / "none"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"mailtoken: {path} is not used, as another user owns or can write the file or its directory: name it with"
+        " --config if you trust it\n"
+    )
+
+
+def test_sendmail_does_not_look_into_the_folder_where_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "mailtoken.toml").write_text('[server]\nsocket = "here.sock"\n')
+    sendmail = tmp_path / "sendmail"
+    sendmail.symlink_to(command_line.MAILTOKEN)
+    nowhere = str(tmp_path / "none")
+    asked = {"cwd": tmp_path, "message": "Subject: x\n\nx\n", "forked": False, "XDG_CONFIG_HOME": nowhere}
+    as_sendmail = command_line.run("a@example.org", program=sendmail, **asked)  # type: ignore[arg-type]
+    assert as_sendmail.returncode == 2
+    assert str(tmp_path) not in as_sendmail.stderr.replace(nowhere, "")
+    by_name = command_line.run("send", "a@example.org", **asked)  # type: ignore[arg-type]
+    assert by_name.returncode == 6
+    assert "here.sock" in by_name.stderr
