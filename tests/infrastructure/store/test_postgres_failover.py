@@ -209,8 +209,11 @@ def url(server: ControlledServer, sealer: Sealer) -> Iterator[str]:
 
 
 @pytest.mark.thorough
-def test_a_server_that_restarts_is_used_at_the_next_attempt(server: ControlledServer, url: str, opened: Open) -> None:
+def test_a_server_that_restarts_is_used_at_the_next_attempt(
+    server: ControlledServer, url: str, sealer: Sealer, opened: Open
+) -> None:
     store = opened(url)
+    open_store(store, sealer)
     open_all_connections(store)
     server.stop()
     with pytest.raises(PersistenceError, match="connection to server on socket"):
@@ -224,9 +227,10 @@ def test_a_server_that_restarts_is_used_at_the_next_attempt(server: ControlledSe
 
 @pytest.mark.thorough
 def test_a_server_that_is_read_only_for_a_time_serves_those_who_read(
-    server: ControlledServer, url: str, opened: Open
+    server: ControlledServer, url: str, sealer: Sealer, opened: Open
 ) -> None:
     store = opened(url)
+    open_store(store, sealer)
     write(store)
     open_all_connections(store)
     server.set(default_transaction_read_only="on")
@@ -252,11 +256,12 @@ def refusal(store: Store) -> str:
 
 @pytest.mark.thorough
 def test_the_server_that_was_promoted_is_used_in_place_of_the_one_that_was_lost(
-    server: ControlledServer, url: str, opened: Open
+    server: ControlledServer, url: str, sealer: Sealer, opened: Open
 ) -> None:
     with server.standby(5433) as standby:
         both = {"host": f"{server.directory},{standby.directory}", "port": f"{server.port},{standby.port}"}
         store = opened(url, **both, target_session_attrs="read-write")
+        open_store(store, sealer)
         write(store)
         open_all_connections(store)
         name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
