@@ -103,6 +103,13 @@ class Audit:
             findings.extend(_compare_vault(query, fold, self._vault))
         return Verification(events, tuple(findings), self._log.store.has_keys)
 
+    def verify_chain(self) -> list[Finding]:
+        """Compare the log with the hash chain alone."""
+        with self._log.store.reading() as query:
+            chain = ChainCheck(query, self._log.store.integrity.chain)
+            faults = [fault for one in self._log.read_stored(query) for fault in chain.check(*one)]
+            return [_about_chain(fault) for fault in (*faults, *chain.end())]
+
     def rebuild(self, *, by: str, now: datetime, progress: Progress | None = None) -> int:
         """Replay the log into new rows, and record that, in one transaction; returns the number of events replayed.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
@@ -21,6 +21,9 @@ from adapters.error_kinds import ExitCode
 from adapters.texts import events
 from adapters.texts.wording import Surface
 from infrastructure.new_file import new_file
+
+if TYPE_CHECKING:
+    from infrastructure.queries.audit import Finding
 
 app = typer.Typer(help="Read the log, verify it, rebuild from it, export it.", no_args_is_help=True)
 
@@ -157,18 +160,16 @@ def verify(
         _verify_against(context, against, json=json)
         return
     from adapters import installation
-    from adapters.texts.audit_findings import finding_line, finding_text
 
     config = CommandContext.of(context).config
     with installation.offline(config, needs_key=False) as store, _progress("verifying") as progress:
         verification = store.audit.verify(progress)
     findings = verification.findings
     if json:
-        found = [{"index": one.index, "kind": one.code, "text": finding_text(one)} for one in findings]
+        found = _as_json(findings)
         output.write_json({"events": verification.events, "has_key": verification.has_key, "findings": found})
     else:
-        for finding in findings:
-            output.print_message(finding_line(finding))
+        _print_findings(findings)
     if not verification.has_key:
         print_error("there is no key, so the links of the hash chain and its head were not checked")
     if findings:
@@ -185,23 +186,36 @@ def verify(
         )
 
 
+def _as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    from adapters.texts.audit_findings import finding_text
+
+    return [{"index": one.index, "kind": one.code, "text": finding_text(one)} for one in findings]
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    from adapters.texts.audit_findings import finding_line
+
+    for finding in findings:
+        output.print_message(finding_line(finding))
+
+
 def _verify_against(context: typer.Context, file: Path, *, json: bool) -> None:
     from adapters import installation
-    from adapters.texts.audit_findings import finding_text
     from infrastructure.queries.audit import Finding
 
     octets = file.read_bytes()
     with installation.offline(CommandContext.of(context).config) as store, _progress("verifying") as progress:
         compared = store.evidence.compare(octets, str(file), progress)
+        # Who has changed an event without the key has left a chain that names it.
+        of_chain = [] if compared.extends else store.audit.verify_chain()
     size, events = compared.checkpoint.size, compared.events
-    finding = None if compared.extends else Finding("checkpoint_differs", {"size": size})
+    findings = [] if compared.extends else [Finding("checkpoint_differs", {"size": size}), *of_chain]
     if json:
-        findings = [finding_text(finding)] if finding else []
-        output.write_json({"events": events, "checkpoint": size, "findings": findings})
-    elif finding:
-        output.print_message(f"- {finding.code} {finding_text(finding)}")
-    if finding:
-        raise CommandError(ExitCode.FAILED, f"the log does not extend {file}: mailtoken audit verify may say more")
+        output.write_json({"events": events, "checkpoint": size, "findings": _as_json(findings)})
+    else:
+        _print_findings(findings)
+    if findings:
+        raise CommandError(ExitCode.FAILED, f"the log, of {events} events, does not extend {file}")
     if not json:
         output.print_message(f"The log, of {events} events, extends the checkpoint of {size}.")
 
