@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from structlog.testing import capture_logs
 from domain.errors import InvalidValue, NotFound, Refused
 from infrastructure.evidence.checkpoint_worker import CheckpointWorker
 from infrastructure.evidence.log_evidence import GrowingLog, LogEvidence
+from infrastructure.store.hash_chain import GENESIS, Head, extend_chain
 
 ADMIN = "administrator:root"
 SMTP = "office-mfp/smtp-service"
@@ -96,6 +98,30 @@ def test_each_change_of_an_event_that_a_checkpoint_covers_is_found(installation:
     installation.add_machine("second-mfp")
     assert change(installation.store, statement) == 1
     assert not evidence_of(installation).compare(before, "before").extends
+
+
+def test_who_has_the_key_too_can_chain_anew_what_they_changed_and_the_checkpoint_finds_it(
+    installation: Services,
+) -> None:
+    before = checkpoint_of(installation)
+    keys = installation.store.integrity.chain
+    with installation.store.writing() as query:
+        events = query.events(0, 10_000)
+        position, stored = events[2]
+        events[2] = position, replace(stored, state=stored.state.replace(b"administrator", b"administratoX"))
+        assert events[2][1] != stored
+        for table in ("stored_events", "chain"):
+            query.run(f"DELETE FROM {table}")
+        query.copy_events(events)
+        extend_chain(query, keys, Head.of(keys, 0, 0, GENESIS), *zip(*events, strict=True))
+    assert installation.audit.verify_chain() == []
+    assert not evidence_of(installation).compare(before, "before").extends
+
+
+def test_a_proof_is_no_checkpoint(installation: Services) -> None:
+    evidence = evidence_of(installation)
+    with pytest.raises(InvalidValue, match="not_a_checkpoint"):
+        evidence.compare(evidence.prove(1).text.encode(), "proof")
 
 
 def test_a_checkpoint_of_a_newer_log_of_another_log_or_without_a_signature_is_refused(
