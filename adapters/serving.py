@@ -17,6 +17,7 @@ import structlog
 
 from adapters.bootstrap import open_service
 from adapters.configuration_check import configuration_faults
+from adapters.core_dumps import forbid_core_dumps
 from adapters.http.server.redirect_listener import listening
 from adapters.http.server.unix_socket import SocketServer, listening_socket
 from adapters.relay_process import RelayProcess
@@ -43,6 +44,7 @@ def serve(config_path: Path, *, with_relay: bool = False) -> None:
     Raises:
         StoreRefused, InvalidValue, Unreachable: as `open_service`.
     """
+    forbid_core_dumps()
     with logging_to_standard_error(), ExitStack() as stack:
         config = load_config(config_path)
         serving = _Serving(config_path, stack, RelayProcess(config_path) if with_relay else None)

@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from adapters import descriptors
+from adapters.core_dumps import forbid_core_dumps
 from adapters.mail.dialer import Dialer
 from adapters.relay.admission import AdmissionChange, AdmissionClient
 from adapters.relay.capabilities import Capabilities
@@ -57,6 +58,7 @@ def run(config_path: Path) -> None:
         Unreachable: the service can't be reached.
         Failed: an address to listen at is in use, or the process may not use it.
     """
+    forbid_core_dumps()
     config = load_config(config_path)
     with logging_to_standard_error():
         _collect_seldom()

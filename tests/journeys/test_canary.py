@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -60,7 +61,8 @@ class Observer:
         places["what the API said"] = b"\n".join(self.said)
         places["what commands printed"] = b"\n".join(self.printed)
         places["process arguments"] = Path(f"/proc/{service.pid}/cmdline").read_bytes()
-        places["process environment"] = Path(f"/proc/{service.pid}/environ").read_bytes()
+        if os.geteuid() == 0:  # the environment of a process that can't be dumped is for root alone
+            places["process environment"] = Path(f"/proc/{service.pid}/environ").read_bytes()
         if service.url:
             places["the database"] = self._dump()
         return places

@@ -6,6 +6,7 @@ import http.client
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
+import pytest
 from file_descriptors import few_descriptors, open_files, share_of_a_processor
 from service_process import RETRIEVED, ServiceProcess
 from waiting import wait_until
@@ -22,6 +23,7 @@ def serves(service: ServiceProcess) -> bool:
     return False
 
 
+@pytest.mark.needs("root")  # another process's descriptors are not for its own user, as it can't be dumped
 def test_a_service_without_descriptors_does_not_spin_and_goes_on_when_clients_leave(make_service: MakeService) -> None:
     service = make_service(kind="oidc")
     service.add_printer()

@@ -1,4 +1,4 @@
-"""Other users of the same machine: a configuration they left, and a socket at which they listen."""
+"""Other users of the same machine: what they left, where they listen, and what they can read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import command_line
 import pytest
+from service_process import ServiceProcess
 
 from adapters.relay.service_client import ServiceClient
 from domain.catalogue import Protocol
@@ -142,3 +143,31 @@ def test_sendmail_does_not_look_into_the_folder_where_it_is_called(tmp_path: Pat
     by_name = command_line.run("send", "a@example.org", **asked)  # type: ignore[arg-type]
     assert by_name.returncode == 6
     assert "here.sock" in by_name.stderr
+
+
+_FORBID = """
+import os, sys
+from adapters.core_dumps import forbid_core_dumps
+os.setuid(int(sys.argv[1]))
+forbid_core_dumps()
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_service_leaves_no_core_dump(make_service: Callable[..., ServiceProcess]) -> None:
+    service = make_service()
+    limits = Path(f"/proc/{service.pid}/limits").read_text()
+    assert [line.split()[-3:-1] for line in limits.splitlines() if "core file" in line] == [["0", "0"]]
+
+
+@pytest.mark.needs("root")
+def test_the_memory_of_a_process_that_holds_tokens_is_for_root_alone() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _FORBID, str(STRANGER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == "done\n"
+        assert os.stat(f"/proc/{process.pid}/mem").st_uid == 0
+        process.communicate("")

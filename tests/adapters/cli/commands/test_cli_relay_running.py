@@ -267,6 +267,7 @@ def test_ten_thousand_clients_that_say_nothing_or_half_a_word_are_in_nobodys_way
             assert client.recv(65536)
 
 
+@pytest.mark.needs("root")  # another process's descriptors are not for its own user, as it can't be dumped
 def test_a_relay_without_descriptors_says_so_does_not_spin_and_goes_on_when_clients_leave(
     relay: Start,
 ) -> None:
