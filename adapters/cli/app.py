@@ -22,6 +22,7 @@ from adapters.cli.commands import (
     configuration,
     doctor,
     groups,
+    keys,
     machines,
     mail,
     profiles,
@@ -73,6 +74,7 @@ app.command(rich_help_panel=_RECORD)(backups.restore)
 app.command(rich_help_panel=_RECORD)(backups.resume)
 app.command(rich_help_panel=_RECORD)(service.upgrade)
 app.add_typer(audits.app, name="audit", rich_help_panel=_RECORD)
+app.add_typer(keys.app, name="key", rich_help_panel=_RECORD)
 app.command(rich_help_panel=_BEGIN)(shell.completion)
 app.command(rich_help_panel=_BEGIN)(shell.man_pages)
 

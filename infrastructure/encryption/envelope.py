@@ -60,20 +60,27 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Sealer:
-    """Seals and opens with one key-encryption key of 32 bytes."""
+    """Seals with a key-encryption key of 32 bytes, and opens with it or an older one that is not retired yet."""
 
     key: bytes = field(repr=False)
+    older: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """All keys, the one in use first."""
+        return (self.key, *self.older)
 
     @property
     def key_id(self) -> str:
-        """A hash that names the key and does not reveal it."""
-        return hashlib.sha256(b"mailtoken key id\0" + self.key).hexdigest()[:16]
+        """The name of the key in use."""
+        return key_id(self.keys[0])
 
     def seal(self, value: bytes, place: Place) -> Sealed:
         """Encrypt `value` for `place`, with a new data key."""
-        bound = self._bound(place, ALGORITHM, self.key_id)
+        key = self.keys[0]
+        bound = self._bound(place, ALGORITHM, key_id(key))
         data_key = AESGCM.generate_key(256)
-        return Sealed(ALGORITHM, self.key_id, _encrypt(self.key, data_key, bound), _encrypt(data_key, value, bound))
+        return Sealed(ALGORITHM, key_id(key), _encrypt(key, data_key, bound), _encrypt(data_key, value, bound))
 
     def open(self, sealed: Sealed, place: Place) -> bytes:
         """Decrypt a value that was sealed for `place`.
@@ -82,8 +89,10 @@ class Sealer:
             VaultDamaged: the value was damaged, or was sealed for another place or with another key.
         """
         bound = self._bound(place, sealed.algorithm, sealed.key_id)
+        keys = self.keys
+        key = next((key for key in keys if key_id(key) == sealed.key_id), keys[0])
         try:
-            return _decrypt(_decrypt(self.key, sealed.wrapped, bound), sealed.body, bound)
+            return _decrypt(_decrypt(key, sealed.wrapped, bound), sealed.body, bound)
         except (InvalidTag, ValueError):
             raise VaultDamaged(
                 "sealed_value_damaged", kind=place.kind, number=place.generation, subject=place.subject_id
@@ -93,6 +102,11 @@ class Sealer:
     def _bound(place: Place, algorithm: str, key_id: str) -> bytes:
         parts = (place.store_id, place.subject_id, str(place.generation), place.kind, algorithm, key_id)
         return "\0".join(("mailtoken", *parts)).encode()
+
+
+def key_id(key: bytes) -> str:
+    """A hash that names a key and does not reveal it."""
+    return hashlib.sha256(b"mailtoken key id\0" + key).hexdigest()[:16]
 
 
 def _encrypt(key: bytes, value: bytes, bound: bytes) -> bytes:

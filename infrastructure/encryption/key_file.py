@@ -1,4 +1,8 @@
-"""The key-encryption key: a file of mode 0600, a systemd credential, or the environment."""
+"""The key-encryption key: a file of mode 0600, a systemd credential, or the environment.
+
+The file has a key a line in base64, the one in use first. During a rotation it has two; a process that runs reads it
+again when it changes.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ import base64
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from domain.errors import StoreRefused
 from infrastructure.encryption.envelope import _KEY_BYTES, Sealer
+from infrastructure.new_file import new_file, replace_file
 
 
 def create_key_file(path: Path) -> None:
@@ -44,17 +50,76 @@ def read_key(key_file: Path, environment: Mapping[str, str]) -> Sealer:
             raise StoreRefused("key_malformed", source=str(key_file))
         if stat.S_IMODE(key_file.stat().st_mode) & 0o077:
             raise StoreRefused("key_readable_by_others", path=str(key_file))
-        return _sealer(key_file.read_bytes(), str(key_file))
+        return _FileSealer(*_keys(key_file.read_bytes(), str(key_file)), key_file)
     if "MAILTOKEN_KEY" in environment:
         return _sealer(environment["MAILTOKEN_KEY"].encode(), "MAILTOKEN_KEY")
     raise StoreRefused("key_missing", path=str(key_file))
 
 
-def _sealer(text: bytes, source: str) -> Sealer:
+def is_key_file(sealer: Sealer) -> bool:
+    """Whether the keys are those of a file, which a rotation can change."""
+    return isinstance(sealer, _FileSealer)
+
+
+def new_key() -> bytes:
+    """A random key-encryption key."""
+    return secrets.token_bytes(_KEY_BYTES)
+
+
+def write_keys(path: Path, keys: Sequence[bytes]) -> None:
+    """Put these keys into the file, in place of those in it, which has the same owner and mode afterwards."""
+    owner = path.stat()
+    replace_file(path, b"".join(base64.b64encode(key) + b"\n" for key in keys), 0o600)
+    os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def save_key(path: Path, key: bytes) -> None:
+    """Write one key into a file of its own; one that is there already has this key."""
+    if not path.exists():
+        with new_file(path) as file:
+            file.write(base64.b64encode(key) + b"\n")
+
+
+class _FileSealer(Sealer):
+    """A sealer with the keys that are in its file now."""
+
+    def __init__(self, key: bytes, older: tuple[bytes, ...], path: Path) -> None:
+        super().__init__(key, older)
+        object.__setattr__(self, "_path", path)
+        object.__setattr__(self, "_read", (_changed_at(path), (key, *older)))
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The keys of the file; those that were in it if it can't be read now."""
+        changed_at, keys = self._read
+        if _changed_at(self._path) not in (changed_at, None):
+            with suppress(OSError, StoreRefused):
+                now = _changed_at(self._path)
+                key, older = _keys(self._path.read_bytes(), str(self._path))
+                keys = (key, *older)
+                object.__setattr__(self, "_read", (now, keys))
+        return keys
+
+    _path: Path
+    _read: tuple[int | None, tuple[bytes, ...]]
+
+
+def _changed_at(path: Path) -> int | None:
     try:
-        key = base64.b64decode(text.strip(), validate=True)
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _sealer(text: bytes, source: str) -> Sealer:
+    return Sealer(*_keys(text, source))
+
+
+def _keys(text: bytes, source: str) -> tuple[bytes, tuple[bytes, ...]]:
+    try:
+        keys = [base64.b64decode(line, validate=True) for line in text.split()]
     except ValueError:
-        key = b""
-    if len(key) != _KEY_BYTES:
+        keys = []
+    if not keys or any(len(key) != _KEY_BYTES for key in keys):
         raise StoreRefused("key_malformed", source=source)
-    return Sealer(key)
+    return keys[0], tuple(keys[1:])

@@ -169,6 +169,18 @@ def check_canary(canary: str, store_id: str, sealer: Sealer) -> None:
         raise StoreRefused("key_of_another_store") from None
 
 
+def reseal_canary(query: Query, sealer: Sealer) -> None:
+    """Seal the canary anew with the key in use.
+
+    Raises:
+        StoreRefused: none of the keys is the store's own.
+    """
+    meta = read_meta(query)
+    check_canary(meta.canary, meta.store_id, sealer)
+    sealed = sealer.seal(_CANARY, _canary_place(meta.store_id)).as_text()
+    query.run("UPDATE meta SET value = ? WHERE name = 'canary'", (sealed,))
+
+
 def read_meta(query: Query) -> Meta:
     """The rows of `meta`.
 

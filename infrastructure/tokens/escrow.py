@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -243,6 +244,16 @@ class Escrow:
     def _let_go(self, path: Path) -> None:
         with self._lock:
             self._under_way.discard(path)
+
+
+def replies_by_key(directory: Path) -> Counter[str]:
+    """The number of kept replies in the escrow at `directory`, by the id of the key that opens them."""
+    counts = Counter[str]()
+    for pattern in ("*.reply", "*.doubt"):
+        for path in directory.glob(pattern):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                counts[Sealed.of_text(path.read_bytes()[_HEADER_BYTES:].split(b"\n", 1)[0]).key_id] += 1
+    return counts
 
 
 def _modified(path: Path) -> int:

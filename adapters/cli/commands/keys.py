@@ -1,0 +1,53 @@
+"""`mailtoken key`: the keys of the store, what needs each, and their rotation. It needs no running service."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from adapters.cli import output
+from adapters.cli.context import CommandContext
+
+app = typer.Typer(help="The key of the store: what needs it, and a new one in its place.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+) -> None:
+    """Show each key, and how much in the store and in this node's escrow needs it."""
+    from adapters import keys
+
+    uses = keys.key_uses(CommandContext.of(context).config)
+    if json:
+        output.write_json([asdict(use) for use in uses])
+        return
+    states = ("in use" if use.in_use else "older" if use.here else "missing" for use in uses)
+    records = [(use.key_id, state, use.values, use.replies) for use, state in zip(uses, states, strict=True)]
+    output.show(output.rows(("Key", "State", "Sealed values", "Replies in escrow"), records))
+
+
+@app.command()
+def rotate(
+    context: typer.Context,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="PostgreSQL: no other node runs, and each gets a copy of the key file.")
+    ] = False,
+) -> None:
+    """Make a new key and seal everything anew with it, while the service runs; run it again to retire the older key."""
+    from adapters import keys
+
+    rotated = keys.rotate(CommandContext.of(context).config, alone=alone)
+    output.print_message(f"{rotated.values} values are sealed anew with the key {rotated.key_id}.")
+    if rotated.retired:
+        output.print_message(
+            f"The older key is in {rotated.retired}: keep it with the backups made before, which need it."
+        )
+    else:
+        output.print_message(
+            "The key file has both keys: copy it to where the key is kept. Next: run mailtoken key rotate again in an"
+            " hour, which retires the older key if nothing needs it."
+        )

@@ -1,0 +1,194 @@
+"""The rotation of the key-encryption key: nothing is lost, wherever it stops, and a service goes on meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import SCANNER, FakeClock, FakeProvider, Services
+
+from adapters import installation, keys
+from adapters.cli.app import run
+from domain.errors import Refused, StoreRefused
+from infrastructure.encryption.envelope import Place, Sealer
+from infrastructure.encryption.key_file import create_key_file, read_key
+from infrastructure.store import key_rotation
+from infrastructure.store.open import open_store
+from infrastructure.store.sqlite import SqliteStore
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+SMTP = "office-mfp/smtp-service"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The configuration of a new installation."""
+    return installation.initialise(tmp_path / "house").config
+
+
+def services_on(config: Path, clock: FakeClock, provider: FakeProvider) -> Services:
+    sealer, store = read_key(config.with_name("mailtoken.key"), {}), SqliteStore(config.with_name("mailtoken.db"))
+    return Services(store, sealer, open_store(store, sealer), config.parent, clock, {"contoso": provider})
+
+
+@pytest.fixture
+def service(config: Path, clock: FakeClock, provider: FakeProvider) -> Iterator[Services]:
+    """The services of the installation, as they run beside the rotation, with a token and who may do what."""
+    service = services_on(config, clock, provider)
+    with closing(service.store):
+        service.add_machine()
+        service.get_token(SMTP)
+        service.tokens.request("office-mfp/pop-internet-fax", None, "administrator")
+        yield service
+
+
+def age(config: Path) -> None:
+    """Let the rotation have begun an hour ago."""
+    path = config.with_name("mailtoken.key")
+    then = path.stat().st_mtime - 3600
+    os.utime(path, (then, then))
+
+
+def lines(config: Path) -> int:
+    return len(config.with_name("mailtoken.key").read_text().split())
+
+
+def test_a_rotation_seals_everything_anew_while_the_service_goes_on(
+    config: Path, service: Services, clock: FakeClock, provider: FakeProvider
+) -> None:
+    (before,) = keys.key_uses(config)
+    assert (before.here, before.in_use, before.values) == (True, True, 6)
+    rotated = keys.rotate(config)
+    assert (rotated.values, rotated.retired) == (5, None)
+    assert lines(config) == 2
+    now, older = keys.key_uses(config)
+    assert (now.key_id, now.values, older.key_id, older.values) == (rotated.key_id, 6, before.key_id, 0)
+    assert service.sealer.key_id == rotated.key_id
+    clock.step(minutes=59)
+    assert service.access_token(SMTP).generation == 2
+    assert service.audit.verify().findings == ()
+    with closing(services_on(config, clock, provider).store):
+        assert keys.key_uses(config)[1].values == 0
+    assert config.with_name("mailtoken.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_older_key_is_retired_once_nothing_needs_it_and_kept_for_earlier_backups(
+    config: Path, service: Services, tmp_path: Path
+) -> None:
+    backup = tmp_path / "earlier.backup"
+    installation.back_up(config, backup)
+    older = service.sealer.key_id
+    keys.rotate(config)
+    assert keys.rotate(config).retired is None
+    age(config)
+    rotated = keys.rotate(config)
+    retired = config.with_name(f"mailtoken.key.retired-{older}")
+    assert (rotated.retired, lines(config)) == (retired, 1)
+    assert retired.stat().st_mode & 0o777 == 0o600
+    assert [use.key_id for use in keys.key_uses(config)] == [rotated.key_id]
+    assert service.access_token(SMTP).account == SCANNER
+    with pytest.raises(Refused, match="backup_of_another_key"):
+        installation.check_backup(config, backup)
+    config.with_name("mailtoken.key").write_bytes(retired.read_bytes())
+    assert installation.check_backup(config, backup).events
+
+
+def test_a_reply_in_the_escrow_keeps_its_key(config: Path, service: Services, provider: FakeProvider) -> None:
+    provider.approve()
+    keys.rotate(config)
+    age(config)
+    older = keys.key_uses(config)[1].key_id
+    # An entry that an earlier run left, sealed with the older key.
+    sealed = Sealer(service.sealer.keys[-1]).seal(b"{}", Place("", "", "", 0))
+    (config.parent / "escrow" / "a-b.reply").write_bytes(b" " * 1024 + sealed.as_text().encode() + b"\n")
+    assert [(use.key_id, use.replies) for use in keys.key_uses(config)][1] == (older, 1)
+    assert keys.rotate(config).retired is None
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2, 3, 4, 5])
+def test_a_rotation_that_is_killed_anywhere_loses_nothing_and_goes_on(
+    config: Path,
+    service: Services,
+    clock: FakeClock,
+    provider: FakeProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_after: int,
+) -> None:
+    monkeypatch.setattr(key_rotation, "_PAGE", 1)
+    with monkeypatch.context() as killed:
+        pages, sound = iter(range(stop_after)), key_rotation._page
+
+        def page(*given: Any) -> Any:
+            if next(pages, None) is None:
+                raise Killed
+            return sound(*given)
+
+        killed.setattr(key_rotation, "_page", page)
+        with pytest.raises(Killed):
+            keys.rotate(config)
+    again = services_on(config, clock, provider)
+    with closing(again.store):
+        assert again.access_token(SMTP).account == SCANNER
+        assert again.audit.verify().findings == ()
+    assert service.access_token(SMTP).account == SCANNER
+    age(config)
+    assert keys.rotate(config).retired
+    assert service.access_token(SMTP).account == SCANNER
+
+
+def test_a_row_that_was_damaged_stays_and_keeps_its_key(config: Path, service: Services) -> None:
+    with service.store.writing() as query:
+        query.run("UPDATE vault SET body = wrapped WHERE kind = 'credential'")
+    assert keys.rotate(config).values == 5
+    assert keys.key_uses(config)[1].values == 1
+
+
+def test_a_key_of_another_store_begins_no_rotation(config: Path, service: Services) -> None:
+    key = config.with_name("mailtoken.key")
+    key.unlink()
+    create_key_file(key)
+    before = key.read_bytes()
+    with pytest.raises(StoreRefused, match="key_of_another_store"):
+        keys.rotate(config)
+    assert key.read_bytes() == before
+
+
+def test_a_credential_is_not_rotated_and_the_steps_are_said(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    config.with_name("mailtoken.key").rename(credentials / "mailtoken.key")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    assert run(["key", "rotate", "--config", str(config)]) == 5
+    said = capfd.readouterr()
+    assert said.err.startswith("mailtoken: the key is a credential or a variable of the environment")
+    assert said.err.count("\n") == 1
+
+
+def test_the_commands_say_what_needs_which_key(
+    config: Path, service: Services, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["key", "rotate", "--config", str(config)]) == 0
+    assert "5 values are sealed anew with the key" in capfd.readouterr().out
+    assert run(["key", "list", "--config", str(config)]) == 0
+    _, now, older = capfd.readouterr().out.splitlines()
+    assert now.split()[1:] == ["in", "use", "6", "0"]
+    assert older.split()[1:] == ["older", "0", "0"]
+
+
+def test_nodes_that_share_a_database_are_stopped_first(tmp_path: Path, postgres_url: str) -> None:
+    config = installation.initialise(tmp_path / "house", postgres_url).config
+    with pytest.raises(Refused, match="other_nodes_may_run"):
+        keys.rotate(config)
+    assert lines(config) == 1
+    assert keys.rotate(config, alone=True).values == 3
+    assert keys.key_uses(config)[0].values == 4
