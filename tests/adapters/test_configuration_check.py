@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from adapters import installation
 from adapters.cli.app import app
+from adapters.cli.context import CommandContext
 from adapters.http.server import unix_socket
 from adapters.serving import serve
 from domain.errors import InvalidValue
@@ -68,7 +69,7 @@ def check(home: Path, text: str) -> tuple[int, list[str]]:
     """The exit code, and the lines that are printed."""
     file = home / "other.toml"
     file.write_text(text)
-    result = CliRunner().invoke(app, ["--config", str(file), "config", "check"])
+    result = CliRunner().invoke(app, ["--config", str(file), "config", "check"], obj=CommandContext())
     return result.exit_code, result.stdout.splitlines()
 
 
