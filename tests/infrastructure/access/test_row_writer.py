@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from fakes import Services
+from fakes import FakeClock, Services
 from row_writer import PASSWORDS, POP, SMTP, an_office, forge_event, put_everything_back, rights, write
 from store_examples import ADMIN, change, everything
 
@@ -50,6 +50,21 @@ def test_a_forged_event_gives_no_right_and_is_not_made_true_by_a_change(service:
     with pytest.raises(Refused, match="row_altered"):
         service.restart().administrators.set_password("bob", next(iter(office.keys.values())), ADMIN)
     assert service.audit.verify().findings
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_asking_for_a_rebuild_makes_nothing_forged_true(service: Services, clock: FakeClock, seed: int) -> None:
+    office = an_office(service)
+    had = rights(office)
+    change(service.store, "UPDATE administrator SET roles = 'administrator operator auditor'")
+    change(service.store, "UPDATE meta SET value = '1' WHERE name = 'projection_version'")
+    service.audit.rebuild(by="worker", now=clock.now())
+    assert rights(office) <= had
+    assert service.audit.verify().findings == ()
+    forge_event(office, random.Random(seed))
+    with pytest.raises(Refused, match="log_altered"):
+        service.audit.rebuild(by="worker", now=clock.now())
+    assert rights(office) <= had
 
 
 def test_every_table_has_its_rows_proven_or_is_without_rights() -> None:
