@@ -144,6 +144,7 @@ class Administrators:
 
         Raises:
             NotPermitted: the link is over, was used, or never existed.
+            Refused: the administrator's row was altered.
         """
         return self._whose(self._find_link(secret))
 
@@ -220,7 +221,9 @@ class Administrators:
         self._events.store.forget()
 
     def _name_of(self, id: UUID) -> str:
-        names = [account.state.name for account in self._accounts.all() if account.id == id]
-        if not names:
+        found = [account for account in self._accounts.all() if account.id == id]
+        if not found:
             raise NotPermitted("set_up_link_without_administrator")
-        return names[0]
+        if found[0].altered:
+            raise found[0].altered.refusal()
+        return found[0].state.name
