@@ -64,8 +64,11 @@ def write_log_index(query: Query, streams: Sequence[Stream], ends: Sequence[tupl
     """Store these rows; a stream may be there already."""
     if streams:
         query.run_many("INSERT INTO log_stream (about, stream_id) VALUES (?, ?) ON CONFLICT DO NOTHING", streams)
-    if ends:
-        query.run_many("INSERT INTO log_end (at, position) VALUES (?, ?)", ends)
+    insert = "INSERT INTO log_end (at, position) VALUES (?, ?)"
+    if len(ends) == 1:
+        query.run(insert, ends[0])
+    elif ends:
+        query.run_many(insert, ends)
 
 
 class LogEnds:
