@@ -101,5 +101,5 @@ def _request(port: int, path: str, cookie: str) -> float:
 
 def _read(connection: sqlite3.Connection) -> float:
     started = time.perf_counter()
-    json.dumps(connection.execute(_ROWS).fetchall())
+    json.dumps(connection.execute(_ROWS).fetchall(), default=bytes.hex)
     return (time.perf_counter() - started) * _MILLISECONDS

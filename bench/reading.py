@@ -32,7 +32,7 @@ def status_read(directory: Path, size: Size) -> Figure:
 
         def read_rows() -> float:
             started = time.perf_counter()
-            json.dumps([dict(row) for row in connection.execute(_JOINED)])
+            json.dumps([dict(row) for row in connection.execute(_JOINED)], default=bytes.hex)
             return (time.perf_counter() - started) * 1000
 
         return compare(
