@@ -480,6 +480,18 @@ def test_a_first_link_is_no_good_once_there_is_an_administrator(service: Service
     assert [one.name for one in service.administrators.administrators()] == ["anna"]
 
 
+def test_rows_that_somebody_deletes_make_nobody_the_first_administrator_again(
+    service: Services, administrators: Administrators
+) -> None:
+    change(service.store, "DELETE FROM administrator")
+    assert administrators.first_link() is None
+    with pytest.raises(Refused, match="administrators_exist"):
+        administrators.link(None, ADMIN)
+    service.audit.rebuild(by="worker", now=START)
+    administrators.remove("anna", ADMIN)
+    assert administrators.first_link()
+
+
 def test_of_many_who_come_with_one_link_at_once_one_gets_in(service: Services) -> None:
     link = service.administrators.link(None, ADMIN)
 
