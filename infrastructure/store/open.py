@@ -13,7 +13,7 @@ from uuid import uuid4
 from domain.errors import StoreRefused, VaultDamaged
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.encryption.envelope import Place, Sealed, Sealer
-from infrastructure.store.hash_chain import create_head, last_position
+from infrastructure.store.hash_chain import create_head
 from infrastructure.store.integrity_rows import create_integrity_keys, read_integrity_keys
 from infrastructure.store.migrations import SCHEMA_VERSION
 from infrastructure.store.query import Query
@@ -44,14 +44,14 @@ def has_store(store: Store) -> bool:
 
 
 def looks_new(store: Store) -> bool:
-    """Whether there is no event, and no write-ahead log that may have some.
+    """Whether there is no machine, and no write-ahead log that may have some.
 
     A new store looks so, and so does a copy that was made of a running store's file alone.
     """
     if store.shared_by_nodes or not store.wal_is_missing:
         return False
     with store.reading() as query:
-        return last_position(query) == 0
+        return not query.rows("SELECT 1 AS one FROM machine LIMIT 1")
 
 
 def check_names(store: Store) -> None:

@@ -138,10 +138,12 @@ def _from_store(
 
 
 def _store_state_offline(context: typer.Context) -> Object:
-    """The state of the store as a whole, read without the service."""
+    """The state of the store as a whole, read without the service. An empty store may be a copy, which is said."""
     from adapters import installation
 
     with installation.offline(CommandContext.of(context).config) as store:
+        if store.looks_new():
+            print_error("the store has nothing yet, or is a copy without its -wal file, which has the newest changes")
         return store.store_state.now().as_json()
 
 
