@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def test_no_other_module_of_the_store_asks_for_private_names_of_the_library() ->
         str(path.relative_to(ROOT))
         for top in ("domain", "infrastructure", "adapters")
         for path in (ROOT / top).rglob("*.py")
-        if any(f".{name}" in path.read_text() or f"def {name}(" in path.read_text() for name in names)
+        if "eventsourcing" in path.read_text()  # another library may have a name that is the same
+        and any(re.search(rf"\.{name}\b|def {name}\(", path.read_text()) for name in names)
     }
     assert using == allowed
