@@ -32,6 +32,10 @@ _MOST_DOUBLINGS = 16
 _LONGEST_NAME = 64
 """Characters, the longest name of an account. Longer names are cut here, so they can't fill the memory."""
 
+_MOST_PLACES = 10_000
+_PLACE_SECONDS = 30 * 24 * 3600.0
+"""How many pairs of an account and a source are remembered after a sign-in, and for how long."""
+
 
 @dataclass(frozen=True)
 class ThrottleRule:
@@ -102,13 +106,15 @@ class WrongTries:
 class LoginThrottle:
     """Refuses sign-ins to an account, or from a source, after too many wrong passwords. Safe to share between threads.
 
-    Names without an account are counted too.
+    Names without an account are counted too. An account has a count of its own for each source from which somebody has
+    signed in to it, so guesses from elsewhere do not keep its owner out.
     """
 
     def __init__(self, clock: Clock) -> None:
         rule = ThrottleRule(free_tries=5, first_seconds=2.0, longest_seconds=900.0, forgotten_after_seconds=3600.0)
         self._accounts = WrongTries(rule, clock.elapsed)
         self._sources = WrongTries(rule, clock.elapsed)
+        self._signed_in: TTLCache[str, None] = TTLCache(_MOST_PLACES, _PLACE_SECONDS, clock.elapsed)
         self._lock = threading.Lock()
 
     def begin(self, account: str, address: str) -> None:
@@ -119,8 +125,9 @@ class LoginThrottle:
         Raises:
             TooManyRequests: the account or the address has to wait.
         """
-        account, source = account[:_LONGEST_NAME], source_of(address)
+        source = source_of(address)
         with self._lock:
+            account = self._counted(account, source)
             wait = max(self._accounts.remaining_seconds(account), self._sources.remaining_seconds(source))
             if wait > 0:
                 raise TooManyRequests("too_many_wrong_passwords", math.ceil(wait))
@@ -129,14 +136,28 @@ class LoginThrottle:
 
     def succeeded(self, account: str, address: str) -> None:
         """The password was right: the account's count becomes 0, and the address loses only the count of this try."""
+        source = source_of(address)
         with self._lock:
-            self._accounts.forget(account[:_LONGEST_NAME])
-            self._sources.take_back(source_of(address))
+            self._accounts.forget(self._counted(account, source))
+            self._sources.take_back(source)
+            self._signed_in[_place(account, source)] = None
 
     def forget(self, account: str) -> None:
         """Set the account's count to 0, after a new password."""
         with self._lock:
             self._accounts.forget(account[:_LONGEST_NAME])
+            for place in [place for place in self._signed_in if place.startswith(_place(account, ""))]:
+                self._accounts.forget(place)
+
+    def _counted(self, account: str, source: str) -> str:
+        """The name under which tries to this account from this source are counted."""
+        place = _place(account, source)
+        return place if place in self._signed_in else account[:_LONGEST_NAME]
+
+
+def _place(account: str, source: str) -> str:
+    # No account's name has a line break.
+    return f"{account[:_LONGEST_NAME]}\n{source[:_LONGEST_NAME]}"
 
 
 @lru_cache(maxsize=256)

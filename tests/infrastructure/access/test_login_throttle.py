@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from fakes import FakeClock
 
+from domain.errors import TooManyRequests
 from infrastructure.access.login_throttle import LoginThrottle, ThrottleRule, WrongTries, source_of
 
 RULE = ThrottleRule(free_tries=3, first_seconds=1.0, longest_seconds=10.0, forgotten_after_seconds=60.0)
@@ -94,3 +95,50 @@ def test_what_ends_the_wait_of_a_name_that_is_too_long_ends_it_under_the_name_th
 )
 def test_a_source_is_an_ipv4_address_or_the_64_bits_of_an_ipv6_network(address: str, source: str) -> None:
     assert source_of(address) == source
+
+
+def guess(throttle: LoginThrottle, clock: FakeClock, tries: int) -> None:
+    for number in range(tries):
+        clock.step(minutes=15)
+        throttle.begin("anna", f"198.51.100.{number}")
+
+
+def test_guesses_from_elsewhere_keep_nobody_out_who_has_signed_in_from_here(clock: FakeClock) -> None:
+    throttle = LoginThrottle(clock)
+    throttle.begin("anna", "192.0.2.1")
+    throttle.succeeded("anna", "192.0.2.1")
+    guess(throttle, clock, 8)
+    with pytest.raises(TooManyRequests):
+        throttle.begin("anna", "203.0.113.9")
+    throttle.begin("anna", "192.0.2.1")
+
+
+def test_a_place_that_signed_in_has_as_many_guesses_as_any_other(clock: FakeClock) -> None:
+    throttle = LoginThrottle(clock)
+    throttle.begin("anna", "192.0.2.1")
+    throttle.succeeded("anna", "192.0.2.1")
+    for _ in range(5):
+        throttle.begin("anna", "192.0.2.1")
+    with pytest.raises(TooManyRequests):
+        throttle.begin("anna", "192.0.2.1")
+    with pytest.raises(TooManyRequests):
+        throttle.begin("bob", "192.0.2.1")
+
+
+def test_a_new_password_ends_the_waits_of_every_place(clock: FakeClock) -> None:
+    throttle = LoginThrottle(clock)
+    for place in ("2001:db8:1:1::1", "2001:db8:1:2::1"):
+        throttle.begin("anna", place)
+        throttle.succeeded("anna", place)
+    for _ in range(5):
+        throttle.begin("anna", "2001:db8:1:1::1")
+    throttle.forget("anna")
+    assert throttle._accounts._counts == {}
+
+
+def test_the_places_that_are_remembered_are_bounded(clock: FakeClock) -> None:
+    throttle = LoginThrottle(clock)
+    for number in range(10_001):
+        throttle.begin("anna", f"source {number}")
+        throttle.succeeded("anna", f"source {number}")
+    assert len(throttle._signed_in) == 10_000
