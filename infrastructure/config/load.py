@@ -195,6 +195,7 @@ socket = "mailtoken.sock"
 # key_file = "mailtoken.crt.key"
 # url = "https://mailtoken.contoso.com"     # what browsers call it
 # trusted_proxies = ["10.0.0.5"]  # whose X-Forwarded-For and X-Forwarded-Proto are believed
+# connections_per_address = 250   # at most; a trusted proxy's has no limit
 # metrics_from = ["127.0.0.1"]    # who may read /metrics without a session; a proxy that is not trusted counts itself
 
 # Administrators sign in at the organisation's provider; register URL/sign-in/oidc/callback there.

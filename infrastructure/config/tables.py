@@ -103,7 +103,8 @@ class ServerTable(_Table):
     """`[server]`: the service listens at its Unix socket, and at `listen` for browsers and programs elsewhere.
 
     `url` is the address that browsers use. The service believes the forwarding headers of proxies
-    in `trusted_proxies` only.     /metrics may be read without a session from the networks in `metrics_from`.
+    in `trusted_proxies` only. /metrics may be read without a session from the networks in `metrics_from`. An address
+    other than a trusted proxy's has at most `connections_per_address` connections.
     """
 
     socket: str = SOCKET_NAME
@@ -114,6 +115,7 @@ class ServerTable(_Table):
     url: str | None = None
     trusted_proxies: tuple[str, ...] = ()
     metrics_from: tuple[str, ...] = ()
+    connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 250
     sign_in: SignInTable | None = None
 
     @field_validator("trusted_proxies", "metrics_from")

@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from adapters.error_kinds import RETRY_AFTER_SECONDS
-from adapters.http.server.tcp import HeadLimits, renewed_context
+from adapters.http.server.tcp import ConnectionCounts, head_limits, renewed_context
 from adapters.texts.errors import error_text
 from adapters.texts.wording import Surface
 from adapters.tls_certificate import TLSCertificate
@@ -28,6 +28,7 @@ from domain.errors import InvalidValue, MailtokenError
 from infrastructure.config.tables import Config
 from infrastructure.tokens.token_service import TokenService
 
+_CONNECTIONS, _CONNECTIONS_OF_AN_ADDRESS = 64, 16
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -60,8 +61,7 @@ def listening(config: Config, tokens: TokenService) -> Iterator[None]:
             access_log=False,
             log_config=None,
             server_header=False,
-            http=HeadLimits,
-            limit_concurrency=64,
+            http=head_limits(ConnectionCounts(_CONNECTIONS, _CONNECTIONS_OF_AN_ADDRESS)),
             timeout_keep_alive=5,
             # A browser that keeps its connection must not delay the end of the service.
             timeout_graceful_shutdown=2,

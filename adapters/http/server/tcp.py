@@ -1,17 +1,21 @@
-"""The TCP listener: TLS with the operator's certificate, read for each connection, and limits on every request's head.
+"""The TCP listener: TLS with the operator's certificate, read for each connection, and limits on heads and connections.
 
 Without TLS it listens on a loopback address; the configuration has checked this. A head that is too large or too slow
-ends its connection, so a slow client costs little.
+ends its connection, so a slow client costs little. One address has only a share of the connections, and a look at the
+service's health is answered also when all are taken.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import ssl
 from asyncio import TimerHandle, Transport
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import structlog
 import uvicorn
@@ -22,6 +26,7 @@ from adapters.error_kinds import RETRY_AFTER_SECONDS
 from adapters.http.public_url import public_url
 from adapters.tls_certificate import TLSCertificate
 from domain.errors import InvalidValue
+from infrastructure.access.login_throttle import source_of
 from infrastructure.config.tables import Config
 
 log = structlog.get_logger("mailtoken")
@@ -30,19 +35,48 @@ _HEAD_SECONDS = 20.0
 _HEAD_OCTETS = 32 * 1024
 _KEEP_ALIVE_SECONDS = 75
 _CONNECTIONS = 2000
+_SPARE_CONNECTIONS = 64
+_SPARE_CONNECTIONS_OF_AN_ADDRESS = 8
+_SPARE_HEAD_SECONDS = 2.0
+"""Connections beyond a limit: so many may say, in so short a time, that they only want to know the service's health."""
+_HEALTH = (b"/healthz", b"/readyz")
 _BACKLOG = 1024
 
 
-class HeadLimits(HttpToolsProtocol):
-    """HTTP/1.1 with a limit on the size of a head and on the time until it is complete."""
+@dataclass
+class ConnectionCounts:
+    """The connections of a listener by source, and their limits: in all, and for each source that is not exempt.
 
+    uvicorn's own limit refuses every request alike, those about the service's health too.
+    """
+
+    in_all: int
+    per_source: int
+    is_exempt: Callable[[str], bool] = lambda _: False
+    by_source: Counter[str] = field(default_factory=Counter)
+
+    def beyond(self, source: str) -> int:
+        """How many connections this source has beyond its limit."""
+        return 0 if self.is_exempt(source) else self.by_source[source] - self.per_source
+
+
+class HeadLimits(HttpToolsProtocol):
+    """HTTP/1.1 with limits on the size of a head, on the time until it is complete, and on connections."""
+
+    counts: ClassVar[ConnectionCounts]
     _deadline: TimerHandle | None = None
     _head_octets = 0
+    _source = ""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Start the time limit of the first head."""
+        """Count the connection, and start the time limit of its first head."""
         super().connection_made(transport)
-        self._await_head()
+        self._source = source_of(self.client[0]) if self.client else ""
+        self.counts.by_source[self._source] += 1
+        if self._beyond_all() > _SPARE_CONNECTIONS or self._beyond_own() > _SPARE_CONNECTIONS_OF_AN_ADDRESS:
+            self._refuse()
+        else:
+            self._await_head()
 
     def data_received(self, data: bytes) -> None:
         """Count the octets of a head that is not complete."""
@@ -57,8 +91,8 @@ class HeadLimits(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Refuse a too large head that arrived in one piece, and a request while there are too many connections."""
-        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
-            self._end(b"503 Service Unavailable\r\nRetry-After: %d" % RETRY_AFTER_SECONDS)
+        if (self._beyond_all() >= 0 or self._beyond_own() > 0) and self.url not in _HEALTH:
+            self._refuse()
             return
         if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > _HEAD_OCTETS:
             self._end(b"431 Request Header Fields Too Large")
@@ -67,17 +101,31 @@ class HeadLimits(HttpToolsProtocol):
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time limit of a head."""
+        """Stop the time limit of a head, and count the connection no more."""
         self._stop_waiting()
+        self.counts.by_source[self._source] -= 1
+        if not self.counts.by_source[self._source]:
+            del self.counts.by_source[self._source]
         super().connection_lost(exc)
 
     def _is_between_requests(self) -> bool:
         cycle: Any = self.cycle
         return cycle is None or bool(cycle.response_complete)
 
+    def _beyond_all(self) -> int:
+        return len(self.connections) - self.counts.in_all
+
+    def _beyond_own(self) -> int:
+        return self.counts.beyond(self._source)
+
     def _await_head(self) -> None:
         self._head_octets = 0
-        self._deadline = self.loop.call_later(_HEAD_SECONDS, self._end, b"408 Request Timeout")
+        is_spare = self._beyond_all() >= 0 or self._beyond_own() > 0
+        seconds = _SPARE_HEAD_SECONDS if is_spare else _HEAD_SECONDS
+        self._deadline = self.loop.call_later(seconds, self._end, b"408 Request Timeout")
+
+    def _refuse(self) -> None:
+        self._end(b"503 Service Unavailable\r\nRetry-After: %d" % RETRY_AFTER_SECONDS)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
@@ -89,6 +137,15 @@ class HeadLimits(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             self.transport.close()
+
+
+def head_limits(limits: ConnectionCounts) -> type[HeadLimits]:
+    """The protocol of one listener, which counts with `limits`."""
+
+    class LimitsOfAListener(HeadLimits):
+        counts = limits
+
+    return LimitsOfAListener
 
 
 class ServerWithoutSignals(uvicorn.Server):
@@ -110,16 +167,16 @@ def listen(config: Config, app: ASGIApp) -> tuple[ServerWithoutSignals, socket.s
     if table.listen is None:
         return None
     certificate = _certificate(config)
+    counts = ConnectionCounts(_CONNECTIONS, table.connections_per_address, _is_in(table.trusted_proxies))
     settings = uvicorn.Config(
         app,
-        http=HeadLimits,
+        http=head_limits(counts),
         ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
         ssl_context_factory=(lambda *_: renewed_context(certificate)) if certificate else None,
@@ -127,6 +184,16 @@ def listen(config: Config, app: ASGIApp) -> tuple[ServerWithoutSignals, socket.s
     listener = _bind(table.listen, *table.address)
     log.info("listening", listen=public_url(config))
     return ServerWithoutSignals(settings), listener
+
+
+def _is_in(networks: Sequence[str]) -> Callable[[str], bool]:
+    proxies = [ipaddress.ip_network(network) for network in networks]
+
+    def is_proxy(source: str) -> bool:
+        address = ipaddress.ip_network(source).network_address
+        return any(address in proxy for proxy in proxies)
+
+    return is_proxy
 
 
 def _bind(name: str, host: str, port: int) -> socket.socket:

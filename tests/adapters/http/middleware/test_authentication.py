@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ from listeners import serve_tcp
 from served import ADMIN, POP, SMTP, all_that_lasts
 from served_tcp import COOKIE, Browser, HttpClient, open_tcp_service
 from structlog.testing import capture_logs
+from waiting import wait_until
 
 from adapters.http.middleware.body_limits import ORDINARY_BODY
 from adapters.http.server import tcp as listener_module
@@ -537,5 +538,39 @@ def test_the_store_failing_is_said_and_lets_nobody_in(
 def test_a_connection_too_many_is_told_to_come_back(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener_module, "_CONNECTIONS", 2)
     with serve_tcp(service) as port, socket.create_connection(("127.0.0.1", port)):
-        answer = HttpClient(port)("GET", "/healthz")
+        answer = HttpClient(port)("GET", "/sign-in")
+        health = HttpClient(port)("GET", "/healthz")
     assert (answer.status, answer.header("retry-after")) == (503, "5")
+    assert health.status == 200
+
+
+def test_one_address_that_takes_all_it_can_keeps_nobody_else_out(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "_SPARE_HEAD_SECONDS", 0.1)
+    with serve_tcp(service) as port, ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(300)]
+        wait_until(lambda: sum(map(_is_ended, idle)) == 300 - 250, "all but its share were ended")
+        assert _status(port, "127.0.0.1", "/sign-in") == 503
+        assert _status(port, "127.0.0.1", "/healthz") == 200
+        for address in ("127.0.0.2", "127.0.0.3"):
+            assert _status(port, address, "/sign-in") == 200
+
+
+def _is_ended(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1024) is not None
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def _status(port: int, source: str, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60, source_address=(source, 0))
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
