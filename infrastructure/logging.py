@@ -40,6 +40,7 @@ ALLOWED_FIELDS = frozenset(
         "server",
         "user",
         "store",
+        "file",
         "link",
         "version",
         "worker",

@@ -362,6 +362,7 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "client_without_role": ErrorText("{name} is not {role}", "a client's key reads access tokens and nothing else"),
         "anonymous_without_role": ErrorText("{name} is not {role}", "show a client's key, or sign in"),
         "token_not_granted": ErrorText("{name} may not read the access token of {profile}"),
+        "host_not_one": ErrorText("the request has no Host field, or several"),
         "credentials_missing": ErrorText("show a client's key as a bearer token, or sign in at /sign-in"),
         "key_invalid": ErrorText("the key is not good, or not any more", "ask an administrator for a new one"),
         "request_from_another_site": ErrorText(

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import command_line
 import pytest
+from listeners import listen_at
+from ports import free_port
 from service_process import ServiceProcess
+from waiting import wait_until
 
 from adapters.relay.service_client import ServiceClient
 from domain.catalogue import Protocol
@@ -171,3 +176,26 @@ def test_the_memory_of_a_process_that_holds_tokens_is_for_root_alone() -> None:
         assert process.stdout.readline() == "done\n"
         assert os.stat(f"/proc/{process.pid}/mem").st_uid == 0
         process.communicate("")
+
+
+def test_the_first_administrators_link_is_in_a_file_of_the_service_alone_and_not_in_its_log(
+    make_service: Callable[..., ServiceProcess],
+) -> None:
+    service = make_service()
+    service.stop()
+    listen_at(service.config, port := free_port())
+    service.start()
+    file = service.directory / "mailtoken.set-up-link"
+    wait_until(file.exists, "the link is written")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    url = file.read_text().strip()
+    assert url.startswith(f"http://127.0.0.1:{port}/setup")
+    with urlopen(url) as page:
+        assert page.status == 200
+    log = service.log.read_text()
+    assert str(file) in log
+    assert url.rpartition("=")[2] not in log
+    service.run("administrator", "add", "anna", "--role", "administrator", message="correct horse battery\n")
+    service.stop()
+    service.start()
+    assert not file.exists()

@@ -77,6 +77,8 @@ class AuthenticationMiddleware:
             NotPermitted, HTTPException: the request goes no further.
         """
         path, state = scope["path"], scope["state"]
+        if [name for name, _ in scope["headers"]].count(b"host") != 1 and scope["http_version"] != "1.0":
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "host_not_one")
         limit = MAIL_BODY if path == "/api/v1/send" else ORDINARY_BODY
         receive = limit.applied(headers, receive)
         if key := _key(headers):

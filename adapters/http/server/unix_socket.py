@@ -34,6 +34,7 @@ from adapters.service_manager import keep_watchdog_quiet
 from domain.errors import InvalidValue, StoreRefused
 from infrastructure.config.paths import socket_name
 from infrastructure.config.tables import Config, SocketTable
+from infrastructure.new_file import replace_file
 from infrastructure.service import Service
 
 log = structlog.get_logger("mailtoken")
@@ -41,6 +42,7 @@ log = structlog.get_logger("mailtoken")
 _BACKLOG = 1024
 _FIRST_REQUEST_SECONDS = 2.0
 """The time that a new connection has for its request when the server stops."""
+_FIRST_LINK_FILE = "mailtoken.set-up-link"
 _UCRED = struct.Struct("3i")
 
 
@@ -154,13 +156,23 @@ async def _serve(
 
 
 def _invite(service: Service) -> None:
-    """Log a link that makes the first administrator, if there is no administrator and the service has pages.
+    """Write a link that makes the first administrator into a file, if there is none and the service has pages.
 
-    No other secret is ever logged. The link works once, within an hour, and is void once there is an administrator.
+    The log names the file, and has the link itself only on a terminal, as others may read a journal. The link works
+    once, within an hour, and is void once there is an administrator; the file goes at the next start.
     """
+    path = service.config.path(service.config.store.key_file).with_name(_FIRST_LINK_FILE)
     link = service.administrators.first_link() if service.config.server.listen else None
-    if link:
-        log.warning("first_link_made", link=setup_url(service.config, link), advice="open this link within the hour")
+    try:
+        if link is None:
+            path.unlink(missing_ok=True)
+            return
+        url = setup_url(service.config, link)
+        replace_file(path, f"{url}\n".encode(), 0o600)
+    except OSError as error:
+        log.warning("first_link_not_written", file=str(path), why=error.strerror)
+    else:
+        log.warning("first_link_made", file=str(path), **({"link": url} if sys.stderr.isatty() else {}))
 
 
 def _protocol(table: SocketTable) -> type[HttpToolsProtocol]:

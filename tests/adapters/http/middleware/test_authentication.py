@@ -503,6 +503,15 @@ def test_a_head_that_is_too_large_ends_the_connection(shared_port: int, at_once:
         assert connection.recv(64).startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.parametrize("hosts", [b"", b"Host: x\r\nHost: x\r\n", b"Host: x\r\nhost: evil.example\r\n"])
+def test_a_request_names_one_host(shared_port: int, hosts: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", shared_port)) as connection:
+        connection.sendall(b"GET /sign-in HTTP/1.1\r\nConnection: close\r\n" + hosts + b"\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"evil.example" not in answer
+
+
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"\r\n\r\n"])
 def test_a_head_that_does_not_come_in_time_ends_the_connection(
     service: Service, monkeypatch: pytest.MonkeyPatch, said: bytes
