@@ -66,14 +66,6 @@ def read_head(query: Query) -> Head | None:
     return head_of(query.rows(READ_HEAD))
 
 
-def write_head(query: Query, head: Head) -> None:
-    """Store the head in the place of the one before."""
-    query.run(
-        "UPDATE chain_head SET number = ?, position = ?, link = ?, mac = ? WHERE id = 1",
-        (head.number, head.position, head.link, head.mac),
-    )
-
-
 def extend_chain(
     query: Query, keys: MacKeys, head: Head | None, positions: Sequence[int], events: Sequence[StoredEvent]
 ) -> Head:
@@ -90,9 +82,8 @@ def extend_chain(
         number += 1
         link = keys.mac(link_message(number, link, position, event))
         links.append((number, position, link))
-    query.run_many("INSERT INTO chain (number, position, link) VALUES (?, ?, ?)", links)
     new = Head.of(keys, number, position, link)
-    write_head(query, new)
+    query.write_chain(links, (new.number, new.position, new.link, new.mac))
     return new
 
 

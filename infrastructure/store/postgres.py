@@ -37,6 +37,12 @@ _VERSIONS = (
 )
 
 
+_WRITE_CHAIN = (
+    b"WITH head AS (UPDATE chain_head SET number = %s, position = %s, link = %s, mac = %s WHERE id = 1)"
+    b" INSERT INTO chain (number, position, link) SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[])"
+)
+
+
 class _NotBegun(Exception):
     """The connection was broken or its server read-only, as was found before anything was written."""
 
@@ -91,6 +97,10 @@ class _PostgresQuery:
         # A cast of any other text would fail, and with it the whole statement.
         value = f"CASE WHEN {hexadecimal} ~ '^[0-9a-f]{{32}}$' THEN {hexadecimal}::uuid END"
         return f"(SELECT max(originator_version) FROM stored_events WHERE originator_id = {value})"  # noqa: S608
+
+    def write_chain(self, links: Sequence[tuple[int, int, bytes]], head: tuple[int, int, bytes, bytes]) -> None:
+        numbers, positions, hashes = ([link[part] for link in links] for part in range(3))
+        self._cursor.execute(_WRITE_CHAIN, (*head, numbers, positions, hashes))
 
     def version_of(self, id: UUID) -> int | None:
         statement = "SELECT max(originator_version) AS version FROM stored_events WHERE originator_id = ?"

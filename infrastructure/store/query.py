@@ -54,6 +54,10 @@ class Query(Protocol):
         """
         ...
 
+    def write_chain(self, links: Sequence[tuple[int, int, bytes]], head: tuple[int, int, bytes, bytes]) -> None:
+        """Store new links and, in place of the head, a new one, in as few statements as the engine can."""
+        ...
+
     def version_of(self, id: UUID) -> int | None:
         """The number of this aggregate's events in the log; None if it has none."""
         ...

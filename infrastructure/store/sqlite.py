@@ -78,6 +78,11 @@ class _SqliteQuery:
         hexadecimal = f"replace({id}, '-', '')"
         return f"(SELECT max(originator_version) FROM stored_events WHERE originator_id = {hexadecimal})"  # noqa: S608
 
+    def write_chain(self, links: Sequence[tuple[int, int, bytes]], head: tuple[int, int, bytes, bytes]) -> None:
+        self._cursor.executemany("INSERT INTO chain (number, position, link) VALUES (?, ?, ?)", links)
+        statement = "UPDATE chain_head SET number = ?, position = ?, link = ?, mac = ? WHERE id = 1"
+        self._cursor.execute(statement, head)
+
     def version_of(self, id: UUID) -> int | None:
         statement = "SELECT max(originator_version) FROM stored_events WHERE originator_id = ?"
         version: int | None = self._cursor.execute(statement, (id.hex,)).fetchone()[0]
