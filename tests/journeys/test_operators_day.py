@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import command_line
 import pytest
@@ -25,7 +26,7 @@ from adapters.cli.service_socket import connect
 MakeService = Callable[..., ServiceProcess]
 
 
-def on_a_rotating_provider(make_service: MakeService, practice: FaultyProvider, **options: str) -> ServiceProcess:
+def on_a_rotating_provider(make_service: MakeService, practice: FaultyProvider, **options: Any) -> ServiceProcess:
     """A service with a token whose refresh token is spent at each renewal; a spent one ends the grant."""
     service = make_service(kind="oidc", **options)
     service.add_printer()
@@ -53,7 +54,7 @@ def test_a_service_that_is_told_to_stop_ends_the_renewal_under_way_and_loses_no_
 def test_a_renewal_that_outlasts_the_end_of_the_service_is_stored_and_its_client_told_to_try_again(
     make_service: MakeService, practice: FaultyProvider
 ) -> None:
-    service = on_a_rotating_provider(make_service, practice)
+    service = on_a_rotating_provider(make_service, practice, timeout_seconds=120)
     reply = practice.hold(grant_type="refresh_token")
     renewal = in_background(lambda: service.run("token", "renew", SMTP))
     reply.wait_until_held(60)
@@ -155,9 +156,10 @@ def test_a_key_that_is_a_systemd_credential_is_found_by_every_command_that_needs
         ("upgrade",),
     )
     for command in commands:
-        assert service.run(*command).returncode != 0, command
+        without = service.run(*command)
+        assert without.returncode != 0 or "there is no key" in without.stderr, command
         done = service.run(*command, CREDENTIALS_DIRECTORY=str(credentials))
-        assert done.returncode == 0, (command, done.stderr)
+        assert (done.returncode, "there is no key" in done.stderr) == (0, False), (command, done.stderr)
     found = service.run("doctor", "--json", CREDENTIALS_DIRECTORY=str(credentials))
     verdicts = {one["subject"]: one["verdict"] for one in json.loads(found.stdout)}
     assert (verdicts["key"], verdicts["store"], verdicts["configuration"]) == ("good", "good", "good")
