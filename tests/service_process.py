@@ -97,7 +97,7 @@ class ServiceProcess:
         kind: str = "microsoft",
         url: str | None = None,
         mail: PracticeMailServer | None = None,
-        timeout_seconds: int = 30,
+        timeout_seconds: int = 120,
         client_id: str | None = None,
         more: str = "",
     ) -> None:
