@@ -130,6 +130,7 @@ def follow(operator: Operator, blocks: Iterable[Block]) -> None:
         ("backup-and-restore.md", "sqlite"),
         ("evidence.md", "sqlite"),
         ("first-token.md", "sqlite"),
+        ("keys.md", "sqlite"),
         ("lost-host.md", "sqlite"),
         ("move-to-postgresql.md", "sqlite"),
         ("reload.md", "sqlite"),
