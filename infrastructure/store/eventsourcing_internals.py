@@ -7,6 +7,7 @@ A test lists these parts, so that it fails with a version of the library that ch
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # the package of PostgreSQL is optional
     from psycopg.rows import DictRow
 
 _POOL_TIMEOUT_SECONDS = 30.0
+_CLOSE_SECONDS = 30.0
 
 
 # Any engine
@@ -93,10 +95,42 @@ class _Pool(SQLiteConnectionPool):
         return _Connection(plain, self.max_age)
 
 
+class _Uses:
+    """Counts the uses of something that must not be closed under them."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._number = 0
+        self._is_over = False
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        with self._changed:
+            if self._is_over:
+                raise OperationalError("the store is closed")
+            self._number += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._number -= 1
+                self._changed.notify_all()
+
+    def end(self, timeout_seconds: float) -> bool:
+        """Allow no further use; returns whether the last one ended in this time."""
+        with self._changed:
+            self._is_over = True
+            return self._changed.wait_for(lambda: not self._number, timeout_seconds)
+
+
 class DurableSqliteDatastore(SQLiteDatastore):
-    """The library's datastore on connections with synchronous=FULL and secure_delete=ON."""
+    """The library's datastore on connections with synchronous=FULL and secure_delete=ON.
+
+    `close` waits for the transactions of other threads: SQLite crashes the process if a connection is closed in use.
+    """
 
     def __init__(self, path: Path, *, lock_timeout_seconds: int, pool_size: int) -> None:
+        self._uses = _Uses()
         options: dict[str, Any] = {
             "lock_timeout": lock_timeout_seconds,
             "pool_size": pool_size,
@@ -105,6 +139,20 @@ class DurableSqliteDatastore(SQLiteDatastore):
         super().__init__(str(path), **options)
         self.pool.close()
         self.pool = _Pool(db_name=str(path), **options)
+
+    @contextmanager
+    def get_connection(self, *, commit: bool) -> Iterator[SQLiteConnection]:
+        """A connection; an `OperationalError` once the datastore is closed."""
+        with self._uses.one(), super().get_connection(commit=commit) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection; all are left to the end of the process if one is still in use after some time."""
+        if self._uses.end(_CLOSE_SECONDS):
+            super().close()
+
+    def __del__(self) -> None:
+        super().close()
 
 
 def plain_cursor(cursor: SQLiteCursor) -> sqlite3.Cursor:

@@ -204,5 +204,5 @@ class SqliteStore(Store):
         return str(copy)
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, once the transactions under way are over; none begins any more."""
         self._datastore.close()

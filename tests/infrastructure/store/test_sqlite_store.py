@@ -12,6 +12,7 @@ import pytest
 from eventsourcing.persistence import PersistenceError
 from fakes import START, FakeClock, FakeProvider, Services
 from store_examples import a_token, everything, some_claim_key
+from waiting import in_background, wait_until
 
 from domain.errors import StorageFull
 from infrastructure.store import sqlite
@@ -86,3 +87,22 @@ def test_without_room_the_provider_is_not_asked(
     assert full.value.code == "no_space_in_store"
     assert provider.requests == ["device_code", "poll"]
     assert list((service.directory / "escrow").iterdir()) == []
+
+
+def test_a_store_is_closed_behind_the_reads_of_other_threads(open_again: Callable[[], Store]) -> None:
+    store = open_again()
+    with store.reading() as query:
+        query.rows("SELECT 1")
+        closer = in_background(store.close)
+        wait_until(lambda: _is_over(store), "no further transaction begins")
+        assert not closer.done()
+        assert query.rows("SELECT 2 AS two")[0]["two"] == 2
+    closer.result(60)
+
+
+def _is_over(store: Store) -> bool:
+    try:
+        with store.reading():
+            return False
+    except PersistenceError as error:
+        return "closed" in str(error)
