@@ -13,13 +13,12 @@ from adapters.error_kinds import ExitCode, exit_code_for
 from infrastructure.config.paths import (
     FILE_NAME,
     ConfigurationMissing,
-    StrangerListens,
-    check_listener,
     find_config,
     read_toml,
     socket_name,
     socket_path,
 )
+from infrastructure.unix_peer import StrangerListens, check_listener
 
 TIMEOUT_SECONDS = 300.0
 """How long a command waits for an answer: a renewal waits for the provider, and maybe for another renewal first."""

@@ -34,8 +34,9 @@ from adapters.relay_documents import (
 from domain import catalogue
 from domain.errors import MailtokenError, NotPermitted, Refused, Unreachable
 from domain.secret import Secret
-from infrastructure.config.paths import StrangerListens, check_listener, socket_name
+from infrastructure.config.paths import socket_name
 from infrastructure.mail_counters import MailCount
+from infrastructure.unix_peer import StrangerListens, check_listener
 
 _API = "/api/v1/relay"
 _CONNECTIONS = 16

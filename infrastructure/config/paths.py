@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
-import struct
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +14,6 @@ FILE_NAME = "mailtoken.toml"
 SOCKET_NAME = "mailtoken.sock"
 _LONGEST_PATH = 100
 """In bytes; sun_path has 108 (unix(7))."""
-_UCRED = struct.Struct("3i")
 
 
 class ConfigurationMissing(Exception):
@@ -101,25 +98,6 @@ def socket_path(config: Path, tables: Mapping[str, Any]) -> Path:
     server = tables.get("server")
     name = server.get("socket", SOCKET_NAME) if isinstance(server, dict) else SOCKET_NAME
     return config.parent / str(name)
-
-
-class StrangerListens(PermissionError):
-    """The service's socket is served by a user whom nobody chose."""
-
-
-def check_listener(connection: socket.socket, path: Path) -> None:
-    """Check who listens at the other end of a connection to the socket at `path` (unix(7), SO_PEERCRED).
-
-    Anybody can listen in a directory that everybody can write to: there it must be root, this user, or the directory's
-    owner. Any other directory is as trustworthy as the configuration that names it.
-
-    Raises:
-        StrangerListens: it is somebody else.
-    """
-    _pid, uid, _gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    directory = path.parent.stat()
-    if uid not in (0, os.geteuid(), directory.st_uid) and directory.st_mode & stat.S_IWOTH:
-        raise StrangerListens(f"uid {uid}")
 
 
 @contextmanager

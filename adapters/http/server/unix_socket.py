@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import stat
-import struct
 import sys
 from asyncio import Transport
 from collections.abc import Iterator, Sequence
@@ -36,6 +35,7 @@ from infrastructure.config.paths import socket_name
 from infrastructure.config.tables import Config, SocketTable
 from infrastructure.new_file import replace_file
 from infrastructure.service import Service
+from infrastructure.unix_peer import peer_uid
 
 log = structlog.get_logger("mailtoken")
 
@@ -43,7 +43,6 @@ _BACKLOG = 1024
 _FIRST_REQUEST_SECONDS = 2.0
 """The time that a new connection has for its request when the server stops."""
 _FIRST_LINK_FILE = "mailtoken.set-up-link"
-_UCRED = struct.Struct("3i")
 
 
 @contextmanager
@@ -181,8 +180,7 @@ def _protocol(table: SocketTable) -> type[HttpToolsProtocol]:
 
         def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            peer = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-            _, uid, _ = _UCRED.unpack(peer)
+            uid = peer_uid(transport.get_extra_info("socket"))
             self.app_state: dict[str, Any] = {**self.app_state, "principal": principal_of_uid(uid, table)}
 
         def shutdown(self) -> None:
