@@ -138,17 +138,19 @@ class RowChecks:
         if altered := self.altered_row(table, row, events, prefix):
             raise altered.refusal()
 
-    def note(self, row: AlteredRow) -> bool:
-        """Remember a row that failed; returns true."""
+    def note(self, row: AlteredRow) -> None:
+        """Remember a row that failed."""
         key = (row.table, row.id)
         if key not in self._altered:
             log.error("row_altered", table=row.table, id=row.id)
         self._altered[key] = row
-        return True
 
     def replace(self, altered: Iterable[AlteredRow]) -> None:
         """Remember these rows, and no others."""
-        found = {(row.table, row.id) for row in altered if self.note(row)}
+        found = set()
+        for row in altered:
+            self.note(row)
+            found.add((row.table, row.id))
         for key in self._altered.keys() - found:
             self._altered.pop(key, None)
 
