@@ -54,7 +54,7 @@ def test_a_service_that_is_told_to_stop_ends_the_renewal_under_way_and_loses_no_
 def test_a_renewal_that_outlasts_the_end_of_the_service_is_stored_and_its_client_told_to_try_again(
     make_service: MakeService, practice: FaultyProvider
 ) -> None:
-    service = on_a_rotating_provider(make_service, practice, timeout_seconds=120)
+    service = on_a_rotating_provider(make_service, practice)
     reply = practice.hold(grant_type="refresh_token")
     renewal = in_background(lambda: service.run("token", "renew", SMTP))
     reply.wait_until_held(60)

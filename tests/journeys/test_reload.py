@@ -25,7 +25,7 @@ client_id = "mailtoken-at-fabrikam"
 
 @pytest.fixture
 def service(make_service: MakeService) -> ServiceProcess:
-    service = make_service(kind="oidc", timeout_seconds=120)
+    service = make_service(kind="oidc")
     service.add_printer()
     service.get_token()
     return service
