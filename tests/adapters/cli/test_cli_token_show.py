@@ -78,7 +78,12 @@ def test_the_fast_path_imports_nothing_heavy(tmp_path: Path) -> None:
         "adapters.error_kinds",
     }
     ours = {name for name in imported if re.match("adapters|domain|infrastructure", name)}
-    assert ours == light | {"infrastructure", "infrastructure.config", "infrastructure.config.paths"}
+    assert ours == light | {
+        "infrastructure",
+        "infrastructure.config",
+        "infrastructure.config.paths",
+        "infrastructure.unix_peer",
+    }
     assert not imported & {
         "typer",
         "rich",
