@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,7 +19,7 @@ from domain.errors import VaultDamaged
 
 ALGORITHM = "A256GCM"
 _NONCE_BYTES = 12
-_KEY_BYTES = 32
+KEY_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,19 @@ class Sealed:
         return cls(value["algorithm"], value["key_id"], wrapped, body)
 
 
-@dataclass(frozen=True)
 class Sealer:
     """Seals with a key-encryption key of 32 bytes, and opens with it or an older one that is not retired yet."""
 
-    key: bytes = field(repr=False)
-    older: tuple[bytes, ...] = field(default=(), repr=False)
+    def __init__(self, *keys: bytes) -> None:
+        self._keys = keys
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
     @property
     def keys(self) -> tuple[bytes, ...]:
         """All keys, the one in use first."""
-        return (self.key, *self.older)
+        return self._keys
 
     @property
     def key_id(self) -> str:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from domain.errors import StoreRefused
-from infrastructure.encryption.envelope import _KEY_BYTES, Sealer
+from infrastructure.encryption.envelope import KEY_BYTES, Sealer
 from infrastructure.new_file import new_file, replace_file
 
 
@@ -27,7 +27,7 @@ def create_key_file(path: Path) -> None:
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(base64.b64encode(secrets.token_bytes(_KEY_BYTES)) + b"\n")
+        file.write(_lines([new_key()]))
         file.flush()
         os.fsync(file.fileno())
 
@@ -50,7 +50,7 @@ def read_key(key_file: Path, environment: Mapping[str, str]) -> Sealer:
             raise StoreRefused("key_malformed", source=str(key_file))
         if stat.S_IMODE(key_file.stat().st_mode) & 0o077:
             raise StoreRefused("key_readable_by_others", path=str(key_file))
-        return _FileSealer(*_keys(key_file.read_bytes(), str(key_file)), key_file)
+        return _FileSealer(key_file)
     if "MAILTOKEN_KEY" in environment:
         return _sealer(environment["MAILTOKEN_KEY"].encode(), "MAILTOKEN_KEY")
     raise StoreRefused("key_missing", path=str(key_file))
@@ -63,13 +63,13 @@ def is_key_file(sealer: Sealer) -> bool:
 
 def new_key() -> bytes:
     """A random key-encryption key."""
-    return secrets.token_bytes(_KEY_BYTES)
+    return secrets.token_bytes(KEY_BYTES)
 
 
 def write_keys(path: Path, keys: Sequence[bytes]) -> None:
     """Put these keys into the file, in place of those in it, which has the same owner and mode afterwards."""
     owner = path.stat()
-    replace_file(path, b"".join(base64.b64encode(key) + b"\n" for key in keys), 0o600)
+    replace_file(path, _lines(keys), 0o600)
     os.chown(path, owner.st_uid, owner.st_gid)
 
 
@@ -77,31 +77,26 @@ def save_key(path: Path, key: bytes) -> None:
     """Write one key into a file of its own; one that is there already has this key."""
     if not path.exists():
         with new_file(path) as file:
-            file.write(base64.b64encode(key) + b"\n")
+            file.write(_lines([key]))
 
 
 class _FileSealer(Sealer):
     """A sealer with the keys that are in its file now."""
 
-    def __init__(self, key: bytes, older: tuple[bytes, ...], path: Path) -> None:
-        super().__init__(key, older)
-        object.__setattr__(self, "_path", path)
-        object.__setattr__(self, "_read", (_changed_at(path), (key, *older)))
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed_at = _changed_at(path)
+        super().__init__(*_keys(path.read_bytes(), str(path)))
 
     @property
     def keys(self) -> tuple[bytes, ...]:
         """The keys of the file; those that were in it if it can't be read now."""
-        changed_at, keys = self._read
-        if _changed_at(self._path) not in (changed_at, None):
+        changed_at = _changed_at(self._path)
+        if changed_at not in (self._changed_at, None):
             with suppress(OSError, StoreRefused):
-                now = _changed_at(self._path)
-                key, older = _keys(self._path.read_bytes(), str(self._path))
-                keys = (key, *older)
-                object.__setattr__(self, "_read", (now, keys))
-        return keys
-
-    _path: Path
-    _read: tuple[int | None, tuple[bytes, ...]]
+                self._keys = _keys(self._path.read_bytes(), str(self._path))
+                self._changed_at = changed_at
+        return self._keys
 
 
 def _changed_at(path: Path) -> int | None:
@@ -115,11 +110,15 @@ def _sealer(text: bytes, source: str) -> Sealer:
     return Sealer(*_keys(text, source))
 
 
-def _keys(text: bytes, source: str) -> tuple[bytes, tuple[bytes, ...]]:
+def _lines(keys: Sequence[bytes]) -> bytes:
+    return b"".join(base64.b64encode(key) + b"\n" for key in keys)
+
+
+def _keys(text: bytes, source: str) -> tuple[bytes, ...]:
     try:
         keys = [base64.b64decode(line, validate=True) for line in text.split()]
     except ValueError:
         keys = []
-    if not keys or any(len(key) != _KEY_BYTES for key in keys):
+    if not keys or any(len(key) != KEY_BYTES for key in keys):
         raise StoreRefused("key_malformed", source=source)
-    return keys[0], tuple(keys[1:])
+    return tuple(keys)

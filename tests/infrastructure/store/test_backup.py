@@ -278,7 +278,7 @@ one_engine = pytest.mark.parametrize("engine", ["sqlite"])
 def test_a_backup_verifies_and_has_the_configuration_sealed_and_no_key(whole: bytes, sealer: Sealer) -> None:
     plain = gzip.decompress(whole)
     assert verify_backup(io.BytesIO(whole), "a.backup", sealer).made_at == START
-    for secret in (sealer.key, sealer.key.hex().encode(), CONFIGURATION.content):
+    for secret in (sealer.keys[0], sealer.keys[0].hex().encode(), CONFIGURATION.content):
         assert secret not in plain
     assert read_configuration(BackupReader(io.BytesIO(whole), "a.backup"), sealer) == CONFIGURATION.content
 

@@ -133,7 +133,7 @@ def test_a_sealed_value_with_any_byte_damaged_or_cut_off_does_not_open(sealer: S
 
 def test_the_key_is_not_shown(sealer: Sealer) -> None:
     assert repr(sealer) == "Sealer()"
-    assert sealer.key_id not in sealer.key.hex()
+    assert sealer.key_id not in sealer.keys[0].hex()
 
 
 # Where the key comes from
@@ -149,7 +149,7 @@ def test_a_new_key_is_random_readable_by_its_owner_and_never_overwritten(tmp_pat
     with pytest.raises(FileExistsError):
         create_key_file(one)
     assert one.read_bytes() == before
-    assert len(read_key(one, {}).key) == 32
+    assert [len(key) for key in read_key(one, {}).keys] == [32]
 
 
 def key_file(path: Path, text: bytes = KEY, mode: int = 0o600) -> Path:
@@ -172,11 +172,11 @@ def test_a_systemd_credential_comes_before_the_key_file_and_that_before_the_envi
     credential = key_file(tmp_path / "credentials" / "mailtoken.key", sources[0], 0o440)
     path = key_file(tmp_path / "mailtoken.key", sources[1])
     environment = {"CREDENTIALS_DIRECTORY": str(credential.parent), "MAILTOKEN_KEY": sources[2].decode()}
-    assert read_key(path, environment).key == bytes([0]) * 32
+    assert read_key(path, environment).keys == (bytes([0]) * 32,)
     credential.unlink()
-    assert read_key(path, environment).key == bytes([1]) * 32
+    assert read_key(path, environment).keys == (bytes([1]) * 32,)
     path.unlink()
-    assert read_key(path, environment).key == bytes([2]) * 32
+    assert read_key(path, environment).keys == (bytes([2]) * 32,)
 
 
 def test_without_any_key_it_says_what_to_do(tmp_path: Path) -> None:
