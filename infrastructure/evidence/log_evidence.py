@@ -13,7 +13,7 @@ from infrastructure.evidence.event_leaf import event_octets
 from infrastructure.evidence.merkle_tree import GrowingTree, leaf_hash, prove_inclusion
 from infrastructure.evidence.signed_note import NotANote, NoteKey, NoteSigner
 from infrastructure.store.event_log import EventLog
-from infrastructure.store.log_head import read_head, read_link
+from infrastructure.store.log_head import read_link, read_log_head
 from infrastructure.store.query import Query
 
 Progress = Callable[[int], None]
@@ -76,7 +76,7 @@ class LogEvidence:
         with self._log.store.reading() as query:
             if grown.head and read_link(query, grown.head.number) != grown.head.link:
                 grown.tree, grown.position = GrowingTree(), 0
-            tree, grown.head = grown.tree, read_head(query)
+            tree, grown.head = grown.tree, read_log_head(query)
             for position, stored in self._log.read_stored(query, grown.position):
                 tree.append(leaf_hash(event_octets(tree.size + 1, stored)))
                 grown.position = position

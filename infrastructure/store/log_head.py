@@ -6,7 +6,7 @@ from domain.log_hold import LogHead
 from infrastructure.store.query import Query
 
 
-def read_head(query: Query) -> LogHead:
+def read_log_head(query: Query) -> LogHead:
     """The number of the last event and the link of the hash chain there; number 0 if the log is empty."""
     rows = query.rows("SELECT number, link FROM chain ORDER BY number DESC LIMIT 1")
     return LogHead(rows[0]["number"], bytes(rows[0]["link"]).hex()) if rows else LogHead(0, "")

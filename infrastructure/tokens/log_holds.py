@@ -18,7 +18,7 @@ from infrastructure.clock import instant_text
 from infrastructure.queries.store_state import read_hold
 from infrastructure.store.event_log import EventLog, instant_in
 from infrastructure.store.hash_chain import last_position
-from infrastructure.store.log_head import read_head
+from infrastructure.store.log_head import read_log_head
 from infrastructure.store.query import Query
 from infrastructure.store.row_macs import AlteredRow
 from infrastructure.tokens.log_memory import KnownHead, LogMemory, difference
@@ -72,7 +72,7 @@ class LogHolds:
             PersistenceError: the store can't be read.
         """
         with self._events.store.reading() as query:
-            own = read_head(query)
+            own = read_log_head(query)
         with self._lock:
             known = self._memory.known
             if known and known.head.number >= own.number:
@@ -80,7 +80,7 @@ class LogHolds:
             with self._events.store.reading() as query:
                 if known and difference(query, known.head):
                     return
-                head = read_head(query)
+                head = read_log_head(query)
             self._memory.write(KnownHead(head, self._clock.now()))
 
     def resume(self, because: str | None, by: str) -> None:
@@ -124,7 +124,7 @@ class LogHolds:
                 if hold or known is None or reason is None:
                     return hold
                 is_given_up = self._is_given_up(query, known)
-                head = read_head(query)
+                head = read_log_head(query)
                 last = query.events(last_position(query) - 1, 1)
             if is_given_up:
                 self._take_as_it_is()
@@ -153,7 +153,7 @@ class LogHolds:
 
     def _take_as_it_is(self) -> None:
         with self._events.store.reading() as query:
-            head = read_head(query)
+            head = read_log_head(query)
         try:
             self._memory.write(KnownHead(head, self._clock.now()))
         except OSError as error:

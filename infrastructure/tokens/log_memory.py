@@ -16,7 +16,7 @@ import structlog
 from domain.log_hold import BEHIND, DIFFERS, LogHead
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.new_file import replace_file
-from infrastructure.store.log_head import read_head, read_link
+from infrastructure.store.log_head import read_link, read_log_head
 from infrastructure.store.query import Query
 
 log = structlog.get_logger("mailtoken")
@@ -88,4 +88,4 @@ def difference(query: Query, known: LogHead) -> str | None:
     """The reason for a hold of a log that lacks this end; None if it has it."""
     if read_link(query, known.number) == known.link:
         return None
-    return BEHIND if read_head(query).number < known.number else DIFFERS
+    return BEHIND if read_log_head(query).number < known.number else DIFFERS

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from domain.errors import InvalidValue, Refused
 from domain.log_hold import LogHead, LogHold
 from infrastructure.queries.store_state import read_hold
-from infrastructure.store.log_head import read_head
+from infrastructure.store.log_head import read_log_head
 from infrastructure.tokens.escrow import EscrowEntry
 
 ADMIN = "administrator:root"
@@ -31,7 +31,7 @@ def installation(service: Services) -> Services:
 
 def head_of(service: Services) -> LogHead:
     with service.store.reading() as query:
-        return read_head(query)
+        return read_log_head(query)
 
 
 def memory_file(service: Services) -> Path:
