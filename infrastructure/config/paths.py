@@ -50,13 +50,13 @@ def find_config(option: str | None, environment: Mapping[str, str], *, searches_
     for place in places:
         path = place / FILE_NAME
         if path.is_file():
-            if place != here or (is_ours_alone(path) and is_ours_alone(here)):
+            if place != here or (_is_ours_alone(path) and _is_ours_alone(here)):
                 return path
             unsafe = path
     raise ConfigurationMissing(*places, is_named=False, unsafe=unsafe)
 
 
-def is_ours_alone(path: Path) -> bool:
+def _is_ours_alone(path: Path) -> bool:
     """Whether this path belongs to root or this user, and nobody else may write to it.
 
     The group may, if this user is alone in it, as many systems give each user a group and a umask of 002.
