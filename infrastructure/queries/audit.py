@@ -106,9 +106,7 @@ class Audit:
     def verify_chain(self) -> list[Finding]:
         """Compare the log with the hash chain alone."""
         with self._log.store.reading() as query:
-            chain = ChainCheck(query, self._log.store.integrity.chain)
-            faults = [fault for one in self._log.read_stored(query) for fault in chain.check(*one)]
-            return [_about_chain(fault) for fault in (*faults, *chain.end())]
+            return [_about_chain(fault) for fault in self._chain_faults(query)]
 
     def rebuild(self, *, by: str, now: datetime, progress: Progress | None = None) -> int:
         """Replay the log into new rows, and record that, in one transaction; returns the number of events replayed.
@@ -118,18 +116,17 @@ class Audit:
             IllegalHistory: the log itself is not legal; the rows are left as they were.
         """
         with self._log.store.writing(alone=True) as query:
-            self._check_chain(query)
+            if next(self._chain_faults(query), None):
+                raise Refused("log_altered")
             events = rebuild_read_model(self._log, query, progress)[1]
             self._log.save_within(query, Rebuild.of(uuid4(), events, by=by, now=now))
         return events
 
-    def _check_chain(self, query: Query) -> None:
+    def _chain_faults(self, query: Query) -> Iterator[ChainFault]:
         chain = ChainCheck(query, self._log.store.integrity.chain)
         for position, stored in self._log.read_stored(query):
-            if chain.check(position, stored):
-                raise Refused("log_altered")
-        if chain.end():
-            raise Refused("log_altered")
+            yield from chain.check(position, stored)
+        yield from chain.end()
 
     def _fold(
         self, query: Query, findings: list[Finding], progress: Progress | None
