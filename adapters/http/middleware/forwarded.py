@@ -40,16 +40,17 @@ class ForwardedHeaders:
         """The client of a request (ASGI HTTP connection scope)."""
         client = scope["client"]
         address, scheme = client[0] if client else "", scope["scheme"]
-        if not self._trusted or not self._is_trusted(address):
+        if not self._trusted or not self.is_trusted(address):
             return Forwarded(address, scheme)
         forwarded = headers.get("x-forwarded-for", "")
         # Each proxy appends its own peer at the right. Addresses to the left of the first untrusted one may be made up.
         chain = [_address(hop.strip()) for hop in forwarded.split(",") if hop.strip()]
-        hops = (hop for hop in reversed(chain) if not self._is_trusted(hop))
+        hops = (hop for hop in reversed(chain) if not self.is_trusted(hop))
         proto = headers.get("x-forwarded-proto", scheme).rpartition(",")[2].strip().lower()
         return Forwarded(next(hops, address), "https" if proto == "https" else "http")
 
-    def _is_trusted(self, address: str) -> bool:
+    def is_trusted(self, address: str) -> bool:
+        """Whether a trusted proxy has this address."""
         try:
             read = ipaddress.ip_address(address)
         except ValueError:

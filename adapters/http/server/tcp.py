@@ -7,12 +7,11 @@ service's health is answered also when all are taken.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 from asyncio import TimerHandle, Transport
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -23,6 +22,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adapters.error_kinds import RETRY_AFTER_SECONDS
+from adapters.http.middleware.forwarded import ForwardedHeaders
 from adapters.http.public_url import public_url
 from adapters.tls_certificate import TLSCertificate
 from domain.errors import InvalidValue
@@ -45,19 +45,16 @@ _BACKLOG = 1024
 
 @dataclass
 class ConnectionCounts:
-    """The connections of a listener by source, and their limits: in all, and for each source that is not exempt.
+    """The connections of a listener by source, and their limits: in all, and for each source.
 
-    uvicorn's own limit refuses every request alike, those about the service's health too.
+    The connections of an exempt address, a proxy's, count only in all. uvicorn's own limit refuses every request alike,
+    those about the service's health too.
     """
 
     in_all: int
     per_source: int
     is_exempt: Callable[[str], bool] = lambda _: False
     by_source: Counter[str] = field(default_factory=Counter)
-
-    def beyond(self, source: str) -> int:
-        """How many connections this source has beyond its limit."""
-        return 0 if self.is_exempt(source) else self.by_source[source] - self.per_source
 
 
 class HeadLimits(HttpToolsProtocol):
@@ -66,13 +63,15 @@ class HeadLimits(HttpToolsProtocol):
     counts: ClassVar[ConnectionCounts]
     _deadline: TimerHandle | None = None
     _head_octets = 0
-    _source = ""
+    _source: str | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Count the connection, and start the time limit of its first head."""
         super().connection_made(transport)
-        self._source = source_of(self.client[0]) if self.client else ""
-        self.counts.by_source[self._source] += 1
+        address = self.client[0] if self.client else ""
+        if not self.counts.is_exempt(address):
+            self._source = source_of(address)
+            self.counts.by_source[self._source] += 1
         if self._beyond_all() > _SPARE_CONNECTIONS or self._beyond_own() > _SPARE_CONNECTIONS_OF_AN_ADDRESS:
             self._refuse()
         else:
@@ -103,9 +102,10 @@ class HeadLimits(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the time limit of a head, and count the connection no more."""
         self._stop_waiting()
-        self.counts.by_source[self._source] -= 1
-        if not self.counts.by_source[self._source]:
-            del self.counts.by_source[self._source]
+        if self._source is not None:
+            self.counts.by_source[self._source] -= 1
+            if not self.counts.by_source[self._source]:
+                del self.counts.by_source[self._source]
         super().connection_lost(exc)
 
     def _is_between_requests(self) -> bool:
@@ -116,7 +116,7 @@ class HeadLimits(HttpToolsProtocol):
         return len(self.connections) - self.counts.in_all
 
     def _beyond_own(self) -> int:
-        return self.counts.beyond(self._source)
+        return 0 if self._source is None else self.counts.by_source[self._source] - self.counts.per_source
 
     def _await_head(self) -> None:
         self._head_octets = 0
@@ -167,7 +167,9 @@ def listen(config: Config, app: ASGIApp) -> tuple[ServerWithoutSignals, socket.s
     if table.listen is None:
         return None
     certificate = _certificate(config)
-    counts = ConnectionCounts(_CONNECTIONS, table.connections_per_address, _is_in(table.trusted_proxies))
+    counts = ConnectionCounts(
+        _CONNECTIONS, table.connections_per_address, ForwardedHeaders(table.trusted_proxies).is_trusted
+    )
     settings = uvicorn.Config(
         app,
         http=head_limits(counts),
@@ -184,16 +186,6 @@ def listen(config: Config, app: ASGIApp) -> tuple[ServerWithoutSignals, socket.s
     listener = _bind(table.listen, *table.address)
     log.info("listening", listen=public_url(config))
     return ServerWithoutSignals(settings), listener
-
-
-def _is_in(networks: Sequence[str]) -> Callable[[str], bool]:
-    proxies = [ipaddress.ip_network(network) for network in networks]
-
-    def is_proxy(source: str) -> bool:
-        address = ipaddress.ip_network(source).network_address
-        return any(address in proxy for proxy in proxies)
-
-    return is_proxy
 
 
 def _bind(name: str, host: str, port: int) -> socket.socket:

@@ -16,6 +16,7 @@ import pytest
 from eventsourcing.persistence import OperationalError
 from fakes import FakeClock, FakeProvider
 from listeners import serve_tcp
+from ports import free_port
 from served import ADMIN, POP, SMTP, all_that_lasts
 from served_tcp import COOKIE, Browser, HttpClient, open_tcp_service
 from structlog.testing import capture_logs
@@ -566,6 +567,23 @@ def test_one_address_that_takes_all_it_can_keeps_nobody_else_out(
             assert _status(port, address, "/sign-in") == 200
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.needs("IPv6")
+def test_the_connections_of_a_proxy_are_those_of_all_its_clients(
+    tmp_path: Path, clock: FakeClock, provider: FakeProvider, trusted: bool
+) -> None:
+    table = {"listen": f"[::1]:{free_port()}", "connections_per_address": 1}
+    proxies = ["::1"] if trusted else []
+    with (
+        open_tcp_service(tmp_path, clock, provider, trusted_proxies=proxies, **table) as service,
+        serve_tcp(service) as port,
+        ExitStack() as stack,
+    ):
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(("::1", port)))
+        assert _status(port, "::1", "/sign-in") == (200 if trusted else 503)
+
+
 def _is_ended(connection: socket.socket) -> bool:
     connection.setblocking(False)
     try:
@@ -577,7 +595,8 @@ def _is_ended(connection: socket.socket) -> bool:
 
 
 def _status(port: int, source: str, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60, source_address=(source, 0))
+    host = "::1" if ":" in source else "127.0.0.1"
+    connection = http.client.HTTPConnection(host, port, timeout=60, source_address=(source, 0))
     try:
         connection.request("GET", path)
         return connection.getresponse().status
