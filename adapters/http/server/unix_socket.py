@@ -11,7 +11,7 @@ import socket
 import stat
 import sys
 from asyncio import Transport
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ class SocketServer:
             ),
         )
         self._tcp = listen(service.config, AuthenticationMiddleware(app, service))
+        self._is_ended = False
 
     def stop(self) -> None:
         """Have `run` return once the requests under way are finished."""
@@ -100,9 +101,9 @@ class SocketServer:
             SystemExit: after a signal.
         """
         config = self._service.config
-        # uvicorn raises the signal again after its shutdown: the process must then end in order, not at once.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: sys.exit(0))
+        # An exception from a signal's handler must not reach the event loop, which could not be closed then. uvicorn
+        # has handlers of its own while it serves, and raises the signal again afterwards.
+        _handle_signals(self._end)
         # The problem documents' handler has logged an unexpected error already; uvicorn would log it again.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         log.info("serving", socket=str(config.path(config.server.socket)))
@@ -110,6 +111,13 @@ class SocketServer:
         with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
             # uvicorn closes the sockets that it is given.
             runner.run(self._serve(self._listener.dup()))
+        _handle_signals(lambda *_: sys.exit(0))
+        if self._is_ended:
+            sys.exit(0)
+
+    def _end(self, *_: object) -> None:
+        self._is_ended = True
+        self.stop()
 
     async def _serve(self, listener: socket.socket) -> None:
         tickers = self._service.tickers
@@ -122,6 +130,11 @@ class SocketServer:
         finally:
             for task in beside:
                 task.cancel()
+
+
+def _handle_signals(handler: Callable[..., object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
 
 
 class _Server(uvicorn.Server):
