@@ -140,8 +140,8 @@ def test_a_mail_server_that_never_resumes_a_tls_session_is_offered_none_after_a_
     for _ in range(8):
         peer.tls = ca.issue().ssl_context()
         send_one(relay.port)
-    # The relay's own look at the server's capabilities may resume the first session, before the certificate changes.
-    assert not any(one.resumed for one in peer.conversations if one.messages)
+    # The first message may resume the session of the relay's own look at the server's capabilities.
+    assert not any(one.resumed for one in [one for one in peer.conversations if one.messages][1:])
     assert sessions.of("localhost") is None
     assert len(peer.messages) == 9
 
