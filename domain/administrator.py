@@ -13,7 +13,7 @@ from datetime import datetime
 from uuid import UUID
 
 from domain import aggregate
-from domain.errors import InvalidValue
+from domain.errors import InvalidValue, Refused
 from domain.machine import valid_name
 
 ROLES = ("administrator", "operator", "auditor")
@@ -46,6 +46,11 @@ class AdministratorState:
     roles: tuple[str, ...]
     password: int = 0
     removed: bool = False
+
+    @property
+    def administers(self) -> bool:
+        """Whether the person is an administrator who can sign in."""
+        return "administrator" in self.roles and self.password > 0 and not self.removed
 
 
 class Administrator(aggregate.Aggregate[AdministratorState]):
@@ -108,13 +113,16 @@ class Administrator(aggregate.Aggregate[AdministratorState]):
             by=by,
         )
 
-    def set_roles(self, roles: Iterable[str], *, by: str, now: datetime) -> None:
-        """Replace the roles.
+    def set_roles(self, roles: Iterable[str], *, others: Iterable[AdministratorState], by: str, now: datetime) -> None:
+        """Replace the roles; `others` are the states of all other administrators.
 
         Raises:
             InvalidValue: as `valid_roles`.
+            Refused: nobody who can sign in would be an administrator any more.
         """
         wanted = valid_roles(roles)
+        if "administrator" not in wanted:
+            self._check_not_last(others)
         if wanted != self.state.roles:
             self.record(self.RolesChanged, roles=list(wanted), by=by, now=now)
 
@@ -122,5 +130,15 @@ class Administrator(aggregate.Aggregate[AdministratorState]):
         """Record a new password; the caller seals its hash in the vault under the number in the state."""
         self.record(self.PasswordChanged, password=self.state.password + 1, by=by, now=now)
 
-    def remove(self, *, by: str, now: datetime) -> None:
+    def remove(self, *, others: Iterable[AdministratorState], by: str, now: datetime) -> None:
+        """Remove the administrator; `others` are the states of all other administrators.
+
+        Raises:
+            Refused: nobody who can sign in would be an administrator any more.
+        """
+        self._check_not_last(others)
         self.record(self.Removed, by=by, now=now)
+
+    def _check_not_last(self, others: Iterable[AdministratorState]) -> None:
+        if self.state.administers and not any(other.administers for other in others):
+            raise Refused("last_administrator", name=self.state.name)

@@ -161,6 +161,12 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "administrators_exist": ErrorText(
             "there are administrators already", "name the one who is to choose a new password"
         ),
+        "last_administrator": ErrorText(
+            "{name} is the last administrator who can sign in",
+            "let another person be administrator and choose a password first",
+            command="let another person be administrator and choose a password first (mailtoken administrator add,"
+            " mailtoken administrator roles)",
+        ),
         "roles_missing": ErrorText("there is none: a person is one or more of {accepted}"),
         "unknown_role": ErrorText("{values}: a person is one or more of {accepted}"),
         "password_unsuitable": ErrorText("it is not {shortest} to {longest} characters without control characters"),

@@ -6,14 +6,15 @@ password: a one-time link creates the first administrator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import structlog
 
-from domain.administrator import ROLES, Administrator
+from domain.administrator import ROLES, Administrator, AdministratorState
 from domain.errors import Conflict, NotPermitted, Refused
 from domain.one_time_link import OneTimeLink
 from domain.ports import Clock
@@ -25,7 +26,7 @@ from infrastructure.access.login_throttle import LoginThrottle
 from infrastructure.access.one_time_links import OneTimeLinks, UsableLink
 from infrastructure.access.password_hashing import PasswordHasher
 from infrastructure.access.sessions import Sessions
-from infrastructure.store.event_log import EventLog
+from infrastructure.store.event_log import CONFLICTS, EventLog
 from infrastructure.store.store import UnitOfWork
 from infrastructure.store.vault import Vault
 
@@ -90,10 +91,10 @@ class Administrators:
         Raises:
             NotFound: no such administrator.
             InvalidValue: a role is unknown, or `roles` is empty.
+            Refused: nobody who can sign in would be an administrator any more.
         """
-        administrator = self._accounts.load(name)
-        administrator.set_roles(roles, by=by, now=self._clock.now())
-        self._events.save(administrator)
+        wanted, now = list(roles), self._clock.now()
+        self._change_beside_others(name, lambda one, others: one.set_roles(wanted, others=others, by=by, now=now))
 
     def set_password(self, name: str, password: Secret, by: str) -> None:
         """Give an administrator a new password, which ends their sessions.
@@ -111,12 +112,30 @@ class Administrators:
 
         Raises:
             NotFound: no such administrator.
+            Refused: nobody who can sign in would be an administrator any more.
         """
-        administrator = self._accounts.load(name)
-        administrator.remove(by=by, now=self._clock.now())
-        self._events.save(administrator)
+        now = self._clock.now()
+        administrator = self._change_beside_others(name, lambda one, others: one.remove(others=others, by=by, now=now))
         self._sessions.end_all(administrator.id, SessionEnd.REMOVED, by)
         self._events.store.forget()
+
+    def _change_beside_others(
+        self, name: str, change: Callable[[Administrator, Sequence[AdministratorState]], None]
+    ) -> Administrator:
+        """Save a change of an administrator that depends on the other administrators; returns the changed one.
+
+        The others must still have the versions that were read. So of two administrators who remove each other at the
+        same time one stays.
+        """
+        for _ in range(CONFLICTS):
+            administrator = self._accounts.load(name)
+            others = [one for one in self._accounts.all() if one.id != administrator.id and not one.altered]
+            change(administrator, [one.state for one in others])
+            with suppress(Conflict):
+                work = UnitOfWork(expects={one.id: one.version for one in others if one.state.administers})
+                self._events.save(administrator, unit_of_work=work)
+                return administrator
+        raise Conflict("changed_meanwhile")
 
     # Links
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
 from domain.administrator import Administrator, AdministratorState, valid_roles
-from domain.errors import InvalidValue
+from domain.errors import InvalidValue, Refused
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 ID = UUID(int=1)
@@ -48,9 +49,9 @@ def test_a_refusal_names_the_roles_that_no_person_can_hold() -> None:
 def test_roles_are_changed_only_if_they_are_others() -> None:
     administrator = anna("operator", "auditor")
     version = administrator.version
-    administrator.set_roles(["auditor", "operator", "operator"], by=ROOT, now=NOW)
+    administrator.set_roles(["auditor", "operator", "operator"], others=(), by=ROOT, now=NOW)
     assert administrator.version == version
-    administrator.set_roles(["administrator"], by=ROOT, now=NOW)
+    administrator.set_roles(["administrator"], others=(), by=ROOT, now=NOW)
     assert administrator.state.roles == ("administrator",)
 
 
@@ -59,6 +60,43 @@ def test_each_password_has_a_number_of_its_own() -> None:
     administrator.change_password(by=ROOT, now=NOW)
     administrator.change_password(by="administrator:anna", now=NOW)
     assert administrator.state.password == 2
-    administrator.remove(by=ROOT, now=NOW)
+    administrator.remove(others=(), by=ROOT, now=NOW)
     assert administrator.state.removed
     assert [event.by for event in administrator.collect_events()] == [ROOT, ROOT, "administrator:anna", ROOT]
+
+
+OTHERS = {
+    "administrator with a password": (AdministratorState("eve", ("administrator",), password=1), True),
+    "administrator without a password": (AdministratorState("eve", ("administrator",)), False),
+    "administrator who was removed": (AdministratorState("eve", ("administrator",), password=1, removed=True), False),
+    "operator": (AdministratorState("eve", ("operator", "auditor"), password=1), False),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_the_last_administrator_who_can_sign_in_is_not_removed_and_stays_administrator(other: str) -> None:
+    eve, can_administer = OTHERS[other]
+    changes: list[Callable[[Administrator], None]] = [
+        lambda one: one.remove(others=[eve], by=ROOT, now=NOW),
+        lambda one: one.set_roles(["operator"], others=[eve], by=ROOT, now=NOW),
+    ]
+    for change in changes:
+        administrator = anna("administrator")
+        administrator.change_password(by=ROOT, now=NOW)
+        version = administrator.version
+        if can_administer:
+            change(administrator)
+            assert administrator.version == version + 1
+            continue
+        with pytest.raises(Refused, match="last_administrator name='anna'"):
+            change(administrator)
+        assert administrator.version == version
+
+
+@pytest.mark.parametrize("roles", [("operator",), ("administrator",)])
+def test_who_administers_nothing_yet_can_be_removed(roles: tuple[str, ...]) -> None:
+    one = anna(*roles)
+    if roles == ("operator",):
+        one.change_password(by=ROOT, now=NOW)
+    one.remove(others=(), by=ROOT, now=NOW)
+    assert one.state.removed

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -30,6 +32,12 @@ def administrators(service: Services) -> Administrators:
     """Anna, who is administrator and operator."""
     service.administrators.add("anna", ["operator", "administrator"], PASSWORD, ADMIN)
     return service.administrators
+
+
+@pytest.fixture
+def zoe(administrators: Administrators) -> None:
+    """Another administrator, so that Anna is not the last."""
+    administrators.add("zoe", ["administrator"], PASSWORD, ADMIN)
 
 
 def sign_in(administrators: Administrators, password: Secret = PASSWORD, address: str = HERE) -> Secret:
@@ -85,11 +93,14 @@ def test_who_is_not_there_is_not_found(administrators: Administrators) -> None:
 def test_every_change_is_in_the_record_with_who_made_it_and_without_the_password(
     service: Services, administrators: Administrators
 ) -> None:
+    administrators.add("zoe", ["administrator"], PASSWORD, ADMIN)
     administrators.set_roles("anna", ["auditor"], "administrator:bob")
     administrators.set_password("anna", OTHER, "administrator:eve")
     administrators.remove("anna", "administrator:dan")
     told = [record for record in service.history.records() if record.aggregate == "Administrator"]
     assert [(record.name, record.by) for record in told] == [
+        ("Created", ADMIN),
+        ("PasswordChanged", ADMIN),
         ("Created", ADMIN),
         ("PasswordChanged", ADMIN),
         ("RolesChanged", "administrator:bob"),
@@ -119,9 +130,82 @@ def test_no_password_no_session_and_no_link_is_in_any_file(service: Services, ad
     assert files_with(service.directory, *secrets) == []
 
 
+# The last administrator
+
+
+def test_the_last_administrator_who_can_sign_in_stays_one(administrators: Administrators) -> None:
+    administrators.add("bob", ["operator"], PASSWORD, ADMIN)
+    administrators.add("carl", ["administrator"], None, ADMIN)
+    before = administrators.administrators()
+    acts: list[Callable[[], None]] = [
+        lambda: administrators.remove("anna", ADMIN),
+        lambda: administrators.set_roles("anna", ["operator", "auditor"], ADMIN),
+    ]
+    for act in acts:
+        with pytest.raises(Refused, match="last_administrator name='anna'"):
+            act()
+    assert administrators.administrators() == before
+    administrators.set_roles("anna", ["administrator"], ADMIN)
+    administrators.remove("bob", ADMIN)
+    administrators.set_password("carl", PASSWORD, ADMIN)
+    administrators.remove("anna", ADMIN)
+    administrators.add("anna", ["operator"], PASSWORD, ADMIN)
+    with pytest.raises(Refused, match="last_administrator name='carl'"):
+        administrators.remove("carl", ADMIN)
+
+
+def test_an_administrator_whose_row_was_altered_does_not_count(
+    service: Services, administrators: Administrators
+) -> None:
+    administrators.add("eve", ["administrator"], None, ADMIN)
+    change(service.store, "UPDATE administrator SET password = 1 WHERE name = 'eve'")
+    with pytest.raises(Refused, match="last_administrator name='anna'"):
+        administrators.remove("anna", ADMIN)
+
+
+@pytest.mark.usefixtures("zoe")
+@pytest.mark.parametrize("roles", [None, ["operator"]], ids=["removed", "demoted"])
+def test_of_two_administrators_who_end_each_other_at_once_one_stays(
+    service: Services, administrators: Administrators, roles: list[str] | None
+) -> None:
+    both = threading.Barrier(2)
+    decided = service.restart()
+
+    def waits(people: Administrators) -> None:
+        read, seen = people._accounts.all, list[int]()
+
+        def all_accounts() -> list[Any]:
+            found = read()
+            if not seen:
+                seen.append(both.wait(60))
+            return found
+
+        people._accounts.all = all_accounts  # type: ignore[method-assign]
+
+    def end(people: Administrators, name: str, by: str) -> str:
+        try:
+            if roles is None:
+                people.remove(name, by)
+            else:
+                people.set_roles(name, roles, by)
+        except Refused as refused:
+            return refused.code
+        return "done"
+
+    waits(administrators)
+    waits(decided.administrators)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(end, administrators, "zoe", "administrator:anna")
+        second = threads.submit(end, decided.administrators, "anna", "administrator:zoe")
+    assert sorted([first.result(), second.result()]) == ["done", "last_administrator"]
+    listed = service.restart().administrators.administrators()
+    assert sum("administrator" in one.roles for one in listed) == 1
+
+
 # Signing in
 
 
+@pytest.mark.usefixtures("zoe")
 def test_the_right_password_opens_a_session_with_the_roles_there_are_now(
     service: Services, administrators: Administrators
 ) -> None:
@@ -157,6 +241,7 @@ def test_a_session_ends_when_nobody_uses_it_and_in_any_case_after_half_a_day(
     assert service.sessions.find(used) is None
 
 
+@pytest.mark.usefixtures("zoe")
 def test_a_new_password_and_a_removal_end_every_session(service: Services, administrators: Administrators) -> None:
     before = [sign_in(administrators), sign_in(administrators)]
     administrators.set_password("anna", OTHER, ADMIN)
@@ -214,6 +299,7 @@ def test_a_session_row_that_no_sign_in_made_is_no_session(service: Services, adm
     assert service.sessions.find(token) is None
 
 
+@pytest.mark.usefixtures("zoe")
 def test_sign_ins_and_their_ends_are_in_the_record(
     service: Services, administrators: Administrators, clock: FakeClock
 ) -> None:
@@ -427,6 +513,7 @@ def test_a_password_that_is_refused_leaves_the_link_good(administrators: Adminis
     administrators.use_link(link.secret, "anna", OTHER)
 
 
+@pytest.mark.usefixtures("zoe")
 def test_a_link_of_somebody_who_was_removed_leads_nowhere(administrators: Administrators) -> None:
     link = administrators.link("anna", ADMIN)
     administrators.remove("anna", ADMIN)
@@ -480,9 +567,9 @@ def test_a_first_link_is_no_good_once_there_is_an_administrator(service: Service
     assert [one.name for one in service.administrators.administrators()] == ["anna"]
 
 
-def test_rows_that_somebody_deletes_make_nobody_the_first_administrator_again(
-    service: Services, administrators: Administrators
-) -> None:
+def test_rows_that_somebody_deletes_make_nobody_the_first_administrator_again(service: Services) -> None:
+    administrators = service.administrators
+    administrators.add("anna", ["operator"], PASSWORD, ADMIN)
     change(service.store, "DELETE FROM administrator")
     assert administrators.first_link() is None
     with pytest.raises(Refused, match="administrators_exist"):

@@ -172,6 +172,10 @@ def test_an_administrator_is_added_with_a_password_or_with_a_link(open_service: 
     assert (again.returncode, again.stdout) == (0, "anna has a new password.\n")
     service.done("administrator", "remove", "anna")
     assert "bob" in service.done("administrator", "list")
+    for words in (("remove", "bob"), ("roles", "bob", "--role", "auditor")):
+        refused = service.run("administrator", *words)
+        assert (refused.returncode, refused.stdout) == (5, "")
+        assert refused.stderr.startswith("mailtoken: bob is the last administrator who can sign in: let another person")
     assert PASSWORD not in service.done("audit", "export")
 
 

@@ -62,8 +62,12 @@ def remove_everything(service: Service) -> None:
         service.clients.remove(client.name, ADMIN)
     for user in service.relay_users.users():
         service.relay_users.remove(user.name, ADMIN)
-    for administrator in service.administrators.administrators():
-        service.administrators.remove(administrator.name, ADMIN)
+    # The last administrator can't be removed, so Zoe stays.
+    people = {one.name for one in service.administrators.administrators()}
+    if "zoe" not in people:
+        service.administrators.add("zoe", ["administrator"], Secret("correct horse battery"), ADMIN)
+    for name in people - {"zoe"}:
+        service.administrators.remove(name, ADMIN)
     for name in [status.profile.name for status in service.tokens.statuses()]:
         if service.tokens.status(name).token.status is TokenStatus.WAITING:
             service.tokens.cancel(name, ADMIN)
