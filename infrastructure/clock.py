@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from domain.errors import InvalidValue
+
 
 class SystemClock:
     """The machine's wall clock, in UTC."""
@@ -33,3 +35,19 @@ def read_instant(text: str) -> datetime:
     if instant.tzinfo is UTC:
         return instant
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def read_as_of(text: str, now: datetime, field: str = "as_of") -> datetime | None:
+    """Read the instant that a reader wants to look back at; None, for the live read, if it is in the present second.
+
+    Raises:
+        InvalidValue: the text is not an instant, or its instant has not come yet.
+    """
+    try:
+        instant = read_instant(text)
+    except (ValueError, OverflowError):
+        raise InvalidValue(field, "not_an_instant", value=text) from None
+    second, present = instant.replace(microsecond=0), now.replace(microsecond=0)
+    if second > present:
+        raise InvalidValue(field, "instant_in_the_future", value=text)
+    return instant if second < present else None

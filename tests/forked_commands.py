@@ -262,6 +262,7 @@ def _become(asked: Mapping[str, Any], streams: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(asked["environment"])
     time.tzset()
+    time.tzset()
     sys.argv = list(asked["arguments"])
     for name, stream in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         usual: io.TextIOWrapper = getattr(sys, name)

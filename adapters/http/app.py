@@ -37,7 +37,7 @@ def create_app(service: Service) -> FastAPI:
     problems.install(app)
     statuses = server_sent_events.Follower(StatusChanges(service.events, service.attention))
     admissions = server_sent_events.Follower(RelayChanges(service.events))
-    app.state.store_state = service.store_state
+    app.state.store_state, app.state.clock = service.store_state, service.clock
     app.state.followers = (statuses, admissions)
     for router in (
         health.router(service.tickers, service.tokens.check_storage),

@@ -101,6 +101,7 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "workers_dead": ErrorText("these workers of the service have ended: {workers}", "restart the service"),
         "descriptors_few": ErrorText("the service is about to run out of file descriptors", "raise LimitNOFILE"),
         "reply_not_safe": ErrorText("storage failing ({reason}): a reply is not safe in {directory}"),
+        "instant_in_the_future": ErrorText("{value} has not come yet", "choose an instant that is past"),
         "not_an_instant": ErrorText("{value!r} is not an ISO 8601 instant like 2026-11-22T09:30:00+00:00"),
         # Settings, machines and groups
         "no_events_about": ErrorText("no event is about {name!r}"),

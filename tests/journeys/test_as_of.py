@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 
 from practice_faults.provider import FaultyProvider
 from service_process import INVALID, NOT_RETRIEVED, RETRIEVED, SCAN, WAITING, Json, ServiceProcess
+from waiting import wait_until
 
-from infrastructure.clock import SystemClock, instant_text
+from infrastructure.clock import SystemClock, instant_text, read_instant
 
 # What only the running service knows, of now and not of then.
 _OF_NOW = {"attention", "forecast", "provider_reply"}
@@ -58,6 +60,9 @@ def test_as_of_says_what_the_service_said_then(
     assert service.delete().status == 200
     note(NOT_RETRIEVED)
 
+    wait_until(
+        lambda: SystemClock().now() >= read_instant(max(live)) + timedelta(seconds=1), "the last second to be past"
+    )
     assert len({json.dumps(statuses) for statuses in live.values()}) >= 10
     for instant, statuses in live.items():
         assert comparable(service.statuses(as_of=instant)) == statuses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Annotated
@@ -22,8 +23,7 @@ from adapters.error_kinds import ExitCode
 from adapters.texts import reasons
 from adapters.texts.store_attention import store_sentences, subjects
 from adapters.texts.wording import Surface
-from domain.errors import InvalidValue
-from infrastructure.clock import instant_text, read_instant
+from infrastructure.clock import instant_text, read_as_of
 
 if TYPE_CHECKING:
     from infrastructure.queries.setting_status import SettingStatus
@@ -38,7 +38,7 @@ def status(
     profile: Annotated[str | None, typer.Argument(help="Show this setting only.")] = None,
     as_of: Annotated[
         str | None,
-        typer.Option(metavar="INSTANT", help="Show the states at this ISO 8601 instant; UTC by default."),
+        typer.Option(metavar="INSTANT", help="Show the states at this ISO 8601 instant; in your time zone by default."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Keep the states up to date, until Ctrl-C.")] = False,
@@ -48,9 +48,9 @@ def status(
     offline: Annotated[bool, typer.Option("--offline", help="Read the store instead of asking the service.")] = False,
 ) -> None:
     """Show the state of every token."""
-    instant = _instant(as_of) if as_of is not None else None
+    instant = _earlier(as_of) if as_of is not None else None
     if watch:
-        if json or check or offline or instant:
+        if json or check or offline or as_of is not None:
             raise CommandError(ExitCode.USAGE, "--watch can't be combined with --json, --check, --offline or --as-of")
         _watch(client(context), profile)
         return
@@ -65,6 +65,8 @@ def status(
     of_store = store_sentences(state, Surface.COMMAND) if state else []
     for sentence in of_store:
         print_error(sentence.text)
+    if instant:
+        print_error(f"as of {_local(instant)}: alarms of the running service are of now, and left out")
     waiting: list[str] = []
     wanted = _noting(statuses, waiting)
     if json:
@@ -80,6 +82,17 @@ def status(
         _check(waiting, [sentence.code for sentence in of_store])
 
 
+def _earlier(text: str) -> datetime | None:
+    """The instant of `--as-of`, in the reader's time zone unless it says another; None if it is as of now."""
+    with suppress(ValueError, OverflowError):
+        text = datetime.fromisoformat(text).astimezone().isoformat(" ")
+    return read_as_of(text, output.now(), "--as-of")
+
+
+def _local(instant: datetime) -> str:
+    return instant.astimezone().isoformat(" ", "seconds")
+
+
 def _noting(statuses: Iterable[Object], waiting: list[str]) -> Iterator[Object]:
     """The statuses, each as soon as it is read; the names of those that need a person are added to `waiting`."""
     for one in statuses:
@@ -91,13 +104,6 @@ def _noting(statuses: Iterable[Object], waiting: list[str]) -> Iterator[Object]:
 def _begun(statuses: Iterator[Object]) -> Iterator[Object]:
     """The statuses, of which the first has been read: from now on an error is one of the middle."""
     return chain(list(islice(statuses, 1)), statuses)
-
-
-def _instant(text: str) -> datetime:
-    try:
-        return read_instant(text)
-    except (ValueError, OverflowError):
-        raise InvalidValue("--as-of", "not_an_instant", value=text) from None
 
 
 def _from_service(

@@ -14,14 +14,18 @@ from adapters.http.api.pagination import OfNames
 from adapters.http.api.path_names import ProfileName
 from adapters.http.principal import CurrentPrincipal, OperatorRole, ReaderRole
 from adapters.json_array import array_lines
-from domain.errors import InvalidValue
-from infrastructure.clock import instant_text, read_instant
+from infrastructure.clock import instant_text, read_as_of
 from infrastructure.queries.setting_status import SettingStatus
 from infrastructure.service import Service
 from infrastructure.tokens.acquisition import AuthorizationStarted
 
 AsOf = Annotated[
-    str | None, Query(description="The status as it was at this instant.", examples=["2026-11-22T09:30:00Z"])
+    str | None,
+    Query(
+        description="The status as it was at this instant, without the alarms of a running service, which are not in"
+        " the log. An instant of the present second is the status as it is now; a later one is refused.",
+        examples=["2026-11-22T09:30:00Z"],
+    ),
 ]
 
 InNeed = Annotated[bool, Query(description="Only the settings that need a person.")]
@@ -42,8 +46,8 @@ def _add_statuses(router: APIRouter, service: Service) -> None:
         _: ReaderRole, page: OfNames, response: Response, as_of: AsOf = None, attention: InNeed = False
     ) -> Any:
         """The label that every setting displays under "Token", in one consistent snapshot of all or of a page."""
-        if as_of is not None:
-            then = [one for one in service.audit.statuses_as_of(_instant(as_of)) if one.attention or not attention]
+        if instant := _as_of(service, as_of):
+            then = [one for one in service.audit.statuses_as_of(instant) if one.attention or not attention]
             return [status.as_json() for status in page.of_all(response, then, lambda one: one.profile.name)]
         if page.is_all and not attention:
             # The whole body at once: a slow reader must not keep the store's transaction open.
@@ -58,9 +62,9 @@ def _add_statuses(router: APIRouter, service: Service) -> None:
     @router.get("/profiles/{machine}/{setting}/status", response_model=models.Status)
     def status(name: ProfileName, _: ReaderRole, as_of: AsOf = None) -> dict[str, Any]:
         """The label that a setting displays under "Token"."""
-        if as_of is None:
-            return _status_json(service, service.tokens.status(name))
-        return service.history.status_as_of(name, _instant(as_of)).as_json()
+        if instant := _as_of(service, as_of):
+            return service.history.status_as_of(name, instant).as_json()
+        return _status_json(service, service.tokens.status(name))
 
 
 def _add_sign_ins(router: APIRouter, service: Service) -> None:
@@ -132,11 +136,8 @@ def _status_json(service: Service, status: SettingStatus) -> dict[str, Any]:
     return service.attention.of(status, service.tokens.holds.code()).as_json()
 
 
-def _instant(text: str) -> datetime:
-    try:
-        return read_instant(text)
-    except (ValueError, OverflowError):
-        raise InvalidValue("as_of", "not_an_instant", value=text) from None
+def _as_of(service: Service, text: str | None) -> datetime | None:
+    return read_as_of(text, service.clock.now()) if text is not None else None
 
 
 def _started_json(started: AuthorizationStarted) -> dict[str, Any]:

@@ -26,12 +26,12 @@ from adapters.http.problems import storage_error, waiting
 from adapters.http.session_cookie import BrowserSession, browser_session
 from adapters.http.web.rendering import render
 from adapters.http.web.texts import TEXTS, text
-from adapters.texts.errors import error_text
+from adapters.texts.errors import error_text, sentence
 from adapters.texts.store_attention import StoreSentence, store_sentences
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, MailtokenError, Unreachable
 from domain.store_attention import HOLDS
-from infrastructure.clock import read_instant
+from infrastructure.clock import read_as_of
 
 READERS = (AUDITOR, OPERATOR, ADMINISTRATOR)
 
@@ -60,8 +60,9 @@ class PageRequest:
         return self.session.principal.require_role(*roles)
 
     def render(self, template: str, *, status: int | None = None, **context: Any) -> HTMLResponse:
-        """The page of this template. Without a `status` it is 422 if the context has a `problem`, else 200."""
-        fitting = HTTPStatus.UNPROCESSABLE_ENTITY if context.get("problem") else HTTPStatus.OK
+        """The page of this template. Without a `status` it is 422 if a field has a problem, else 200."""
+        has_problem = context.get("problem") or self._as_of_problem
+        fitting = HTTPStatus.UNPROCESSABLE_ENTITY if has_problem else HTTPStatus.OK
         return HTMLResponse(self.render_part(template, **context), status or fitting)
 
     def render_part(self, template: str, **context: Any) -> str:
@@ -72,11 +73,18 @@ class PageRequest:
             "here": self.request.url.path,
             "done": text(f"done.{done}") if f"done.{done}" in TEXTS else None,
             "as_of": None,
+            "as_of_problem": self._as_of_problem,
             "store_attention": self._store_attention(),
             "holds": HOLDS,
             "csrf": self._csrf,
         }
         return render(template, **{**frame, **context})
+
+    @property
+    def _as_of_problem(self) -> str | None:
+        """Why the page is not shown as of the instant that was asked for."""
+        problem: str | None = getattr(self.request.state, "as_of_problem", None)
+        return problem
 
     def _store_attention(self) -> Sequence[StoreSentence]:
         """What needs a person about the installation as a whole; nothing if the store can't be read."""
@@ -138,13 +146,16 @@ async def _posted(request: Request) -> dict[str, str]:
     return posted
 
 
-def _as_of(as_of: str = "") -> datetime | None:
+def _as_of(request: Request, as_of: str = "") -> datetime | None:
     if not as_of:
         return None
     try:
-        return read_instant(as_of)
-    except (ValueError, OverflowError):
-        raise InvalidValue("as_of", "not_an_instant", value=as_of) from None
+        return read_as_of(as_of, request.app.state.clock.now())
+    except InvalidValue as error:
+        # The page is shown as of now, with the problem at its field.
+        value = text("as_of.this") if error.code == "instant_in_the_future" else as_of
+        request.state.as_of_problem = sentence(error.code, {**error.fields, "value": value}, Surface.PAGE)
+        return None
 
 
 Reading = Annotated[PageRequest, Depends(_reading)]
@@ -205,16 +216,16 @@ def _error_page(request: Request, error: Exception) -> Response:
     session = browser_session(request)
     assert session is not None, "only who is signed in gets so far"
     status = HTTPStatus.UNPROCESSABLE_ENTITY
-    sentence = text("error.request")
+    said = text("error.request")
     headers: dict[str, str] = {}
     if isinstance(error, PersistenceError):
         error = storage_error(error)
-        status, sentence, headers = HTTPStatus.SERVICE_UNAVAILABLE, text("error.store"), waiting(error)
+        status, said, headers = HTTPStatus.SERVICE_UNAVAILABLE, text("error.store"), waiting(error)
     elif isinstance(error, MailtokenError):
-        status, sentence, headers = HTTPStatus(status_of(error)), error_text(error, Surface.PAGE), waiting(error)
+        status, said, headers = HTTPStatus(status_of(error)), error_text(error, Surface.PAGE), waiting(error)
     path = request.path_params
     back = f"/settings/{quote(path['machine'])}/{quote(path['setting'])}" if "setting" in path else "/settings"
     page_request = PageRequest(request, session)
-    page = page_request.render("error.html", status=status, title=text(f"error.{status}"), sentence=sentence, back=back)
+    page = page_request.render("error.html", status=status, title=text(f"error.{status}"), sentence=said, back=back)
     page.headers.update(headers)
     return page

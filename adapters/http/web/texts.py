@@ -37,8 +37,11 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "distance.now": "just now",
         "as_of.open": "As of…",
         "as_of.label": "Instant, UTC",
+        "as_of.label.zone": "Instant, in your time zone ({zone})",
         "as_of.show": "Show",
-        "as_of.banner": "As of {instant}: this page as it was then.",
+        "as_of.this": "This instant",
+        "as_of.then": "As of",
+        "as_of.banner": "This page is as it was then. Alarms of the running service are of now, and left out.",
         "as_of.now": "Back to now",
         # Settings
         "settings.search": "Machine, setting, account, server…",

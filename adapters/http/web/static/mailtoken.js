@@ -29,3 +29,29 @@ if (document.querySelector("[data-countdown]")) {
   countDown();
   setInterval(countDown, 1000);
 }
+
+// Instants in the reader's time zone. Without this script they are in UTC, as the page says.
+const WRITTEN = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
+});
+
+function localTimes(root) {
+  for (const one of root.querySelectorAll("time[data-local]")) one.textContent = WRITTEN.format(new Date(one.dateTime));
+}
+
+function asOf(form) {
+  const field = form.elements.as_of;
+  const label = form.querySelector("[data-zone-label]");
+  label.textContent = label.dataset.zoneLabel.replace("{zone}", Intl.DateTimeFormat().resolvedOptions().timeZone);
+  const text = new URLSearchParams(location.search).get("as_of") ?? "";
+  const asked = new Date(/(Z|[+-]\d\d:\d\d)$/.test(text) ? text : `${text}Z`);
+  if (!Number.isNaN(asked.valueOf())) {
+    field.value = new Date(asked - asked.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+  }
+  form.addEventListener("formdata", (event) => {
+    event.formData.set("as_of", new Date(field.value).toISOString());
+  });
+}
+
+localTimes(document);
+document.querySelectorAll("form[data-as-of]").forEach(asOf);

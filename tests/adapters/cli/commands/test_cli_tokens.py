@@ -262,11 +262,26 @@ def test_status_of_one_setting_is_a_list_of_one(service: ServiceProcess, smtp: s
 def test_status_as_of_an_instant_is_what_was_so_then(service: ServiceProcess, smtp: str) -> None:
     created = service.status(smtp)["since"]
     service.get_token(smtp)
+    wait_until(lambda: datetime.now(UTC) >= datetime.fromisoformat(created) + timedelta(seconds=1), "a second to pass")
     then = json.loads(service.done("status", smtp, "--json", "--as-of", created))
     assert [one["token"] for one in then] == ["Not Retrieved"]
     assert service.status(smtp)["token"] == "Retrieved"
     before = service.run("status", smtp, "--as-of", "2020-01-01T00:00:00Z")
     assert before.returncode == 4
+
+
+def test_as_of_is_in_the_readers_time_zone_says_what_it_leaves_out_and_refuses_the_future(
+    service: ServiceProcess,
+) -> None:
+    for offline in ((), ("--offline",)):
+        then = service.run("status", "--as-of", "2020-01-01T10:00", *offline, TZ="Asia/Kolkata")
+        assert then.returncode == 0
+        assert "as of 2020-01-01 10:00:00+05:30: alarms of the running service are of now" in then.stderr
+        future = service.run("status", "--as-of", "2040-01-01T10:00", *offline, TZ="Asia/Kolkata")
+        assert future.returncode == 2
+        assert future.stderr == (
+            "mailtoken: --as-of: 2040-01-01 10:00:00+05:30 has not come yet: choose an instant that is past\n"
+        )
 
 
 def test_check_is_for_monitoring(own_service: ServiceProcess) -> None:

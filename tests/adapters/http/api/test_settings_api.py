@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from fakes import FakeProvider
+from fakes import FakeClock, FakeProvider
 from served import ADMIN, IMAP, SMTP
 from served_api import Api
 
@@ -128,6 +129,27 @@ def test_the_settings_that_need_a_person_have_pages_now_and_as_of_an_instant(
     now = installation.clock.now().isoformat().replace("+", "%2B")
     then = pages(http, f"/api/v1/status?attention=true&limit=1&as_of={now}")
     assert [[one["profile"] for one in page] for page in then] == [["press/pop"], [SMTP]]
+
+
+def test_as_of_now_is_the_live_read_an_earlier_instant_has_no_alarms_and_the_future_is_refused(
+    http: Api, installation: Service, clock: FakeClock
+) -> None:
+    def attention(instant: datetime) -> list[str | None]:
+        as_of = instant.isoformat().replace("+", "%2B")
+        listed = {one["attention"] for one in http.get(f"/api/v1/status?as_of={as_of}") if one["profile"] == SMTP}
+        assert listed == {http.get(f"/api/v1/profiles/{SMTP}/status?as_of={as_of}")["attention"]}
+        return list(listed)
+
+    [id] = [one.profile.token_id for one in installation.tokens.statuses() if one.profile.name == SMTP]
+    installation.tokens.alarms[id] = "reply_in_doubt"
+    now = clock.step(seconds=2)
+    assert attention(now) == attention(now.replace(microsecond=0)) == ["reply_in_doubt"]
+    assert attention(now - timedelta(seconds=1)) == [None]
+    later = (now + timedelta(seconds=1)).isoformat().replace("+", "%2B")
+    for target in ("/api/v1/status", f"/api/v1/profiles/{SMTP}/status"):
+        answer = http.ask("GET", f"{target}?as_of={later}")
+        assert answer.status == 422
+        assert "has not come yet" in answer.body["detail"]
 
 
 def test_the_log_has_pages_by_position(http: Api) -> None:

@@ -20,7 +20,7 @@ ADMINISTRATORS, OPERATORS, AUDITORS = {"admin", "anna"}, {"admin", "otto"}, {"ad
 PAGES = {
     "/": EVERYONE,
     "/settings": EVERYONE,
-    "/settings?as_of=2030-01-01T10:00": EVERYONE,
+    "/settings?as_of=2020-01-01T10:00": EVERYONE,
     "/settings/access/smtp": EVERYONE,
     "/settings/access/smtp/token": EVERYONE,
     "/settings/access/smtp/get-token": OPERATORS,
