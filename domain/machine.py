@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -24,6 +26,27 @@ def valid_name(field: str, name: str) -> str:
     return name
 
 
+_TAG = re.compile(r"[^\W_](?:[\w.:-]{0,30}[^\W_])?")
+MOST_TAGS = 20
+"""The most tags of one machine."""
+
+
+def valid_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """The tags as they are stored: in lower case (Unicode case folding, form NFKC), each once, sorted.
+
+    Raises:
+        InvalidValue: a tag is not a word of 1 to 32 letters, digits, dots, colons, hyphens or underscores, or there are
+            more than `MOST_TAGS`.
+    """
+    words = {unicodedata.normalize("NFKC", tag.strip().casefold()): tag for tag in tags}
+    for word, tag in words.items():
+        if not _TAG.fullmatch(word):
+            raise InvalidValue("tags", "not_a_tag", value=tag)
+    if len(words) > MOST_TAGS:
+        raise InvalidValue("tags", "too_many_tags", most=MOST_TAGS)
+    return tuple(sorted(words))
+
+
 def check_name_is_free(name: str, *, machine_exists: bool, group_exists: bool) -> None:
     """Check that a machine can have this name: machines and groups share their names.
 
@@ -41,6 +64,7 @@ class MachineState:
     name: str
     catalogue: str
     removed: bool = False
+    tags: tuple[str, ...] = ()
 
 
 class Machine(aggregate.Aggregate[MachineState]):
@@ -71,6 +95,15 @@ class Machine(aggregate.Aggregate[MachineState]):
         def evolve(self, state: MachineState) -> MachineState:
             return replace(state, name=self.name)
 
+    class Tagged(Event):
+        """The machine has these tags now, and no others."""
+
+        TOPIC = "mailtoken.Machine.Tagged.v1"
+        tags: list[str]
+
+        def evolve(self, state: MachineState) -> MachineState:
+            return replace(state, tags=tuple(self.tags))
+
     class Removed(Event):
         """The machine and its settings were removed; another machine may take the name."""
 
@@ -97,6 +130,25 @@ class Machine(aggregate.Aggregate[MachineState]):
         """
         valid_name("machine", name)
         self.record(self.Renamed, name=name, previous=self.state.name, by=by, now=now)
+
+    def tag(self, tags: Iterable[str], *, by: str, now: datetime) -> None:
+        """Give the machine these tags in place of those that it has.
+
+        Raises:
+            InvalidValue: as `valid_tags`.
+        """
+        wanted = valid_tags(tags)
+        if wanted != self.state.tags:
+            self.record(self.Tagged, tags=list(wanted), by=by, now=now)
+
+    def change_tags(self, add: Collection[str], remove: Collection[str], *, by: str, now: datetime) -> None:
+        """Add some tags and take others away; a tag in both is added.
+
+        Raises:
+            InvalidValue: as `valid_tags`.
+        """
+        left = set(self.state.tags) - set(valid_tags(remove))
+        self.tag(left | set(valid_tags(add)), by=by, now=now)
 
     def remove(self, *, by: str, now: datetime) -> None:
         """Remove the machine. The caller has removed its profiles before."""

@@ -36,12 +36,16 @@ class WantedSetting:
 
 @dataclass(frozen=True)
 class WantedMachine:
-    """A machine as the file describes it. No `catalogue` means the machine's own, or `generic` for a new machine."""
+    """A machine as the file describes it. No `catalogue` means the machine's own, or `generic` for a new machine.
+
+    `tags` are all that the machine is to have; None leaves those that it has.
+    """
 
     catalogue: str | None = None
     settings: Mapping[str, WantedSetting] = field(default_factory=dict)
     absent: bool = False
     delete_token: bool = False
+    tags: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class PresentProfile:
 class Present:
     """The present state: catalogues by machine, profiles by name, tokens by id, and the profiles each client may read.
 
-    `providers` are the names of the configured providers.
+    `providers` are the names of the configured providers. `tags` are those of the machines that have some.
     """
 
     machines: Mapping[str, str]
@@ -88,6 +92,7 @@ class Present:
     tokens: Mapping[str, HeldToken]
     clients: Mapping[str, Collection[str]]
     providers: Collection[str]
+    tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 # Changes
@@ -125,6 +130,16 @@ class AddMachine:
     KIND: ClassVar = "add machine"
     machine: str
     catalogue: str
+
+
+@dataclass(frozen=True)
+class TagMachine:
+    """Give a machine these tags in place of those before."""
+
+    KIND: ClassVar = "tag machine"
+    machine: str
+    tags_before: tuple[str, ...]
+    tags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -194,6 +209,7 @@ Change = (
     | RemoveProfile
     | RemoveMachine
     | AddMachine
+    | TagMachine
     | AddProfile
     | SetFields
     | Unlink

@@ -9,7 +9,7 @@ from dataclasses import replace
 from domain.catalogue import CATALOGUES, CatalogueSetting, catalogue
 from domain.errors import InvalidValue, MailtokenError, NotFound, Refused, facts
 from domain.lifecycle import TokenStatus, permit
-from domain.machine import check_name_is_free, valid_name
+from domain.machine import check_name_is_free, valid_name, valid_tags
 from domain.plan import (
     AddClient,
     AddMachine,
@@ -28,6 +28,7 @@ from domain.plan import (
     RemoveProfile,
     Revoke,
     SetFields,
+    TagMachine,
     Unlink,
     Wanted,
     WantedMachine,
@@ -83,6 +84,8 @@ class _Planner:
                 continue
             with self._at("machines", machine):
                 self._add_machine(machine, wanted)
+            with self._at("machines", machine, "tags"):
+                self._tag_machine(machine, wanted)
             for setting in wanted.settings if machine in self._machines else ():
                 with self._at("machines", machine, "settings", setting):
                     self._add_setting(machine, setting)
@@ -166,6 +169,13 @@ class _Planner:
         for setting in model.settings:
             self._put(f"{name}/{setting.name}", _new(name, setting))
         self.changes.append(AddMachine(name, model.name))
+
+    def _tag_machine(self, name: str, wanted: WantedMachine) -> None:
+        if wanted.tags is None or name not in self._machines:
+            return
+        before, after = tuple(self._present.tags.get(name, ())), valid_tags(wanted.tags)
+        if before != after:
+            self.changes.append(TagMachine(name, before, after))
 
     def _add_setting(self, machine: str, setting: str) -> None:
         name = f"{machine}/{setting}"

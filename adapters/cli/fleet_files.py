@@ -21,7 +21,7 @@ from domain.profile_fields import FIELDS
 if TYPE_CHECKING:
     import yaml
 
-_COLUMNS = ("machine", "catalogue", "setting", *FIELDS)
+_COLUMNS = ("machine", "catalogue", "tags", "setting", *FIELDS)
 
 
 @dataclass(frozen=True)
@@ -158,15 +158,17 @@ def _take_row(row: Mapping[str | None, Any], line: int, machines: dict[str, Any]
     if None in row:
         raise ValueError(f"line {line}: it has more columns than the first line")
     values = {str(column): text.strip() for column, text in row.items() if text and text.strip()}
-    name, model, setting = (values.pop(column, "") for column in ("machine", "catalogue", "setting"))
+    name, model, tags, setting = (values.pop(column, "") for column in ("machine", "catalogue", "tags", "setting"))
     if not name:
-        if values or model or setting:
+        if values or model or tags or setting:
             raise ValueError(f"line {line}: it names no machine")
         return
     lines.setdefault(("machines", name), line)
     machine = machines.setdefault(name, {"settings": {}})
     if model and machine.setdefault("catalogue", model) != model:
         raise ValueError(f"line {line}: {name} has the catalogue {machine['catalogue']} in a line before")
+    if tags and machine.setdefault("tags", tags.split()) != tags.split():
+        raise ValueError(f"line {line}: {name} has the tags {' '.join(machine['tags'])} in a line before")
     if not setting:
         if values:
             raise ValueError(f"line {line}: it fills in {', '.join(values)} but names no setting")
@@ -195,7 +197,8 @@ def _write_csv(document: Mapping[str, Any]) -> str:
     rows = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
     rows.writeheader()
     for name, machine in document["machines"].items():
-        rows.writerow({"machine": name, "catalogue": machine["catalogue"]})
+        tags = " ".join(machine.get("tags", ()))
+        rows.writerow({"machine": name, "catalogue": machine["catalogue"], "tags": tags})
         for setting, values in machine["settings"].items():
             if not values.get("absent"):
                 rows.writerow({"machine": name, "setting": setting, **values})
@@ -207,7 +210,8 @@ def _for_people(document: Mapping[str, Any]) -> dict[str, Any]:
     machines = {}
     for name, machine in document["machines"].items():
         settings = {setting: _numbers_in(values) for setting, values in machine["settings"].items()}
-        machines[name] = {"catalogue": machine["catalogue"], **({"settings": settings} if settings else {})}
+        tags = {"tags": machine["tags"]} if machine.get("tags") else {}
+        machines[name] = {"catalogue": machine["catalogue"], **tags, **({"settings": settings} if settings else {})}
     return {**document, "machines": machines}
 
 

@@ -123,6 +123,10 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "not_a_name": ErrorText(
             "{value!r} is not a name", step="1 to 63 letters, digits, '.', '-' or '_', no sign at either end"
         ),
+        "not_a_tag": ErrorText(
+            "{value!r} is not a tag", step="1 to 32 letters, digits, '.', ':', '-' or '_', no sign at either end"
+        ),
+        "too_many_tags": ErrorText("a machine has at most {most} tags"),
         "name_taken": ErrorText("{name}: there is a {kind} with this name already"),
         "profile_outdated": ErrorText("{profile} has changed since it was looked at", step="look again and repeat it"),
         "not_an_smtp_setting": ErrorText("is not an SMTP setting", step="POP and IMAP settings are independent"),

@@ -13,6 +13,7 @@ EVENTS: Mapping[str, str] = MappingProxyType(
     {
         "Machine.Created": "machine {name} added, catalogue {catalogue}",
         "Machine.Renamed": "machine {previous} is called {name} now",
+        "Machine.Tagged": "tags: {tags}",
         "Machine.Removed": "machine removed",
         "Profile.Created": "{protocol} setting {machine}/{setting} added",
         "Profile.Configured": "set: {changed}",
@@ -121,6 +122,7 @@ def event_text(record: Mapping[str, Any], names: Mapping[str, str], surface: Sur
     )
     facts["networks"] = ", ".join(facts.get("networks", ())) or "nowhere"
     facts |= {field: facts.get(field) or "unchanged" for field in ("sender", "normalize")}
+    facts["tags"] = ", ".join(facts.get("tags", ())) or "none"
     facts["roles"] = ", ".join(facts.get("roles", ()))
     facts["address"] = facts.get("address") or "an unknown address"
     facts["end"] = _ENDS.get(facts.get("reason") or "", "")

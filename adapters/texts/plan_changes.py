@@ -10,6 +10,7 @@ _CHANGES: Mapping[str, str] = MappingProxyType(
     {
         "delete token": "- delete the token of {profile}{also}",
         "remove profile": "- setting {profile}",
+        "tag machine": "~ machine {machine}: tags {tag_list}",
         "remove machine": "- machine {machine}",
         "add machine": "+ machine {machine}, catalogue {catalogue}",
         "add profile": "+ setting {profile}",
@@ -32,6 +33,7 @@ def change_text(change: Mapping[str, Any]) -> str:
         **change,
         "also": f", which {', '.join(others)} lose too" if others else "",
         "fields": ", ".join(fields),
+        "tag_list": " ".join(change.get("tags") or ()) or "(none)",
     }
     text = _CHANGES.get(change["change"])
     return text.format_map(facts) if text else str(change["change"])

@@ -31,6 +31,7 @@ from domain.plan import (
     RemoveProfile,
     Revoke,
     SetFields,
+    TagMachine,
     Unlink,
     Wanted,
     WantedMachine,
@@ -122,12 +123,14 @@ def _present(query: Query, now: datetime, providers: Collection[str]) -> Present
     names = {status.profile_id: status.profile.name for status in statuses}
     mapped = relay_users_by_profile(query)
     clients = list(readable(api_client_state, query.rows("SELECT * FROM client")))
+    machines = query.rows("SELECT name, catalogue, tags FROM machine")
     return Present(
-        {row["name"]: row["catalogue"] for row in query.rows("SELECT name, catalogue FROM machine")},
+        {row["name"]: row["catalogue"] for row in machines},
         {status.profile.name: _profile(status, mapped) for status in statuses},
         {str(status.profile.token_id): _held(status.token) for status in statuses},
         {client.name: {names[id] for id in client.profiles if id in names} for client in clients},
         providers,
+        {row["name"]: row["tags"].split() for row in machines if row["tags"]},
     )
 
 
@@ -152,7 +155,7 @@ def _machine(name: str, model: str, present: Present) -> WantedMachine:
             settings[setting.name] = WantedSetting(absent=True)
         elif filled := _filled_in(profile.settings):
             settings[setting.name] = WantedSetting(filled)
-    return WantedMachine(model, settings)
+    return WantedMachine(model, settings, tags=present.tags.get(name))
 
 
 def _filled_in(settings: Settings) -> dict[str, str]:
@@ -181,6 +184,8 @@ def _carry_out(changes: FleetChanges, change: Change) -> None:
             pass  # The token is deleted already, in a transaction of its own.
         case AddMachine():
             changes.add_machine(change.machine, catalogue(change.catalogue))
+        case TagMachine():
+            changes.tag_machine(change.machine, change.tags)
         case RemoveMachine():
             changes.remove_machine(change.machine)
         case AddProfile():
@@ -193,11 +198,17 @@ def _carry_out(changes: FleetChanges, change: Change) -> None:
             changes.link(change.profile, change.group)
         case Unlink():
             changes.unlink(change.profile)
+        case AddClient() | Grant() | Revoke():
+            _carry_out_for_client(changes, change)
+        case _:
+            assert_never(change)
+
+
+def _carry_out_for_client(changes: FleetChanges, change: AddClient | Grant | Revoke) -> None:
+    match change:
         case AddClient():
             changes.add_client(change.client)
         case Grant():
             changes.grant(change.client, change.profile)
         case Revoke():
             changes.revoke(change.client, change.profile)
-        case _:
-            assert_never(change)

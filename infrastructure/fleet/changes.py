@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import TypeVar
@@ -98,6 +98,26 @@ class FleetChanges:
         for profile in profiles:
             self._remove(profile)
         machine.remove(by=self._by, now=self._now)
+
+    def tag_machine(self, name: str, tags: Iterable[str]) -> None:
+        """Give a machine these tags in place of those that it has.
+
+        Raises:
+            NotFound: no such machine.
+            InvalidValue: what is no tag, or too many.
+        """
+        self._machine(name).tag(tags, by=self._by, now=self._now)
+
+    def change_tags(self, name: str, add: Collection[str], remove: Collection[str]) -> tuple[str, ...]:
+        """Add tags to a machine and take others away; returns the tags that it has then.
+
+        Raises:
+            NotFound: no such machine.
+            InvalidValue: what is no tag, or too many.
+        """
+        machine = self._machine(name)
+        machine.change_tags(add, remove, by=self._by, now=self._now)
+        return machine.state.tags
 
     def rename_machine(self, name: str, new_name: str) -> list[Profile]:
         """Give a machine, its settings and the group of its name another name; returns the settings.

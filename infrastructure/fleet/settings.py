@@ -34,10 +34,23 @@ class SettingsService:
         self._providers = providers
 
     def machines(self) -> list[Mapping[str, Any]]:
-        """Name and catalogue of every machine."""
+        """Name, catalogue and tags of every machine."""
         with self._log.store.reading() as query:
-            rows = query.rows("SELECT name, catalogue FROM machine")
-        return sorted(({"name": row["name"], "catalogue": row["catalogue"]} for row in rows), key=lambda m: m["name"])
+            rows = query.rows("SELECT name, catalogue, tags FROM machine")
+        machines = ({"name": row["name"], "catalogue": row["catalogue"], "tags": row["tags"].split()} for row in rows)
+        return sorted(machines, key=lambda machine: machine["name"])
+
+    def tag_machine(self, name: str, add: Collection[str], remove: Collection[str], by: str) -> tuple[str, ...]:
+        """Add tags to a machine and take others away; returns the tags that it has then.
+
+        Raises:
+            NotFound: no such machine.
+            InvalidValue: what is no tag, or too many.
+        """
+        changes = self._changes(by)
+        tags = changes.change_tags(name, add, remove)
+        changes.save()
+        return tags
 
     def add_machine(self, name: str, catalogue_name: str, by: str) -> list[str]:
         """Add a machine with the settings its catalogue has; returns their profiles' names.

@@ -124,6 +124,19 @@ MIGRATIONS = (
             *(f"DELETE FROM {table}" for table in ACCESS),  # noqa: S608 - our own tables
         ),
     ),
+    Migration(
+        version=11,
+        purpose="machines have tags, and the list of machines is searched, filtered and sorted by the store",
+        statements=(
+            "ALTER TABLE machine ADD COLUMN tags TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE machine ADD COLUMN words TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE profile ADD COLUMN provider TEXT",
+            "ALTER TABLE profile ADD COLUMN account TEXT",
+            "ALTER TABLE profile ADD COLUMN words TEXT NOT NULL DEFAULT ''",
+            "CREATE INDEX IF NOT EXISTS profile_machine ON profile (machine_id, token_id, provider)",
+            "CREATE INDEX IF NOT EXISTS mail_count_profile ON mail_count (profile, day)",
+        ),
+    ),
 )
 
 INTEGRITY_KEYS_SINCE = 7

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 from uuid import UUID
 
@@ -67,8 +67,7 @@ def view(id: UUID, version: int, state: State) -> View | None:  # noqa: PLR0911 
         case SmtpGroupState():
             return View("smtp_group", id, None if state.dissolved else _group_row(id, version, state))
         case MachineState():
-            row = {"id": str(id), "version": version, "name": state.name, "catalogue": state.catalogue}
-            return View("machine", id, None if state.removed else row)
+            return View("machine", id, None if state.removed else _machine_row(id, version, state))
         case RelayUserState():
             return View("relay_user", id, None if state.removed else _relay_user_row(id, version, state))
         case AdministratorState():
@@ -81,6 +80,22 @@ def view(id: UUID, version: int, state: State) -> View | None:  # noqa: PLR0911 
             return View("log_hold", id, None if state.lifted else _log_hold_row(id, version, state))
         case SessionState() | OneTimeLinkState() | RebuildState():
             return None
+
+
+def _machine_row(id: UUID, version: int, state: MachineState) -> Row:
+    return {
+        "id": str(id),
+        "version": version,
+        "name": state.name,
+        "catalogue": state.catalogue,
+        "tags": " ".join(state.tags),
+        "words": _words(state.name, state.catalogue, *state.tags),
+    }
+
+
+def _words(*texts: str | None) -> str:
+    """What a search for words looks in."""
+    return " ".join(text for text in texts if text).casefold()
 
 
 def _token_row(id: UUID, version: int, state: TokenState) -> Row:
@@ -190,6 +205,7 @@ _NUMBERS = frozenset({"port", "timeout", "check_interval"})
 
 
 def _profile_row(id: UUID, version: int, state: ProfileState) -> Row:
+    settings = state.settings
     return {
         "id": str(id),
         "version": version,
@@ -200,7 +216,10 @@ def _profile_row(id: UUID, version: int, state: ProfileState) -> Row:
         "protocol": state.protocol.value,
         "token_id": str(state.token_id),
         "group_id": state.group_id and str(state.group_id),
-        "settings": json.dumps(asdict(state.settings), ensure_ascii=False),
+        "settings": json.dumps(asdict(settings), ensure_ascii=False),
+        "provider": settings.provider,
+        "account": settings.account and settings.account.casefold(),
+        "words": _words(state.setting, *(value for value in astuple(settings) if isinstance(value, str))),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-PROJECTION_VERSION = 5
+PROJECTION_VERSION = 6
 
 # {bytes} and {integer} are the engine's own types. Instants are text in UTC, ids are text.
 _TABLES = """
@@ -44,15 +44,17 @@ CREATE INDEX IF NOT EXISTS token_attempt ON token (attempt_id);
 CREATE TABLE IF NOT EXISTS profile (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, machine_id TEXT NOT NULL,
     machine TEXT NOT NULL, setting TEXT NOT NULL, protocol TEXT NOT NULL, token_id TEXT NOT NULL, group_id TEXT,
-    settings TEXT NOT NULL,
+    settings TEXT NOT NULL, provider TEXT, account TEXT, words TEXT NOT NULL DEFAULT '',
     mac {bytes});
 CREATE INDEX IF NOT EXISTS profile_token ON profile (token_id);
+CREATE INDEX IF NOT EXISTS profile_machine ON profile (machine_id, token_id, provider);
 CREATE TABLE IF NOT EXISTS smtp_group (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, token_id TEXT NOT NULL,
     members TEXT NOT NULL,
     mac {bytes});
 CREATE TABLE IF NOT EXISTS machine (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, catalogue TEXT NOT NULL,
+    tags TEXT NOT NULL DEFAULT '', words TEXT NOT NULL DEFAULT '',
     mac {bytes});
 CREATE TABLE IF NOT EXISTS relay_user (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, profiles TEXT NOT NULL,
@@ -70,6 +72,7 @@ CREATE TABLE IF NOT EXISTS client_use (client_id TEXT PRIMARY KEY, used_at TEXT 
 CREATE TABLE IF NOT EXISTS mail_count (
     source TEXT, profile TEXT, day TEXT, messages BIGINT NOT NULL, octets BIGINT NOT NULL, refusals BIGINT NOT NULL,
     PRIMARY KEY (source, profile, day));
+CREATE INDEX IF NOT EXISTS mail_count_profile ON mail_count (profile, day);
 CREATE TABLE IF NOT EXISTS log_hold (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, reason TEXT NOT NULL, since TEXT NOT NULL,
     backup_made_at TEXT NOT NULL,

@@ -133,6 +133,9 @@ EVENTS: tuple[Event[Any], ...] = (
         previous="office-mfp",
         by="administrator",
     ),
+    Machine.Tagged(
+        originator_id=MACHINE, originator_version=3, timestamp=NOW, tags=["floor-3", "hamburg"], by="administrator"
+    ),
     Profile.MachineRenamed(
         originator_id=PROFILE,
         originator_version=2,

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from domain.errors import InvalidValue, Refused
-from domain.machine import Machine, MachineState, check_name_is_free
+from domain.machine import MOST_TAGS, Machine, MachineState, check_name_is_free, valid_tags
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MACHINE = UUID(int=1)
@@ -75,6 +75,33 @@ def test_a_name_that_is_none_changes_nothing_at_a_machine() -> None:
         machine.rename("lobby/mfp", by="bob", now=NOW)
     assert (refused.value.field, refused.value.code) == ("machine", "not_a_name")
     assert machine.collect_events() == []
+
+
+def test_tags_are_words_in_lower_case_each_once() -> None:
+    machine = Machine.add(MACHINE, "office-mfp", "sharp-bp", by="administrator", now=NOW)
+    machine.collect_events()
+    machine.change_tags(["Hamburg", " hamburg", "FLOOR-3", "büro"], [], by="bob", now=NOW)
+    machine.change_tags(["site:1"], ["Floor-3"], by="bob", now=NOW)
+    machine.change_tags(["hamburg"], ["nowhere"], by="bob", now=NOW)
+    tagged = [event.tags for event in machine.collect_events() if isinstance(event, Machine.Tagged)]
+    assert tagged == [["büro", "floor-3", "hamburg"], ["büro", "hamburg", "site:1"]]
+    assert machine.state.tags == ("büro", "hamburg", "site:1")
+
+
+@pytest.mark.parametrize("tag", ["", " ", "two words", "-a", "a-", "a/b", "a,b", "t" * 33, "a\x00"])
+def test_what_is_not_a_tag_is_refused(tag: str) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        valid_tags(["hamburg", tag])
+    assert (refused.value.field, refused.value.code) == ("tags", "not_a_tag")
+
+
+def test_a_machine_has_a_bounded_number_of_tags() -> None:
+    machine = Machine.add(MACHINE, "office-mfp", "sharp-bp", by="administrator", now=NOW)
+    machine.tag([f"tag-{number}" for number in range(MOST_TAGS)], by="bob", now=NOW)
+    with pytest.raises(InvalidValue) as refused:
+        machine.change_tags(["one-more"], [], by="bob", now=NOW)
+    assert (refused.value.code, refused.value.fields) == ("too_many_tags", {"most": MOST_TAGS})
+    assert len(machine.state.tags) == MOST_TAGS
 
 
 def test_a_machine_that_was_removed_knows_it() -> None:

@@ -26,6 +26,7 @@ from domain.plan import (
     RemoveProfile,
     Revoke,
     SetFields,
+    TagMachine,
     Unlink,
     Wanted,
     WantedMachine,
@@ -61,11 +62,12 @@ class World:
         self.machines = dict(before.machines)
         self.profiles = dict(before.profiles)
         self.tokens = dict(before.tokens)
+        self.tags = {machine: tuple(tags) for machine, tags in before.tags.items()}
         self.clients = {name: set(profiles) for name, profiles in before.clients.items()}
         self._before = before
 
     def present(self) -> Present:
-        return Present(self.machines, self.profiles, self.tokens, self.clients, self._before.providers)
+        return Present(self.machines, self.profiles, self.tokens, self.clients, self._before.providers, self.tags)
 
     def carry_out(self, change: Any) -> None:
         match change:
@@ -76,6 +78,9 @@ class World:
                 for setting in CATALOGUES[change.catalogue].settings:
                     group = change.machine if setting.linked else None
                     self._place(f"{change.machine}/{setting.name}", setting.protocol, group)
+            case TagMachine():
+                assert self.tags.get(change.machine, ()) == change.tags_before
+                self.tags[change.machine] = change.tags
             case RemoveMachine():
                 del self.machines[change.machine]
             case AddProfile():

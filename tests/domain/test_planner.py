@@ -26,6 +26,7 @@ from domain.plan import (
     RemoveProfile,
     Revoke,
     SetFields,
+    TagMachine,
     Unlink,
     Wanted,
     WantedMachine,
@@ -60,6 +61,23 @@ def refused(wanted: Wanted, there: Present) -> Refusal:
 
 
 # Machines and settings
+
+
+def test_a_file_says_all_tags_of_a_machine_or_nothing_about_them() -> None:
+    there = present({"a": "generic"})
+    tagged = replace(there, tags={"a": ("floor-3", "hamburg")})
+    assert changes(Wanted({"a": WantedMachine(tags=["Hamburg", "floor-3"])}), tagged) == []
+    assert changes(Wanted({"a": WantedMachine()}), tagged) == []
+    assert changes(Wanted({"a": WantedMachine(tags=[])}), tagged) == [TagMachine("a", ("floor-3", "hamburg"), ())]
+    assert changes(Wanted({"a": WantedMachine(tags=["new"])}), there) == [TagMachine("a", (), ("new",))]
+    added = plan(Wanted({"b": WantedMachine(tags=["new"])}), there)
+    assert added.changes == (AddMachine("b", "generic"), TagMachine("b", (), ("new",)))
+
+
+def test_what_is_not_a_tag_is_refused_with_its_place() -> None:
+    refusal = Refusal(("machines", "a", "tags"), "not_a_tag", {"field": "tags", "value": "two words"})
+    planned = plan(Wanted({"a": WantedMachine(tags=["two words"])}), present({"a": "generic"}))
+    assert planned.refusals == (refusal,)
 
 
 @pytest.mark.parametrize(("catalogue", "model"), [(None, "generic"), ("generic", "generic"), ("sharp-bp", "sharp-bp")])

@@ -17,6 +17,7 @@ from domain.plan import (
     RemoveProfile,
     Revoke,
     SetFields,
+    TagMachine,
     Unlink,
 )
 
@@ -76,6 +77,7 @@ def test_the_steps_of_a_plan_keep_their_words() -> None:
         RemoveProfile: "remove profile",
         RemoveMachine: "remove machine",
         AddMachine: "add machine",
+        TagMachine: "tag machine",
         AddProfile: "add profile",
         SetFields: "set fields",
         Unlink: "unlink",

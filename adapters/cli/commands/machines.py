@@ -36,7 +36,25 @@ def list_all(
     if json:
         output.write_json(machines)
     else:
-        output.show(output.rows(("Machine", "Catalogue"), ((one["name"], one["catalogue"]) for one in machines)))
+        output.show(
+            output.rows(
+                ("Machine", "Catalogue", "Tags"),
+                ((one["name"], one["catalogue"], " ".join(one["tags"])) for one in machines),
+            )
+        )
+
+
+@app.command()
+def tag(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    tags: Annotated[list[str] | None, typer.Argument(metavar="[TAG]...", help="Tags to add.")] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", help="A tag to take away; may be repeated.")] = None,
+) -> None:
+    """Add tags to a machine, or take tags away, and print those that it has then."""
+    body = {"add": tags or [], "remove": remove or []}
+    tagged = client(context).post(f"{path_of('machine', name)}/tags", body)
+    output.print_message(f"{name}: {' '.join(tagged['tags']) or 'no tags'}")
 
 
 @app.command()

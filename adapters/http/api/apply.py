@@ -65,7 +65,7 @@ def _wanted(fleet: models.Fleet) -> Wanted:
 
 def _machine(machine: models.DeclaredMachine) -> WantedMachine:
     settings = {name: _setting(setting) for name, setting in machine.settings.items()}
-    return WantedMachine(machine.catalogue, settings, machine.absent, machine.delete_token)
+    return WantedMachine(machine.catalogue, settings, machine.absent, machine.delete_token, machine.tags)
 
 
 def _setting(setting: models.DeclaredSetting) -> WantedSetting:
@@ -77,6 +77,7 @@ def _fleet_json(wanted: Wanted) -> dict[str, Any]:
     machines = {
         name: {
             "catalogue": machine.catalogue,
+            **({"tags": list(machine.tags)} if machine.tags else {}),
             "settings": {
                 setting: {**one.fields, **({"absent": True} if one.absent else {})}
                 for setting, one in machine.settings.items()

@@ -53,6 +53,11 @@ def _add_machine_routes(router: APIRouter, service: Service) -> None:
         """Remove a machine and its settings; refused while one of their tokens is held."""
         settings.remove_machine(name, by)
 
+    @router.post("/machines/{name}/tags", response_model=models.Tags)
+    def tag_machine(name: Name, body: models.Tagging, by: AdministratorRole) -> dict[str, Any]:
+        """Add tags to a machine and take others away; a tag in both lists is added."""
+        return {"tags": settings.tag_machine(name, body.add, body.remove, by)}
+
     @router.post("/machines/{name}/rename", response_model=models.Renamed)
     def rename_machine(name: Name, body: models.NewName, by: AdministratorRole) -> dict[str, Any]:
         """Give a machine another name; its tokens, grants and relay users follow."""

@@ -18,6 +18,7 @@ PERMITTED_ROLES = {
     ("GET", "/api/v1/machines"): READERS,
     ("POST", "/api/v1/machines"): CONFIGURES,
     ("DELETE", "/api/v1/machines/{name}"): CONFIGURES,
+    ("POST", "/api/v1/machines/{name}/tags"): CONFIGURES,
     ("POST", "/api/v1/machines/{name}/rename"): CONFIGURES,
     ("POST", "/api/v1/providers/{name}/rename"): CONFIGURES,
     ("GET", "/api/v1/catalogues"): READERS,

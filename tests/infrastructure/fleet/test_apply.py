@@ -402,6 +402,7 @@ def test_what_is_exported_makes_an_empty_store_the_same(installation: Installati
         service.settings.unlink(f"hall/smtp-{one}", ADMIN)
     service.clients.add("crm", [SERVICE, "press/imap"], None, ADMIN)
     service.clients.add("backup", [], None, ADMIN)
+    service.settings.tag_machine("press", ["hamburg", "floor-3"], [], ADMIN)
     exported = installation.applier.export()
     empty_house.apply(exported)
     assert empty_house.applier.export() == exported

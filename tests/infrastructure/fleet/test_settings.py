@@ -70,7 +70,7 @@ def test_a_machine_has_the_settings_of_its_catalogue_and_its_linked_ones_are_one
     tokens = {one.profile.setting: one.profile.token_id for one in service.tokens.statuses()}
     assert len({tokens[name] for name in tokens if name.startswith("smtp")}) == 1
     assert len(set(tokens.values())) == 4
-    assert service.settings.machines() == [{"name": "office-mfp", "catalogue": "sharp-bp"}]
+    assert service.settings.machines() == [{"name": "office-mfp", "catalogue": "sharp-bp", "tags": []}]
 
 
 def test_the_settings_of_a_generic_machine_are_not_linked(press: Services) -> None:

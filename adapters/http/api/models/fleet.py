@@ -34,13 +34,17 @@ class DeclaredSetting(_FieldTexts):  # type: ignore[misc, valid-type]  # its fie
 
 
 class DeclaredMachine(BaseModel):
-    """A machine to have, `generic` without a catalogue; with `absent`, a machine to remove."""
+    """A machine to have, `generic` without a catalogue; with `absent`, a machine to remove.
+
+    `tags` are all tags that it is to have; without them it keeps those that it has.
+    """
 
     model_config = with_example(catalogue="sharp-bp", settings={"smtp-service": {"server": "smtp.office365.com"}})
     catalogue: Text | None = None
     settings: dict[Text, DeclaredSetting] = Field(default_factory=dict)
     absent: bool = False
     delete_token: bool = False
+    tags: list[Text] | None = None
 
 
 class Fleet(BaseModel):
@@ -70,6 +74,8 @@ class Change(BaseModel):
     profiles: list[str] | None = None
     machine: str | None = None
     catalogue: str | None = None
+    tags_before: list[str] | None = None
+    tags: list[str] | None = None
     group: str | None = None
     client: str | None = None
     before: dict[str, str] | None = None

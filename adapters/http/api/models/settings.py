@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import MaxLen
 from pydantic import BaseModel, ConfigDict, create_model
 
 from adapters.http.api.models.common import PROFILE, Text, with_example
+from domain.machine import MOST_TAGS
 from domain.profile_fields import FIELDS, Field, Settings
 
 
@@ -41,12 +43,28 @@ class Linking(BaseModel):
     profiles: list[Text]
 
 
-class Machine(BaseModel):
-    """A machine and the catalogue that says which settings it has."""
+class Tagging(BaseModel):
+    """Tags to give to a machine, and tags to take away."""
 
-    model_config = with_example(name="office-mfp", catalogue="sharp-bp")
+    model_config = with_example(add=["hamburg", "floor-3"], remove=["new"])
+    add: Annotated[list[Text], MaxLen(MOST_TAGS)] = []
+    remove: Annotated[list[Text], MaxLen(MOST_TAGS)] = []
+
+
+class Tags(BaseModel):
+    """The tags of a machine, sorted."""
+
+    model_config = with_example(tags=["floor-3", "hamburg"])
+    tags: list[str]
+
+
+class Machine(BaseModel):
+    """A machine, its tags, and the catalogue that says which settings it has."""
+
+    model_config = with_example(name="office-mfp", catalogue="sharp-bp", tags=["hamburg"])
     name: str
     catalogue: str
+    tags: list[str] = []
 
 
 class AddedMachine(Machine):

@@ -156,7 +156,7 @@ def test_a_spreadsheet_of_machines_is_applied_and_exported(service: ServiceProce
     service.done("apply", written(files, "fleet.csv", text), "--yes")
     assert held(service, f"{machine}/pop-internet-fax")["server"] == "pop.contoso.com"
     exported = service.done("export", "--format", "csv")
-    assert f"{machine},,smtp-service,smtp.contoso.com,587,,," in exported
+    assert f"{machine},,,smtp-service,smtp.contoso.com,587,,," in exported
     assert (
         service.done("apply", written(files, "again.csv", exported)) == "Everything is so already: nothing to change.\n"
     )
@@ -196,12 +196,13 @@ def test_three_hundred_machines_are_one_change_of_the_store(own_service: Service
         ("fleet.yaml", "a: !!python/name:os.system ''\n", "line 1: not YAML: "),
         ("fleet.yaml", "a:\n  b: 2026-11-22\n", "line 2: a.b: 2026-11-22 is not a text or a whole number: write it"),
         ("fleet.toml", "a.b = 1.5", "a.b: 1.5 is not a text or a whole number: write it in quotes"),
-        ("fleet.csv", "machine,prot\n", "line 1: no column 'prot' or twice; there are: machine, catalogue, setting, "),
+        ("fleet.csv", "machine,prot\n", "line 1: no column 'prot' or twice; there are: machine, catalogue, tags, "),
         ("fleet.csv", "setting\n", "line 1: there is no column machine"),
         ("fleet.csv", "machine,setting\nx,smtp\nx,smtp\n", "line 3: x/smtp is in a line before"),
         ("fleet.csv", "machine,port\nx,25\n", "line 2: it fills in port but names no setting"),
         ("fleet.csv", "machine,port\n,25\n", "line 2: it names no machine"),
         ("fleet.csv", "machine\nx,25\n", "line 2: it has more columns than the first line"),
+        ("fleet.csv", "machine,tags\nx,a b\nx,b a\n", "line 3: x has the tags a b in a line before"),
         ("fleet.csv", "machine,catalogue\nx,generic\nx,sharp-bp\n", "line 3: x has the catalogue generic in a line"),
     ],
 )

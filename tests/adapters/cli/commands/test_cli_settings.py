@@ -9,7 +9,13 @@ from service_process import SCAN, ServiceProcess
 def test_a_machine_has_the_settings_of_its_catalogue(service: ServiceProcess, machine: str) -> None:
     added = service.done("machine", "add", machine)
     assert [line for line in added.splitlines() if "/" in line] == [f"{machine}/{s}" for s in ("smtp", "pop", "imap")]
-    assert {"name": machine, "catalogue": "generic"} in json.loads(service.done("machine", "list", "--json"))
+    assert {"name": machine, "catalogue": "generic", "tags": []} in json.loads(
+        service.done("machine", "list", "--json")
+    )
+    assert service.done("machine", "tag", machine, "Hamburg", "floor-3") == f"{machine}: floor-3 hamburg\n"
+    assert service.done("machine", "tag", machine, "--remove", "floor-3") == f"{machine}: hamburg\n"
+    assert service.run("machine", "tag", machine, "a/b").returncode == 2
+    assert "hamburg" in service.done("export", "--format", "csv")
     assert machine in service.done("machine", "list")
     service.done("machine", "remove", machine)
     assert machine not in service.done("machine", "list")

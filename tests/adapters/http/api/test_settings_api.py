@@ -189,6 +189,19 @@ def test_a_fleet_is_planned_applied_as_planned_and_exported(http: Api) -> None:
     assert http.ask("POST", "/api/v1/apply", http.get("/api/v1/export")).body["changes"] == []
 
 
+def test_the_tags_of_a_machine_are_changed_listed_and_exported(http: Api) -> None:
+    body = {"add": ["Hamburg", "floor-3"], "remove": ["new"]}
+    assert http.ask("POST", "/api/v1/machines/press/tags", body).body == {"tags": ["floor-3", "hamburg"]}
+    assert [one["tags"] for one in http.get("/api/v1/machines")] == [["floor-3", "hamburg"]]
+    assert http.get("/api/v1/export")["machines"]["press"]["tags"] == ["floor-3", "hamburg"]
+    refused = http.ask("POST", "/api/v1/machines/press/tags", {"add": ["two words"]})
+    assert (refused.status, refused.body["code"]) == (422, "not_a_tag")
+    fleet = {"machines": {"press": {"tags": ["lobby"]}}}
+    assert http.ask("POST", "/api/v1/apply", fleet).body["changes"] == [
+        {"change": "tag machine", "machine": "press", "tags_before": ["floor-3", "hamburg"], "tags": ["lobby"]}
+    ]
+
+
 def test_a_client_of_a_fleet_is_added_without_a_key_and_is_given_one(http: Api) -> None:
     fleet = {"clients": {"backup": [SMTP]}}
     assert http.ask("POST", "/api/v1/apply", fleet).body["changes"] == [
