@@ -168,7 +168,7 @@ def _bring_projection_up(events: EventLog, now: datetime) -> None:
 
 
 def _checkpoint_worker(config: Config, events: EventLog, store_id: str, tokens: TokenService) -> CheckpointWorker:
-    evidence = LogEvidence(events, store_id, events.store.integrity.signing)
+    evidence = LogEvidence(events, store_id)
     table = config.audit
     file = config.path(table.checkpoint_file) if table and table.checkpoint_file else None
     return CheckpointWorker(evidence, table.interval if table else None, file, tokens.holds.is_on)

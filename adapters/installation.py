@@ -113,7 +113,7 @@ class Offline:
     @property
     def evidence(self) -> LogEvidence:
         """Checkpoints and proofs of the log."""
-        return LogEvidence(self._events, self._store_id, self._events.store.integrity.signing)
+        return LogEvidence(self._events, self._store_id)
 
     def log_comparison(self) -> LogComparison:
         """How the log compares with this host's memory of it."""

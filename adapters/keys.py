@@ -6,14 +6,17 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from adapters.store_access import as_owner, opened_store, store_errors
 from domain.errors import Refused
+from infrastructure.clock import SystemClock
 from infrastructure.config.load import load_config
 from infrastructure.config.tables import Config
 from infrastructure.encryption.envelope import Sealer, key_id
 from infrastructure.encryption.key_file import is_key_file, new_key, read_key, save_key, write_keys
+from infrastructure.store.integrity_rotation import authenticate_anew, begin, end, is_under_way
 from infrastructure.store.key_rotation import reseal, values_by_key
 from infrastructure.store.store import Store
 from infrastructure.tokens.escrow import replies_by_key
@@ -34,12 +37,23 @@ class KeyUse:
 
 
 @dataclass(frozen=True)
+class RotatedIntegrity:
+    """What a rotation of the integrity keys did: the number of the rows' key, the number of rows with a new MAC, and
+    whether their older key is gone."""
+
+    number: int
+    rows: int
+    ended: bool
+
+
+@dataclass(frozen=True)
 class Rotated:
     """What a rotation did: the key in use, the number of values that it sealed anew, and the file of a retired key."""
 
     key_id: str
     values: int
     retired: Path | None
+    integrity: RotatedIntegrity | None = None
 
 
 def key_uses(config_path: Path) -> list[KeyUse]:
@@ -54,12 +68,13 @@ def key_uses(config_path: Path) -> list[KeyUse]:
         return _uses(config, events.store, sealer)
 
 
-def rotate(config_path: Path, *, alone: bool = False) -> Rotated:
+def rotate(config_path: Path, *, alone: bool = False, integrity: bool = False) -> Rotated:
     """Begin the rotation of the key, or go on with one that was begun. A crash at any point loses nothing.
 
     The older key stays in the key file until nothing in the store and in this node's escrow needs it. Then it goes into
     a file of its own, as earlier backups need it. A service on the same host goes on meanwhile. Of nodes that share a
-    database only this one may run, which the administrator says with `alone`.
+    database only this one may run, which the administrator says with `alone`. With `integrity` the integrity keys are
+    renewed too.
 
     Raises:
         Refused: the key is no file, or other nodes may run.
@@ -79,8 +94,17 @@ def rotate(config_path: Path, *, alone: bool = False) -> Rotated:
         write_keys(path, [new_key(), *sealer.keys])
     with store_errors(), as_owner(config), opened_store(config, sealer) as (events, _):
         values = sum(reseal(events.store, sealer))
+        renewed = _rotate_integrity(events.store, sealer) if integrity or is_under_way(events.store) else None
         uses = _uses(config, events.store, sealer)
-    return Rotated(sealer.key_id, values, _retire(path, sealer, uses))
+    return Rotated(sealer.key_id, values, _retire(path, sealer, uses), renewed)
+
+
+def _rotate_integrity(store: Store, sealer: Sealer) -> RotatedIntegrity:
+    now = SystemClock().now()
+    begin(store, sealer, now)
+    rows = sum(authenticate_anew(store))
+    ended = end(store, sealer, now - timedelta(seconds=_IN_FLIGHT_SECONDS))
+    return RotatedIntegrity(store.integrity.rows.newest, rows, ended)
 
 
 def _retire(path: Path, sealer: Sealer, uses: Sequence[KeyUse]) -> Path | None:

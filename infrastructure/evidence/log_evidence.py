@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from domain.errors import InvalidValue, NotFound, Refused
 from domain.log_hold import LogHead
-from infrastructure.encryption.integrity_keys import SigningKeys
 from infrastructure.evidence.checkpoint import Checkpoint, proof_text, read_checkpoint
 from infrastructure.evidence.event_leaf import event_octets
 from infrastructure.evidence.merkle_tree import GrowingTree, leaf_hash, prove_inclusion
@@ -57,16 +56,14 @@ class CheckpointComparison:
 class LogEvidence:
     """The evidence about the log of the store `store_id`."""
 
-    def __init__(self, log: EventLog, store_id: str, keys: SigningKeys) -> None:
+    def __init__(self, log: EventLog, store_id: str) -> None:
         self._log = log
         self._origin = f"mailtoken/{store_id}"
-        self._keys = keys
-        self._signer = NoteSigner(self._origin, keys.private_key())
 
     @property
     def key(self) -> NoteKey:
         """The public key with which checkpoints are signed now."""
-        return self._signer.public
+        return self._signer().public
 
     def extend(self, grown: GrowingLog, progress: Progress | None = None) -> SignedCheckpoint:
         """Append the events that the tree does not have yet, and make its checkpoint.
@@ -83,7 +80,7 @@ class LogEvidence:
                 if progress and tree.size % PROGRESS_EVERY == 0:
                     progress(tree.size)
         checkpoint = Checkpoint(self._origin, tree.size, tree.root())
-        return SignedCheckpoint(checkpoint, checkpoint.signed(self._signer))
+        return SignedCheckpoint(checkpoint, checkpoint.signed(self._signer()))
 
     def prove(self, number: int, progress: Progress | None = None) -> EventProof:
         """Prove that event `number`, counted from 1, is in the log as it is.
@@ -105,7 +102,7 @@ class LogEvidence:
                     yield leaf_hash(content)
 
             inclusion = prove_inclusion(hashes(), number - 1, size)
-        signed = Checkpoint(self._origin, size, inclusion.root).signed(self._signer)
+        signed = Checkpoint(self._origin, size, inclusion.root).signed(self._signer())
         return EventProof(octets, proof_text(inclusion, signed))
 
     def compare(self, octets: bytes, name: str, progress: Progress | None = None) -> CheckpointComparison:
@@ -135,10 +132,14 @@ class LogEvidence:
             raise InvalidValue(name, "not_a_checkpoint") from None
         if checkpoint.origin != self._origin:
             raise Refused("checkpoint_of_another_log", path=name, origin=checkpoint.origin)
-        keys = (NoteSigner(self._origin, self._keys.private_key(number)).public for number in self._keys.numbers)
-        if not any(note.is_signed_by(key) for key in keys):
+        signers = map(self._signer, self._log.store.integrity.signing.numbers)
+        if not any(note.is_signed_by(signer.public) for signer in signers):
             raise InvalidValue(name, "checkpoint_not_signed")
         return checkpoint
+
+    def _signer(self, number: int | None = None) -> NoteSigner:
+        """The signer with the key of this number, or with the one in use."""
+        return NoteSigner(self._origin, self._log.store.integrity.signing.private_key(number))
 
     def _leaves(self, query: Query, progress: Progress | None) -> Iterator[bytes]:
         for number, (_, stored) in enumerate(self._log.read_stored(query), 1):

@@ -93,6 +93,8 @@ class Audit:
     def verify(self, progress: Progress | None = None) -> Verification:
         """Compare the stored rows, the hash chain and the vault's references with what the log says."""
         findings = list[Finding]()
+        if self._log.store.has_keys:
+            self._log.store.reload_integrity()
         with self._log.store.reading() as query:
             fold, index, events = self._fold(query, findings, progress)
             checks = self._log.store.row_checks if self._log.store.has_keys else None

@@ -30,7 +30,7 @@ from infrastructure.store.event_log import EventLog
 from infrastructure.store.eventsourcing_internals import aggregate_in_state
 from infrastructure.store.fold import Fold
 from infrastructure.store.hash_chain import UNKEYED_CHAIN, seal_unkeyed_chain
-from infrastructure.store.integrity_rows import SUBJECT, create_integrity_keys, read_integrity_keys
+from infrastructure.store.integrity_rows import SUBJECT, create_integrity_keys
 from infrastructure.store.migrations import INTEGRITY_KEYS_SINCE, KEYED_CHAIN_SINCE, SCHEMA_VERSION
 from infrastructure.store.open import (
     check_canary,
@@ -268,7 +268,7 @@ def _copy_log(store: Store, query: Query, reader: BackupReader, sealer: Sealer) 
     events = _copy_rows(query, reader, sealer, tables)
     if version < INTEGRITY_KEYS_SINCE:
         create_integrity_keys(query, sealer, store_id)
-    store.integrity = read_integrity_keys(query, sealer, store_id)
+    store.load_integrity(query, sealer, store_id)
     if version < KEYED_CHAIN_SINCE:
         seal_unkeyed_chain(query, store.integrity.chain)
     return events

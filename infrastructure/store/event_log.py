@@ -41,7 +41,7 @@ from infrastructure.store.eventsourcing_internals import SubclassTranscoder, agg
 from infrastructure.store.hash_chain import last_position
 from infrastructure.store.log_index import streams_of
 from infrastructure.store.query import Query, as_dict
-from infrastructure.store.row_macs import AlteredRow, view_with_mac
+from infrastructure.store.row_macs import AlteredRow
 from infrastructure.store.rows import State, View, disclosure_state, profile_state, token_state, view
 from infrastructure.store.schema import MAC
 from infrastructure.store.store import Store, UnitOfWork, store_unit_of_work
@@ -279,12 +279,11 @@ class EventLog:
 
     def _with_rows(self, unit_of_work: UnitOfWork, changed: Sequence[AnyAggregate]) -> UnitOfWork:
         """The unit of work with the rows that follow from these aggregates' new events, without those that they end."""
-        keys = self.store.integrity.rows
         rows = (view(one.id, one.version, one.state) for one in changed)
         events = [(event, one.state) for one in changed for event in one.pending_events]
         return replace(
             unit_of_work,
-            views=tuple(view_with_mac(keys, row) for row in rows if row),
+            views=tuple(row for row in rows if row),
             drop=tuple(end for event, _ in events for end in _ends(event)),
             streams=tuple(stream for event, state in events for stream in streams_of(event, state)),
             instants=tuple(event.timestamp for event, _ in events),

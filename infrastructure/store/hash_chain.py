@@ -16,7 +16,7 @@ from uuid import UUID
 from eventsourcing.persistence import StoredEvent
 
 from domain.errors import Refused, StoreRefused
-from infrastructure.encryption.integrity_keys import MAC_BYTES, MacKeys
+from infrastructure.encryption.integrity_keys import MAC_BYTES, MacKeys, key_number
 from infrastructure.store.query import Query
 
 GENESIS = bytes(MAC_BYTES)
@@ -25,6 +25,10 @@ READ_HEAD = "SELECT number, position, link, mac FROM chain_head WHERE id = 1"
 UNKEYED_CHAIN = "CREATE TABLE unkeyed_chain (position {integer} PRIMARY KEY, hash {bytes} NOT NULL)"
 """Creates the table of an older store's chain."""
 _PAGE = 2000
+
+
+class NewerKey(Refused):
+    """The head says that a newer key made its MAC. Unless that key can be loaded, the head was altered."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ def create_head(query: Query, keys: MacKeys) -> None:
     query.run(statement, (head.number, head.position, head.link, head.mac))
 
 
+def write_head_mac(query: Query, head: Head) -> None:
+    """Store the MAC of the head, which is otherwise the one that is stored."""
+    query.run("UPDATE chain_head SET mac = ? WHERE id = 1", (head.mac,))
+
+
 def head_of(rows: Sequence[Mapping[str, Any]]) -> Head | None:
     """The head in the row that `READ_HEAD` reads; None without it."""
     if not rows:
@@ -72,8 +81,11 @@ def extend_chain(
     """Store the links of these events, which are at these positions, behind `head`; returns the new head.
 
     Raises:
+        NewerKey: the head has a newer key than these.
         Refused: the head was altered. A link behind it would make it look right again.
     """
+    if head and key_number(head.mac) > keys.newest:
+        raise NewerKey("chain_head_altered")
     if head is None or not head.is_valid(keys):
         raise Refused("chain_head_altered")
     number, position, link = head.number, head.position, head.link

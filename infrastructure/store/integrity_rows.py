@@ -11,11 +11,10 @@ SUBJECT = "integrity"
 """The subject of every key's place."""
 
 
-def create_integrity_keys(query: Query, sealer: Sealer, store_id: str) -> IntegrityKeys:
+def create_integrity_keys(query: Query, sealer: Sealer, store_id: str) -> None:
     """Store the first key of each purpose, in a store that has none."""
     for purpose in Purpose:
         add_integrity_key(query, sealer, store_id, purpose, 1)
-    return read_integrity_keys(query, sealer, store_id)
 
 
 def add_integrity_key(query: Query, sealer: Sealer, store_id: str, purpose: Purpose, number: int) -> None:
@@ -25,6 +24,11 @@ def add_integrity_key(query: Query, sealer: Sealer, store_id: str, purpose: Purp
         "INSERT INTO integrity_key (purpose, number, algorithm, key_id, wrapped, body) VALUES (?, ?, ?, ?, ?, ?)",
         (purpose.value, number, sealed.algorithm, sealed.key_id, sealed.wrapped, sealed.body),
     )
+
+
+def delete_older_keys(query: Query, purpose: Purpose, newest: int) -> None:
+    """Delete the keys of this purpose that are older than the newest one."""
+    query.run("DELETE FROM integrity_key WHERE purpose = ? AND number < ?", (purpose.value, newest))
 
 
 def read_integrity_keys(query: Query, sealer: Sealer, store_id: str) -> IntegrityKeys:

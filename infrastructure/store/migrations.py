@@ -33,10 +33,6 @@ class Migration:
     indexes_log: bool = False
 
 
-def _create_keys(query: Query, sealer: Sealer, store_id: str) -> None:
-    create_integrity_keys(query, sealer, store_id)
-
-
 def _seal_chain(query: Query, sealer: Sealer, store_id: str) -> Head:
     return seal_unkeyed_chain(query, read_integrity_keys(query, sealer, store_id).chain)
 
@@ -92,7 +88,7 @@ MIGRATIONS = (
             "CREATE TABLE IF NOT EXISTS integrity_key (purpose TEXT, number {integer}, algorithm TEXT NOT NULL,"
             " key_id TEXT NOT NULL, wrapped {bytes} NOT NULL, body {bytes} NOT NULL, PRIMARY KEY (purpose, number))",
         ),
-        fill=_create_keys,
+        fill=create_integrity_keys,
     ),
     Migration(
         version=8,

@@ -14,13 +14,14 @@ from domain.errors import StoreRefused, VaultDamaged
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.encryption.envelope import Place, Sealed, Sealer
 from infrastructure.store.hash_chain import create_head
-from infrastructure.store.integrity_rows import create_integrity_keys, read_integrity_keys
+from infrastructure.store.integrity_rows import create_integrity_keys
 from infrastructure.store.migrations import SCHEMA_VERSION
 from infrastructure.store.query import Query
 from infrastructure.store.schema import PROJECTION_VERSION, TABLES
 from infrastructure.store.store import Store
 
 _CANARY = b"this key opens this store"
+_LAST_BACKUP = "last_backup_at"
 _FIRST_TABLES = {"meta", "chain", "vault", "stored_events"}
 """The tables that a store of every version has."""
 
@@ -87,9 +88,9 @@ def create_store(store: Store, sealer: Sealer) -> str:
     sealed = sealer.seal(_CANARY, _canary_place(store_id))
     with store.writing() as query:
         write_meta(query, store_id, sealed.as_text(), SCHEMA_VERSION, PROJECTION_VERSION)
-        keys = create_integrity_keys(query, sealer, store_id)
-        create_head(query, keys.chain)
-    store.integrity = keys
+        create_integrity_keys(query, sealer, store_id)
+        store.load_integrity(query, sealer, store_id)
+        create_head(query, store.integrity.chain)
     return store_id
 
 
@@ -116,7 +117,7 @@ def open_store(store: Store, sealer: Sealer) -> str:
     meta = read_meta_with_key(store, sealer)
     _check_not_older(meta)
     with store.reading() as query:
-        store.integrity = read_integrity_keys(query, sealer, meta.store_id)
+        store.load_integrity(query, sealer, meta.store_id)
     return meta.store_id
 
 
@@ -208,17 +209,24 @@ def write_projection_version(query: Query, version: int) -> None:
 
 def read_last_backup(query: Query) -> datetime | None:
     """The instant of the last backup of this store; None if there was none."""
-    rows = query.rows("SELECT value FROM meta WHERE name = 'last_backup_at'")
-    return read_instant(rows[0]["value"]) if rows else None
+    return read_instant_called(query, _LAST_BACKUP)
 
 
 def write_last_backup(query: Query, at: datetime) -> None:
     """Record that a backup of this store was made."""
-    statement = (
-        "INSERT INTO meta (name, value) VALUES ('last_backup_at', ?) "
-        "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-    )
-    query.run(statement, (instant_text(at),))
+    write_instant_called(query, _LAST_BACKUP, at)
+
+
+def read_instant_called(query: Query, name: str) -> datetime | None:
+    """The instant that has this name; None if none was written."""
+    rows = query.rows("SELECT value FROM meta WHERE name = ?", (name,))
+    return read_instant(rows[0]["value"]) if rows else None
+
+
+def write_instant_called(query: Query, name: str, at: datetime) -> None:
+    """Record an instant under a name."""
+    statement = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    query.run(statement, (name, instant_text(at)))
 
 
 def _values(query: Query) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
@@ -17,7 +17,6 @@ from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import DictRow
 
 from domain.errors import StoreRefused
-from infrastructure.encryption.integrity_keys import IntegrityKeys
 from infrastructure.store.eventsourcing_internals import insert_in_postgres, lock_in_postgres
 from infrastructure.store.hash_chain import READ_HEAD, head_of
 from infrastructure.store.postgres_pool import PostgresPool, ask_session, parameters_of
@@ -133,9 +132,9 @@ class _Datastore(PostgresDatastore):
 
 
 class _Recorder(PostgresApplicationRecorder):
-    def __init__(self, datastore: _Datastore, keys: Callable[[], IntegrityKeys]) -> None:
+    def __init__(self, datastore: _Datastore, store: Store) -> None:
         super().__init__(datastore)
-        self._keys = keys
+        self._store = store
 
     # The library's own insert_events can commit the unit of work without the events if the client fails in between, and
     # repeats itself after an error that may hide a commit. This one begins a transaction in its first round trip, in
@@ -143,7 +142,11 @@ class _Recorder(PostgresApplicationRecorder):
     def insert_events(
         self, stored_events: Sequence[StoredEvent], *, unit_of_work: UnitOfWork | None = None, **_: Any
     ) -> Sequence[int]:
-        work, pool = unit_of_work or UnitOfWork(), self.datastore.pool
+        work = unit_of_work or UnitOfWork()
+        return self._store.with_newest_keys(lambda: self._insert(stored_events, work))
+
+    def _insert(self, stored_events: Sequence[StoredEvent], work: UnitOfWork) -> Sequence[int]:
+        pool = self.datastore.pool
         assert isinstance(pool, PostgresPool)
         try:
             with pool.unchecked(), self.datastore.get_connection() as connection:
@@ -191,7 +194,7 @@ class _Recorder(PostgresApplicationRecorder):
                 insert_in_postgres(self, cursor, positions, events)
                 return positions
 
-            store_unit_of_work(_PostgresQuery(cursor), events, insert, self._keys(), work, found)
+            store_unit_of_work(_PostgresQuery(cursor), events, insert, self._store.integrity, work, found)
             committed = connection.execute("COMMIT", prepare=False)
         if committed.statusmessage != "COMMIT":
             raise psycopg.OperationalError(f"the transaction ended with {committed.statusmessage}")
@@ -228,7 +231,7 @@ class PostgresStore(Store):
             parameters["prepare_threshold"] = None
         self._schema = session.schema
         self._datastore = _Datastore(PostgresPool(parameters), session.schema)
-        self._recorder = _Recorder(self._datastore, lambda: self.integrity)
+        self._recorder = _Recorder(self._datastore, self)
         self.recorder = self._recorder
 
     def create_tables(self) -> None:

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from domain.errors import Refused
-from infrastructure.encryption.integrity_keys import MacKeys
+from domain.errors import Refused, StoreRefused
+from infrastructure.encryption.integrity_keys import MacKeys, key_number
 from infrastructure.store.query import Query
 from infrastructure.store.rows import View
 from infrastructure.store.schema import COLUMNS, MAC
@@ -97,8 +97,9 @@ class AlteredRow:
 class RowChecks:
     """Checks the rows of one store, and remembers those that failed until they are right again."""
 
-    def __init__(self, keys: Callable[[], MacKeys]) -> None:
+    def __init__(self, keys: Callable[[], MacKeys], reload_keys: Callable[[], None]) -> None:
         self._keys = keys
+        self._reload_keys = reload_keys
         self._altered: dict[tuple[str, str], AlteredRow] = {}
 
     @property
@@ -109,8 +110,13 @@ class RowChecks:
     def has_mac(self, table: str, row: Mapping[str, Any], prefix: str = "") -> bool:
         """Whether the MAC of the row is right."""
         mac = row[prefix + MAC]
+        if not isinstance(mac, bytes):
+            return False
+        if key_number(mac) > self._keys().newest:
+            with suppress(StoreRefused):
+                self._reload_keys()
         try:
-            return isinstance(mac, bytes) and self._keys().is_valid(row_message(table, row, prefix), mac)
+            return self._keys().is_valid(row_message(table, row, prefix), mac)
         except TypeError:
             return False
 

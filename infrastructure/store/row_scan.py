@@ -87,6 +87,8 @@ class RowWatch:
     def look(self) -> None:
         """Check every row, and remember those that are not believed."""
         began = time.monotonic()
+        # A key that is retired must not be believed any more.
+        self._store.reload_integrity()
         with self._store.reading() as query:
             self._store.row_checks.replace(altered_rows(query, self._store.row_checks))
         self._took_seconds = time.monotonic() - began

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -17,7 +17,6 @@ from eventsourcing.persistence import OperationalError, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
 
 from domain.errors import StoreRefused
-from infrastructure.encryption.integrity_keys import IntegrityKeys
 from infrastructure.new_file import sync
 from infrastructure.store.eventsourcing_internals import (
     DurableSqliteDatastore,
@@ -95,20 +94,23 @@ def _stored(row: Mapping[str, Any]) -> tuple[int, StoredEvent]:
 
 
 class _Recorder(SQLiteApplicationRecorder):
-    def __init__(self, datastore: DurableSqliteDatastore, keys: Callable[[], IntegrityKeys]) -> None:
+    def __init__(self, datastore: DurableSqliteDatastore, store: Store) -> None:
         super().__init__(datastore)
-        self._keys = keys
+        self._store = store
 
     def insert_events(
         self, stored_events: Sequence[StoredEvent], *, unit_of_work: UnitOfWork | None = None, **_: Any
     ) -> Sequence[int]:
+        work = unit_of_work or UnitOfWork()
+        return self._store.with_newest_keys(lambda: self._insert(stored_events, work))
+
+    def _insert(self, stored_events: Sequence[StoredEvent], work: UnitOfWork) -> Sequence[int]:
         with self.datastore.transaction(commit=True) as cursor:
 
             def insert() -> Sequence[int]:
                 return insert_in_sqlite(self, cursor, stored_events)
 
-            work = unit_of_work or UnitOfWork()
-            return store_unit_of_work(_SqliteQuery(cursor), stored_events, insert, self._keys(), work)
+            return store_unit_of_work(_SqliteQuery(cursor), stored_events, insert, self._store.integrity, work)
 
 
 class SqliteStore(Store):
@@ -125,7 +127,7 @@ class SqliteStore(Store):
         self.path = path
         self.wal_is_missing = path.exists() and not Path(f"{path}-wal").exists()
         self._datastore = DurableSqliteDatastore(path, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS, pool_size=_POOL_SIZE)
-        self._recorder = _Recorder(self._datastore, lambda: self.integrity)
+        self._recorder = _Recorder(self._datastore, self)
         self.recorder = self._recorder
 
     def create_tables(self) -> None:

@@ -13,17 +13,19 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, StoredEvent
 
+from infrastructure.encryption.envelope import Sealer
 from infrastructure.encryption.integrity_keys import IntegrityKeys
 from infrastructure.store.claim_rows import ClaimKey, release_claim
-from infrastructure.store.hash_chain import Head, extend_chain, read_head
+from infrastructure.store.hash_chain import Head, NewerKey, extend_chain, read_head
+from infrastructure.store.integrity_rows import read_integrity_keys
 from infrastructure.store.log_index import Stream, extend_log_index
 from infrastructure.store.query import Query
-from infrastructure.store.row_macs import RowChecks
+from infrastructure.store.row_macs import RowChecks, view_with_mac
 from infrastructure.store.rows import View, write_statements
 from infrastructure.store.schema import create_statements
 from infrastructure.store.vault import VaultRow, delete_vault_rows, insert_vault_rows
@@ -69,6 +71,9 @@ RELAY_USERS = "SELECT name, profiles FROM relay_user"
 """Reads the relay users and the profiles that each is mapped to."""
 
 
+TResult = TypeVar("TResult")
+
+
 class _TakenBack(Exception):
     """Leaves a transaction that must not commit."""
 
@@ -85,6 +90,32 @@ class Store(ABC):
     wal_is_missing = False
     """Whether the file stood without its write-ahead log when this process came: after a clean end, or as a copy."""
 
+    def load_integrity(self, query: Query, sealer: Sealer, store_id: str) -> None:
+        """Read the integrity keys of the store, which has this id.
+
+        Raises:
+            StoreRefused: one of them is missing or was damaged.
+        """
+        self._opened_with = (sealer, store_id)
+        self.integrity = read_integrity_keys(query, sealer, store_id)
+
+    def reload_integrity(self) -> None:
+        """Read the integrity keys again, as a rotation in another process adds newer ones.
+
+        Raises:
+            StoreRefused: one of them is missing or was damaged.
+        """
+        with self.reading() as query:
+            self.load_integrity(query, *self._opened_with)
+
+    def with_newest_keys(self, save: Callable[[], TResult]) -> TResult:
+        """Call `save`, and once more if another process has added newer integrity keys."""
+        try:
+            return save()
+        except NewerKey:
+            self.reload_integrity()
+            return save()
+
     @property
     def has_keys(self) -> bool:
         """Whether the store was created or opened with its key."""
@@ -93,7 +124,7 @@ class Store(ABC):
     @cached_property
     def row_checks(self) -> RowChecks:
         """The checks of the rows that give a right or a token."""
-        return RowChecks(lambda: self.integrity.rows)
+        return RowChecks(lambda: self.integrity.rows, self.reload_integrity)
 
     @abstractmethod
     def create_tables(self) -> None:
@@ -173,6 +204,7 @@ def store_unit_of_work(
     Raises:
         IntegrityError: an aggregate that was read for the decision has changed since, or a relay user uses a profile
             that is to be removed.
+        NewerKey: the head of the chain has a newer key than these, or was altered.
         Refused: the head of the chain was altered.
     """
     found = found or _find(query, unit_of_work)
@@ -181,7 +213,7 @@ def store_unit_of_work(
     positions = insert()
     extend_chain(query, keys.chain, found.head, positions, events)
     extend_log_index(query, unit_of_work.streams, positions, unit_of_work.instants)
-    for statement, parameters in write_statements(unit_of_work.views):
+    for statement, parameters in write_statements(view_with_mac(keys.rows, view) for view in unit_of_work.views):
         query.run_many(statement, parameters)
     for subject_id, kind in unit_of_work.drop:
         delete_vault_rows(query, subject_id, kind)

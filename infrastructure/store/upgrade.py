@@ -10,7 +10,6 @@ from domain.errors import StoreRefused
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.hash_chain import Head
-from infrastructure.store.integrity_rows import read_integrity_keys
 from infrastructure.store.migrations import MIGRATIONS, Migration
 from infrastructure.store.open import read_meta, read_meta_with_key, write_schema_version
 from infrastructure.store.read_model import rebuild_log_index, rebuild_read_model
@@ -61,7 +60,7 @@ def _make_rows_again(store: Store, sealer: Sealer) -> None:
     with store.writing(alone=True) as query:
         meta = read_meta(query)
         if meta.projection_version != PROJECTION_VERSION:
-            store.integrity = read_integrity_keys(query, sealer, meta.store_id)
+            store.load_integrity(query, sealer, meta.store_id)
             rebuild_read_model(EventLog(store), query)
 
 

@@ -185,6 +185,27 @@ def test_the_commands_say_what_needs_which_key(
     assert older.split()[1:] == ["older", "0", "0"]
 
 
+def test_the_integrity_keys_are_renewed_too_and_a_later_run_retires_the_older_one(
+    config: Path, service: Services, capfd: pytest.CaptureFixture[str]
+) -> None:
+    public = service.store.integrity.signing
+    assert run(["key", "rotate", "--integrity", "--config", str(config)]) == 0
+    said = capfd.readouterr().out
+    assert "rows are authenticated anew with the integrity key 2." in said
+    assert "mailtoken audit key" in said
+    assert service.access_token(SMTP).account == SCANNER
+    with service.store.writing() as query:
+        query.run("UPDATE meta SET value = '2026-01-01T00:00:00+00:00' WHERE name = 'integrity_rotation_at'")
+    assert run(["key", "rotate", "--config", str(config)]) == 0
+    assert "The rows' older integrity key is deleted." in capfd.readouterr().out
+    assert keys.rotate(config).integrity is None
+    service.store.reload_integrity()
+    assert service.store.integrity.rows.numbers == [2]
+    assert service.store.integrity.signing.numbers == [2, 1]
+    assert service.store.integrity.signing.secret(1) == public.secret(1)
+    assert service.audit.verify().findings == ()
+
+
 def test_nodes_that_share_a_database_are_stopped_first(tmp_path: Path, postgres_url: str) -> None:
     config = installation.initialise(tmp_path / "house", postgres_url).config
     with pytest.raises(Refused, match="other_nodes_may_run"):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adapters.cli import output
 from adapters.cli.context import CommandContext
+
+if TYPE_CHECKING:
+    from adapters.keys import RotatedIntegrity
 
 app = typer.Typer(help="The key of the store: what needs it, and a new one in its place.", no_args_is_help=True)
 
@@ -36,11 +39,14 @@ def rotate(
     alone: Annotated[
         bool, typer.Option("--alone", help="PostgreSQL: no other node runs, and each gets a copy of the key file.")
     ] = False,
+    integrity: Annotated[
+        bool, typer.Option("--integrity", help="Renew the keys of the rows, the log and the checkpoints too.")
+    ] = False,
 ) -> None:
     """Make a new key and seal everything anew with it, while the service runs; run it again to retire the older key."""
     from adapters import keys
 
-    rotated = keys.rotate(CommandContext.of(context).config, alone=alone)
+    rotated = keys.rotate(CommandContext.of(context).config, alone=alone, integrity=integrity)
     output.print_message(f"{rotated.values} values are sealed anew with the key {rotated.key_id}.")
     if rotated.retired:
         output.print_message(
@@ -50,4 +56,17 @@ def rotate(
         output.print_message(
             "The key file has both keys: copy it to where the key is kept. Next: run mailtoken key rotate again in an"
             " hour, which retires the older key if nothing needs it."
+        )
+    if rotated.integrity:
+        _say_integrity(rotated.integrity)
+
+
+def _say_integrity(rotated: RotatedIntegrity) -> None:
+    output.print_message(f"{rotated.rows} rows are authenticated anew with the integrity key {rotated.number}.")
+    if rotated.ended:
+        output.print_message("The rows' older integrity key is deleted.")
+    else:
+        output.print_message(
+            "The rows' older integrity key is believed until mailtoken key rotate runs again in an hour. Give the new"
+            " public key to whoever verifies checkpoints: mailtoken audit key."
         )

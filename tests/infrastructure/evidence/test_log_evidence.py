@@ -31,7 +31,7 @@ def installation(service: Services) -> Services:
 
 
 def evidence_of(service: Services) -> LogEvidence:
-    return LogEvidence(service.events, service.store_id, service.store.integrity.signing)
+    return LogEvidence(service.events, service.store_id)
 
 
 def checkpoint_of(service: Services) -> bytes:
@@ -134,7 +134,7 @@ def test_a_checkpoint_of_a_newer_log_of_another_log_or_without_a_signature_is_re
     evidence = evidence_of(installation)
     with pytest.raises(Refused, match="checkpoint_newer"):
         evidence.compare(newer, "newer")
-    other = LogEvidence(installation.events, "another", installation.store.integrity.signing)
+    other = LogEvidence(installation.events, "another")
     with pytest.raises(Refused, match="checkpoint_of_another_log"):
         evidence.compare(other.extend(GrowingLog()).text.encode(), "another")
     for changed in (newer.replace(b"\n\n", b"1\n\n", 1), newer[:-4] + b"AA=\n"):
