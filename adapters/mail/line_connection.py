@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import ssl
 from contextlib import suppress
 from typing import Any, cast
@@ -57,6 +58,7 @@ class LineConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_below",
         "_buffer",
         "_end",
         "_ended",
@@ -76,6 +78,8 @@ class LineConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
+        self._below: asyncio.Transport
+        """The transport of the socket itself; `_transport` is above it under TLS."""
         self._buffer = bytearray()
         self._scanned = 0
         self._out: list[bytes] = []
@@ -93,7 +97,8 @@ class LineConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the octets that arrive from now on."""
-        self._use(cast("asyncio.Transport", transport))
+        self._below = cast("asyncio.Transport", transport)
+        self._use(self._below)
 
     def data_received(self, data: bytes) -> None:
         """Keep the octets, and pause reading while the buffer is full."""
@@ -266,13 +271,21 @@ class LineConnection(asyncio.Protocol):
                 self._transport.write(data)
 
     async def drain(self, seconds: float, *, or_input: bool = False) -> None:
-        """Flush, and wait until the buffer has room; with `or_input` the arrival of octets ends the wait too.
+        """Flush, and wait until the buffer has room.
+
+        With `or_input` the arrival of octets ends the wait too, and what the other side sent before it closed can be
+        read after an error.
 
         Raises:
             TimeoutError: the other side did not read in time.
             ConnectionError: the other side has gone.
         """
         self.flush()
+        if or_input:
+            # asyncio writes at once, and uvloop at the end of a turn of the loop.
+            self._take_in_before_loss()
+            await asyncio.sleep(0)
+            self._take_in_before_loss()
         end = self.until(seconds) if self._full else math.inf
         while self._full and not (or_input and self.has_input):
             await self._wait(end)
@@ -370,6 +383,19 @@ class LineConnection(asyncio.Protocol):
         await asyncio.sleep(0)
         self._loop.call_soon(_feed, cast("asyncio.BufferedProtocol", self._transport.get_protocol()), early)
         return await starting
+
+    def _take_in_before_loss(self) -> None:
+        """Take in what is left at the socket after a write has failed, before the event loop closes the socket."""
+        below, opened = self._below, self._transport.get_extra_info("socket")
+        # Under TLS the socket is closed, and this name of it None, a turn of the event loop before `is_lost`.
+        if self.is_lost or opened is None or not below.is_closing():
+            return
+        with suppress(OSError):
+            while octets := os.read(opened.fileno(), _BUFFER_OCTETS):
+                if below is self._transport:
+                    self._buffer += octets
+                else:
+                    _feed(cast("asyncio.BufferedProtocol", below.get_protocol()), octets)
 
     def _use(self, transport: asyncio.Transport) -> None:
         self._transport = transport

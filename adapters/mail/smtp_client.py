@@ -5,7 +5,6 @@ If the server does not reply to the final dot, the report says that it is not kn
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -188,6 +187,28 @@ class SMTPSession(MailSession):
             raise ProtocolError("not one SMTP reply")
         return SMTPReply(int(code), b"\r\n".join((*lines, b"")))
 
+    async def pass_on(self, piece: bytes) -> SMTPReply | None:
+        """Send a piece of a message; returns the refusal if the server sent one before the end of the message.
+
+        A server that refuses a message in its midst often closes the connection behind its reply.
+
+        Raises:
+            ProtocolError: the server sent something else than a refusal.
+            OSError: the connection has ended without a reply, or the server did not read in time.
+        """
+        try:
+            if not self.connection.has_input:
+                self.connection.write(piece)
+                await self.connection.drain(BLOCK_SECONDS, or_input=True)
+                return None
+        except OSError:
+            if not self.connection.has_input:
+                raise
+        reply = await self.reply()
+        if reply.code < 400:
+            raise ProtocolError("a message accepted before its end")
+        return reply
+
     async def greet(self) -> SMTPReply:
         """Read the greeting (RFC 5321 section 3.1) and return it."""
         return _expect("greeting", await self.reply())
@@ -252,14 +273,16 @@ class SMTPSession(MailSession):
         return refused
 
     async def _send(self, content: bytes) -> None:
-        """Send the content in pieces; `BLOCK_SECONDS` are for each piece."""
+        """Send the content in pieces.
+
+        Raises:
+            ConversationFailed: the connection broke, or the server refused the message before its end.
+        """
         try:
             for start in range(0, len(content), _PIECE_OCTETS):
-                self.connection.write(content[start : start + _PIECE_OCTETS])
-                await self.connection.drain(BLOCK_SECONDS)
-                # A broken transport reports its failure only after a turn of the event loop.
-                await asyncio.sleep(0)
-        except OSError as error:
+                if reply := await self.pass_on(content[start : start + _PIECE_OCTETS]):
+                    raise SMTPRefused.at("data", reply)
+        except (OSError, ProtocolError) as error:
             raise ConversationFailed(Verdict("message_broken_off", Fault.NETWORK)) from error
 
     async def _acceptance(self) -> SMTPReply:

@@ -15,7 +15,6 @@ from adapters.mail.line_connection import ProtocolError, TooLong
 from adapters.mail.report import ConversationFailed, explain, parts, redact
 from adapters.mail.smtp_client import (
     ACCEPTANCE_SECONDS,
-    BLOCK_SECONDS,
     DATA_SECONDS,
     MAIL_SECONDS,
     SMTPRefused,
@@ -320,28 +319,19 @@ class MessageRelay:
 
     async def _passed(self, lease: Lease, message: bytes, octets: int) -> bytes | None:
         """Pass a piece of the message on; returns the relay's own reply if no more of it can be sent."""
-        connection = lease.session.connection
         try:
             if octets > self._settings.message_size:
                 self._drop()
                 refused = too_big(self._settings.message_size)
                 self._client.refuse(refused.cause, str(refused))
                 return refused.answer
-            if connection.has_input:
-                return await self._early(lease)
-            connection.write(message)
-            await connection.drain(BLOCK_SECONDS, or_input=True)
+            reply = await lease.session.pass_on(message)
         except (OSError, ProtocolError) as error:
             self._drop()
             return self._lost(error, "data", lease.admission)
-        return None
-
-    async def _early(self, lease: Lease) -> bytes:
-        """The reply that the mail server sent before the end of the message, which can only be a refusal."""
-        reply = await lease.session.reply()
+        if reply is None:
+            return None
         self._drop()
-        if reply.code < 400:
-            raise ProtocolError("a message accepted before its end")
         self._note_refusal(lease, "data", reply)
         return self._for_the_client(lease, "data", reply)
 

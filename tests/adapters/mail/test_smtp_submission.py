@@ -947,6 +947,26 @@ def test_a_connection_that_breaks_within_the_message_has_not_sent_it(client: Mai
     assert report.verdict.code == "message_broken_off"
 
 
+def test_a_refusal_within_the_message_is_told_although_the_server_closes_with_it(
+    client: MailServerClient, serve: Serve
+) -> None:
+    def script(peer: Peer) -> None:
+        smtp_to_mail(peer)
+        peer.hear("MAIL")
+        peer.say("250 ok")
+        peer.hear("RCPT")
+        peer.say("250 ok")
+        peer.hear("DATA")
+        peer.say("354 go on")
+        peer.hear()
+        peer.say("552 5.3.4 too big")
+
+    for _ in range(20):
+        report = submit(client, serve(script), b"Subject: x\n\n" + b"x" * 70 * 20_000)
+        assert (report.verdict.code, last(report).name) == ("message_too_large", "data")
+        assert last(report).detail == "552 5.3.4 too big"
+
+
 def test_a_large_message_arrives_whole(client: MailServerClient, serve: Serve) -> None:
     lines = b"".join(b"%07d .\r\n" % number for number in range(200_000))
 

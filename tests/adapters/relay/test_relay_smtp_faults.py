@@ -469,6 +469,25 @@ def test_a_reply_before_the_end_of_the_message_is_no_acceptance(
     assert peer.messages == []
 
 
+@pytest.mark.parametrize("tls_mode", ["starttls", "none"])
+def test_a_refusal_in_the_midst_of_a_message_is_told_although_the_mail_server_closes_with_it(
+    send: StartRelay, server_tls: ssl.SSLContext, users: ManyUserAdmissionClient, tls_mode: str
+) -> None:
+    def midst(conversation: Conversation) -> None:
+        conversation.say("552 5.3.4 too big")
+        close(conversation)  # with unread octets, so the connection is reset while the relay writes on
+
+    with Peer(server_tls, tls_mode=tls_mode) as peer:
+        users.add(peer.port, tls=tls_mode)
+        with Sender(send().port).greet() as client:
+            client.sign_in()
+            for _ in range(20):
+                peer.do("MIDST", midst)
+                client.begin()
+                client.send(BIG[:800_000] + b"\r\n.\r\n")
+                client.hear("552 5.3.4 too big")
+
+
 @pytest.mark.parametrize("breaks", [close, reset, say("nonsense"), say("354 more")])
 def test_without_an_answer_to_the_whole_message_nobody_says_whether_it_was_sent(
     send: StartRelay, peer: Peer, pool: bool, breaks: Act
