@@ -195,7 +195,7 @@ def _main() -> None:
 
 
 def import_everything() -> None:
-    """What a command, the service or the relay imports, at its start or later."""
+    """What a command, the service or the relay imports, at its start or later, and what the commands are."""
     import importlib
 
     for name in (
@@ -216,6 +216,9 @@ def import_everything() -> None:
         "uvicorn.protocols.websockets.auto",
     ):
         importlib.import_module(name)
+    from adapters.cli.app import commands
+
+    commands()
 
 
 def _fork(asked: Mapping[str, Any], streams: Sequence[int], asking: socket.socket) -> None:

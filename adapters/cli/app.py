@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sys
@@ -12,6 +13,7 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from adapters.cli.commands import (
     administrators,
@@ -102,6 +104,12 @@ def mailtoken(
     context.obj = replace(context.obj, config_option=config)
 
 
+@functools.cache
+def commands() -> TyperGroup:
+    """Every command, as Typer reads it from its function's annotations: half of a short command's work."""
+    return typer.main.get_group(app)
+
+
 def run(arguments: Sequence[str], *, searches_here: bool = True) -> int:
     """Run a command; returns its exit code. `searches_here`: whether a configuration in this directory counts."""
     for stream in (sys.stdout, sys.stderr):
@@ -113,7 +121,7 @@ def run(arguments: Sequence[str], *, searches_here: bool = True) -> int:
         shell.prepare_completion()
     try:
         started = CommandContext(searches_here=searches_here)
-        ended = app([*options, *rest], prog_name="mailtoken", standalone_mode=False, obj=started)
+        ended = commands()([*options, *rest], prog_name="mailtoken", standalone_mode=False, obj=started)
         sys.stdout.flush()
         return ended if isinstance(ended, int) else ExitCode.DONE
     except BrokenPipeError:
