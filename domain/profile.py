@@ -5,7 +5,7 @@ All values are checked before any is changed. The fields have the manual's names
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,10 @@ from domain import aggregate
 from domain.catalogue import PROTOCOLS, Protocol
 from domain.errors import NotFound, Refused
 from domain.profile_fields import Settings, changed_fields
+
+SERVER_FIELDS = ("server", "port", "tls")
+"""The fields that say where a setting's mail server is."""
+_NEEDED = ("server", "provider", "account")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,22 @@ class ProfileState:
         return PROTOCOLS[self.protocol].default_port(self.settings.tls)
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """The fields without which the setting can't be used for mail, and which are not filled in."""
+        return tuple(field for field in _NEEDED if not getattr(self.settings, field))
+
+    @property
     def settings_in_use(self) -> Settings:
         """The settings, with the port and the mailbox in use filled in."""
         return replace(self.settings, port=self.port, mailbox=self.mailbox)
+
+
+def server_to_copy(profile: ProfileState, others: Iterable[ProfileState]) -> ProfileState | None:
+    """The first of the settings that share its token and that has the mail server which `profile` lacks."""
+    if profile.settings.server:
+        return None
+    alike = (one for one in others if one.protocol is profile.protocol and one.token_id == profile.token_id)
+    return next((one for one in alike if one.settings.server), None)
 
 
 class Profile(aggregate.Aggregate[ProfileState]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -55,6 +55,11 @@ def label(name: str, protocol: Protocol) -> str:
     unit = unit_of(name)
     text = own or FIELD_TEXTS[name].label
     return f"{text} ({unit})" if unit else text
+
+
+def missing_text(names: Collection[str]) -> str | None:
+    """What a setting lacks to be of use beside its token, after the token's label; None if it lacks nothing."""
+    return f"{' and '.join(names)} missing" if names else None
 
 
 def help_text(name: str, default_port: int) -> str | None:

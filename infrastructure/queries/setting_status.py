@@ -13,8 +13,11 @@ from typing import Any
 from uuid import UUID
 
 from domain.errors import NotFound
+from domain.expiry_forecast import forecast
+from domain.lifecycle import Held
 from domain.outcomes import GrantWarning, Reason
 from domain.profile import ProfileState
+from domain.renewal import GrantLimits
 from domain.smtp_group import SmtpGroupState
 from domain.token_state import TokenState
 from infrastructure.clock import instant_text
@@ -33,6 +36,7 @@ FROM profile JOIN token ON token.id = profile.token_id LEFT JOIN smtp_group ON s
 """
 _JOINED = _COLUMNS + _TABLES
 _PAGE = 500
+_NO_LIMITS = GrantLimits()
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,24 @@ class SettingStatus:
         return None
 
     @property
+    def ends_at(self) -> datetime | None:
+        """The attempt's deadline, or else the end of the grant; None if the token has none or renews itself."""
+        if self.token.attempt:
+            return self.token.attempt.expires_at
+        end = forecast(self.token, _NO_LIMITS, None)
+        return end.at if end else None
+
+    @property
+    def renews_itself(self) -> bool:
+        """Whether the service renews the token again and again, and no end of its grant is known."""
+        return self.token.held is Held.LIVE and self.ends_at is None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The fields without which a live token is of no use; none while there is no live token."""
+        return self.profile.missing if self.token.held is Held.LIVE else ()
+
+    @property
     def attention(self) -> Reason | GrantWarning | None:
         """The reason why a person is needed, or None."""
         return self.token.attention
@@ -84,6 +106,9 @@ class SettingStatus:
             "mailbox": profile.mailbox,
             "since": instant_text(token.since),
             "expires_at": self.until and instant_text(self.until),
+            "ends_at": self.ends_at and instant_text(self.ends_at),
+            "renews_itself": self.renews_itself,
+            "missing": list(self.profile.missing),
             "reason": token.reason and token.reason.value,
             "code": token.code,
             "signed_in_as": token.signed_in_as,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from domain.catalogue import Protocol
 from domain.errors import InvalidValue, NotFound, Refused
-from domain.profile import Profile, check_provider, check_unmapped, in_concert
+from domain.profile import Profile, check_provider, check_unmapped, in_concert, server_to_copy
 from domain.profile_fields import AUTHORIZATION_FIELDS, Settings, accepted_fields, is_loopback, read_settings
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -549,3 +549,11 @@ def test_a_setting_that_was_removed_knows_it() -> None:
     profile.remove(by=ADMIN, now=NOW)
     then(profile, Profile.Removed, by=ADMIN)
     assert profile.state.removed
+
+
+def test_a_server_is_copied_from_a_setting_that_shares_the_token_and_has_one() -> None:
+    lacking, having = new_profile().state, configured(server="smtp.contoso.com").state
+    assert (lacking.missing, having.missing) == (("server", "provider", "account"), ("provider", "account"))
+    assert server_to_copy(lacking, [lacking, having]) is having
+    assert server_to_copy(having, [having]) is None
+    assert server_to_copy(lacking, [replace(having, token_id=OTHER), replace(having, protocol=Protocol.POP)]) is None

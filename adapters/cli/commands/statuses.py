@@ -21,6 +21,7 @@ from adapters.cli.http_client import Object, ServiceConnection
 from adapters.cli.service_socket import CommandError, print_error, profile_path
 from adapters.error_kinds import ExitCode
 from adapters.texts import reasons
+from adapters.texts.profile_fields import missing_text
 from adapters.texts.store_attention import store_sentences, subjects
 from adapters.texts.wording import Surface
 from infrastructure.clock import instant_text, read_as_of
@@ -197,10 +198,10 @@ def _wide(statuses: Statuses, at: datetime) -> Table:
         for one in settings:
             table.add_row(
                 Text(output.clean(one["profile"])),
-                output.label(one["token"]),
+                _token(one),
                 _account(one),
                 output.ago(one["since"], at),
-                output.ahead(one["expires_at"], at) if one["expires_at"] else output.ABSENT,
+                _until(one, at) or output.ABSENT,
                 Text(output.clean(_why(one))),
             )
     return table
@@ -219,9 +220,10 @@ def _narrow(statuses: Statuses, at: datetime) -> RenderableType:
 
 
 def _block(one: Object, at: datetime) -> Text:
-    block = Text.assemble(output.label(one["token"]), "  ", _account(one))
+    block = Text.assemble(_token(one), "  ", _account(one))
     if one["provider"] or one["expires_at"]:
-        until = f", until {output.ahead(one['expires_at'], at)}" if one["expires_at"] else ""
+        end = _until(one, at)
+        until = f", {end}" if one["renews_itself"] else f", until {end}" if end else ""
         block.append(f"\nsince {output.ago(one['since'], at)}{until}", "dim")
     if why := _why(one):
         block.append(f"\n{output.clean(why)}")
@@ -236,6 +238,19 @@ def _by_machine(statuses: Statuses) -> Iterator[tuple[str, Iterator[Object]]]:
 def _why(one: Object) -> str | None:
     """The sentence of its reason; None while a new attempt is under way, since the reason is an earlier attempt's."""
     return reasons.why(one, Surface.COMMAND) if one["attention"] or not one["attempt_id"] else None
+
+
+def _token(one: Object) -> Text:
+    """The label, letter for letter, and what the setting lacks to be of use beside a token that works."""
+    lacks = missing_text(one["missing"]) if one["token"] == output.RETRIEVED else None
+    return Text.assemble(output.label(one["token"]), (f", {lacks}", "yellow") if lacks else "")
+
+
+def _until(one: Object, at: datetime) -> str:
+    """The end of the token, or that it renews itself; the expiry of such a token's access token is no end of it."""
+    if one["renews_itself"]:
+        return "renews itself"
+    return output.ahead(one["ends_at"], at) if one["ends_at"] else ""
 
 
 def _account(one: Object) -> Text:

@@ -22,11 +22,13 @@ from adapters.http.web.page_route import (
     redirect,
     setting_path,
 )
-from adapters.http.web.view_models import setting_view, token_view
+from adapters.http.web.view_models import setting_view, token_view, view_beside_token
 from adapters.texts.errors import sentence
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue
 from domain.lifecycle import TokenStatus
+from domain.profile import SERVER_FIELDS
+from domain.profile_fields import texts_of
 from infrastructure.queries.settings_page import SettingOnPage
 from infrastructure.service import Service
 
@@ -51,6 +53,13 @@ def setting_pages(service: Service) -> APIRouter:
             problem = (error.field, sentence(error.code, error.fields, Surface.PAGE))
             fields = _form(service, found, typed=typed, problem=problem)
             return _setting_page(page_request, found, fields, now=service.clock.now(), problem=problem)
+        return redirect(setting_path(name), "saved")
+
+    @router.post("/settings/{machine}/{setting}/copy-server")
+    def copy_server(name: ProfileName, page_request: Configuring, form: Posted) -> Response:
+        source = texts_of(service.tokens.status(form.get("from", "")).profile.settings)
+        fields = {field: source[field] for field in SERVER_FIELDS}
+        service.settings.set_profile(name, fields, page_request.actor(ADMINISTRATOR))
         return redirect(setting_path(name), "saved")
 
     @router.get("/settings/{machine}/{setting}/token")
@@ -93,7 +102,7 @@ def _setting_page(
     profile = found.setting.status.profile
     return page_request.render(
         "setting.html",
-        setting=setting_view(profile, found.catalogues.get(profile.machine)),
+        setting=view_beside_token(found.setting.status, found.catalogues.get(profile.machine), found.linked),
         token=token_view(found.setting),
         linked=[setting_view(one.profile, found.catalogues.get(one.profile.machine)) for one in found.linked],
         fields=fields,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from adapters.http.web.page_route import setting_path
+from adapters.texts.profile_fields import missing_text
 from adapters.texts.reasons import provider_said, why
 from adapters.texts.wording import Surface
 from domain.catalogue import CATALOGUES, CatalogueSetting, Protocol
 from domain.lifecycle import TokenStatus
-from domain.profile import ProfileState
+from domain.profile import ProfileState, server_to_copy
 from infrastructure.queries.attention import StatusWithAttention
 from infrastructure.queries.setting_status import SettingStatus
 from infrastructure.queries.settings_page import MachineOnPage, SettingsPage
@@ -20,10 +21,15 @@ from infrastructure.queries.settings_page import MachineOnPage, SettingsPage
 
 @dataclass(frozen=True)
 class SettingView:
-    """A setting with its path in the machine's menus."""
+    """A setting with its path in the machine's menus.
+
+    `lacks` says what it lacks to be of use beside a token that works; `copy_from` is a setting that has it.
+    """
 
     profile: ProfileState
     menu_path: tuple[str, ...]
+    lacks: str | None = None
+    copy_from: ProfileState | None = None
 
     @property
     def path(self) -> str:
@@ -113,7 +119,8 @@ def _blocks(machine: MachineOnPage, uses: Mapping[UUID, int]) -> Iterable[Block]
     for one in sorted(machine.settings, key=lambda one: _place(one.status.profile, machine.catalogue)):
         by_token.setdefault(one.status.profile.token_id, []).append(one)
     for token_id, ones in by_token.items():
-        settings = tuple(setting_view(one.status.profile, machine.catalogue) for one in ones)
+        sharing = [one.status for one in ones]
+        settings = tuple(view_beside_token(one, machine.catalogue, sharing) for one in sharing)
         yield Block(settings, token_view(ones[0]), uses[token_id] - len(ones))
 
 
@@ -134,6 +141,17 @@ def setting_view(profile: ProfileState, catalogue: str | None) -> SettingView:
     """The view model of a setting. A removed machine's menu path is that of any catalogue with the setting."""
     found = _in_catalogue(profile, catalogue)
     return SettingView(profile, tuple(found.menu_path.split(" > ")) if found else ())
+
+
+def view_beside_token(status: SettingStatus, catalogue: str | None, sharing: Iterable[SettingStatus]) -> SettingView:
+    """The view model of a setting with what it lacks, which one of the settings `sharing` its token may have."""
+    others = sorted(
+        (one.profile for one in sharing),
+        key=lambda one: (one.machine != status.profile.machine, _place(one, catalogue)),
+    )
+    source = server_to_copy(status.profile, others) if status.missing else None
+    view = setting_view(status.profile, catalogue)
+    return replace(view, lacks=missing_text(status.missing), copy_from=source)
 
 
 def _in_catalogue(profile: ProfileState, catalogue: str | None) -> CatalogueSetting | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from datetime import timedelta
@@ -148,7 +149,7 @@ def test_no_reader_ever_sees_linked_settings_disagree(service: Services) -> None
         while not over.is_set():
             shown = [status.as_json() for status in service.tokens.statuses()]
             linked = {
-                tuple((k, v) for k, v in s.items() if k not in ("profile", "setting")) for s in shown if s["group"]
+                json.dumps({k: v for k, v in s.items() if k not in ("profile", "setting")}) for s in shown if s["group"]
             }
             seen.update(s["token"] for s in shown if s["group"])
             if len(linked) != 1:
@@ -274,3 +275,29 @@ def test_pages_of_statuses_are_all_statuses(service: Services, monkeypatch: pyte
         pages = list(read_status_pages(query, START))
         assert [one for page in pages for one in page] == read_statuses(query, START)
     assert [len(page) for page in pages] == [3, 3, 1]
+
+
+def test_an_access_token_that_is_renewed_is_no_end_but_that_of_its_grant_is(
+    service: Services, clock: FakeClock, provider: FakeProvider
+) -> None:
+    scanner, *_, fax, email, _ = service.add_machine()
+    service.get_token(scanner)
+    provider.renewable = False
+    service.get_token(fax)
+    started = service.tokens.request(email, None, ADMIN)
+    renewed, single, waiting = (service.tokens.status(name) for name in (scanner, fax, email))
+    assert (renewed.renews_itself, renewed.ends_at) == (True, None)
+    assert renewed.as_json()["expires_at"]
+    assert (single.renews_itself, single.ends_at) == (False, single.until)
+    assert (waiting.renews_itself, waiting.ends_at) == (False, started.expires_at)
+    service.tokens.delete(scanner, ADMIN)
+    assert service.tokens.status(scanner).renews_itself is False
+
+
+def test_what_a_setting_lacks_counts_beside_a_token_that_works(service: Services) -> None:
+    scanner, alert, *_ = service.add_machine()
+    service.settings.set_profile(alert, {"server": ""}, ADMIN)
+    assert service.tokens.status(alert).missing == ()
+    assert service.tokens.status(alert).as_json()["missing"] == ["server"]
+    service.get_token(scanner)
+    assert service.tokens.status(alert).missing == ("server",)

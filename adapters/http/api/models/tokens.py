@@ -53,6 +53,10 @@ class ProviderReply(BaseModel):
 class Status(BaseModel):
     """The label that a setting displays under "Token", with its reason, its beginning and its end.
 
+    `expires_at` is the end of the access token, or the deadline of the sign-in under way. `ends_at` is the end of the
+    authorization, if it has a fixed one; a token that `renews_itself` has none. `missing` are the fields without which
+    the setting can't be used for mail: a token that is Retrieved may still want a `server`.
+
     `token` is one of the manual's labels, letter for letter. `attention` is the reason why a person is needed, and
     `attention_code` the provider's error code behind it; `attention_setting` is the provider's key in the configuration
     to correct, where it is known. `failures`: so many requests of the last sign-in failed in a
@@ -71,6 +75,9 @@ class Status(BaseModel):
         mailbox="scan@contoso.com",
         since=AT,
         expires_at=UNTIL,
+        ends_at=None,
+        renews_itself=True,
+        missing=[],
         reason=None,
         code=None,
         signed_in_as=None,
@@ -94,6 +101,9 @@ class Status(BaseModel):
     mailbox: str | None
     since: Instant
     expires_at: Instant | None
+    ends_at: Instant | None
+    renews_itself: bool
+    missing: list[str]
     reason: str | None
     code: str | None
     signed_in_as: str | None

@@ -36,6 +36,7 @@ PAGES = {
     "/machines/access/remove": ADMINISTRATORS,
 }
 ACTS = {
+    "/settings/access/smtp/copy-server": ADMINISTRATORS,
     "/settings/access/smtp": ADMINISTRATORS,
     "/settings/access/smtp/get-token": OPERATORS,
     "/settings/access/smtp/cancel": OPERATORS,

@@ -160,6 +160,31 @@ def test_somebody_else_who_signs_in_gets_no_token_and_the_page_says_who(
     expect(page.get_by_text(SCAN)).to_be_visible()
 
 
+def test_a_retrieved_setting_without_a_server_says_so_and_one_button_copies_it(
+    in_process: InProcessService, new_context: NewContext, screenshots: Path
+) -> None:
+    settings = in_process.service.settings
+    in_process.get_token(in_process.add_printer("no-server"))
+    for width, colours in (("wide", "light"), ("narrow", "dark")):
+        visitor = Visitor(new_context(width, color_scheme=colours).new_page(), screenshots / f"{width}-{colours}")
+        page = visitor.page
+        for setting in ("smtp-alert", "smtp-quick"):
+            settings.set_profile(f"no-server/{setting}", {"server": "", "port": ""}, "administrator:admin")
+        visitor.go("/settings?q=no-server", "settings-without-server")
+        row = page.locator("li", has=page.get_by_role("link", name="smtp-quick"))
+        expect(row).to_contain_text("Retrieved, server missing")
+        expect(page.locator(".token").first).to_contain_text("renews itself")
+        row.get_by_role("button", name="Copy from smtp-service no-server/smtp-quick").click()
+        expect(page.get_by_role("status")).to_have_text("Saved.")
+        page.goto("/settings/no-server/smtp-alert")
+        expect(page.locator(".token")).to_contain_text("Retrieved, server missing")
+        expect(page.locator(".token")).to_contain_text(re.compile(r"renews itself \(access token: in \d+ min\)"))
+        visitor.look("setting-without-server")
+        page.get_by_role("button", name="Copy from smtp-service").click()
+        expect(page.get_by_label("Port Number")).to_have_value(str(in_process.mail.smtp_port))
+        expect(page.locator(".lacking")).to_have_count(0)
+
+
 def test_what_needs_a_person_is_said_with_what_to_do(
     in_process: InProcessService, new_context: NewContext, screenshots: Path
 ) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 from listeners import listen_at, serve_tcp
 from ports import free_port
 from practice_faults.provider import FaultyProvider
+from waiting import wait_until
 
 from adapters.bootstrap import open_service
 from adapters.installation import initialise
+from adapters.practice import browser_user
 from adapters.practice.ca import PracticeCA
 from adapters.practice.mail_server import PracticeMailServer
 from domain.administrator import ROLES
+from domain.lifecycle import TokenStatus
 from domain.secret import Secret
 from infrastructure.config.load import load_config
 from infrastructure.service import Service
@@ -65,6 +68,17 @@ class InProcessService:
             fields = {"server": "localhost", "port": str(port), "provider": "contoso", "account": account}
             self.service.settings.set_profile(setting, fields, "administrator:admin")
         return names[0]
+
+    def get_token(self, name: str, account: str = SCAN) -> None:
+        """Get the token of a setting; its person approves at the provider."""
+        started = self.service.tokens.request(name, "device", "operator:otto")
+        assert started.verification_uri
+        assert started.user_code
+        browser_user.approve(started.verification_uri, started.user_code, account, self.ca.ca_file)
+        self.service.polling_worker.wake()
+        wait_until(
+            lambda: self.service.tokens.status(name).token.status is TokenStatus.RETRIEVED, f"the token of {name}"
+        )
 
 
 @contextmanager
