@@ -35,6 +35,7 @@ from infrastructure.fleet.settings import SettingsService
 from infrastructure.mail import MailService
 from infrastructure.mail_counters import MailCounters
 from infrastructure.mail_counts import MailCounts
+from infrastructure.node_reports import NodeReports
 from infrastructure.notifications import Channel, Notifier
 from infrastructure.queries.attention import Attention
 from infrastructure.queries.attention_page import AttentionQuery
@@ -126,6 +127,7 @@ def open_service(
             checkpoint_worker=_checkpoint_worker(config, events, store_id, tokens),
             store_state=store_state,
             row_watch=RowWatch(events.store),
+            node_reports=NodeReports(events.store, sealer, config.path(config.store.escrow)),
         )
 
 

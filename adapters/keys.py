@@ -16,9 +16,12 @@ from infrastructure.config.load import load_config
 from infrastructure.config.tables import Config
 from infrastructure.encryption.envelope import Sealer, key_id
 from infrastructure.encryption.key_file import is_key_file, new_key, read_key, save_key, write_keys
+from infrastructure.node_reports import ALIVE_SECONDS
 from infrastructure.store.integrity_rotation import authenticate_anew, begin, end, is_under_way
 from infrastructure.store.key_rotation import reseal, values_by_key
+from infrastructure.store.node_rows import NodeRow, forget_other_nodes, read_nodes
 from infrastructure.store.store import Store
+from infrastructure.tokens.claims import node_name
 from infrastructure.tokens.escrow import replies_by_key
 
 _IN_FLIGHT_SECONDS = 15 * 60
@@ -27,13 +30,18 @@ _IN_FLIGHT_SECONDS = 15 * 60
 
 @dataclass(frozen=True)
 class KeyUse:
-    """A key, and the number of values of the store and of replies in this node's escrow that need it."""
+    """A key, and what needs it: values of the store, and replies in the escrow of any node.
+
+    `used_by` has the other nodes alive that seal with it, `missing_on` those that do not have it.
+    """
 
     key_id: str
     here: bool
     in_use: bool
     values: int
     replies: int
+    used_by: tuple[str, ...] = ()
+    missing_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,16 +56,20 @@ class RotatedIntegrity:
 
 @dataclass(frozen=True)
 class Rotated:
-    """What a rotation did: the key in use, the number of values that it sealed anew, and the file of a retired key."""
+    """What a rotation did: the newest key, the number of values that it sealed anew, and the file of a retired key.
+
+    With `missing_on`, which names the other nodes without the newest key, nothing was sealed anew.
+    """
 
     key_id: str
-    values: int
-    retired: Path | None
+    values: int = 0
+    retired: Path | None = None
     integrity: RotatedIntegrity | None = None
+    missing_on: tuple[str, ...] = ()
 
 
 def key_uses(config_path: Path) -> list[KeyUse]:
-    """Each key that is here or that something needs, the one in use first.
+    """Each key that is here or that something needs, the newest one first.
 
     Raises:
         StoreRefused, InvalidValue, Unreachable: the store can't be read.
@@ -71,13 +83,13 @@ def key_uses(config_path: Path) -> list[KeyUse]:
 def rotate(config_path: Path, *, alone: bool = False, integrity: bool = False) -> Rotated:
     """Begin the rotation of the key, or go on with one that was begun. A crash at any point loses nothing.
 
-    The older key stays in the key file until nothing in the store and in this node's escrow needs it. Then it goes into
-    a file of its own, as earlier backups need it. A service on the same host goes on meanwhile. Of nodes that share a
-    database only this one may run, which the administrator says with `alone`. With `integrity` the integrity keys are
-    renewed too.
+    The newest key is used once every node alive has it. The older key stays in the key file until nothing in the store
+    and in any node's escrow needs it; then it goes into a file of its own, as earlier backups need it. Services go on
+    meanwhile. With `alone` the other nodes are gone for good, or get a copy of the file before they start again. With
+    `integrity` the integrity keys are renewed too.
 
     Raises:
-        Refused: the key is no file, or other nodes may run.
+        Refused: the key is no file.
         StoreRefused, InvalidValue, Unreachable: the store can't be read.
     """
     config = load_config(config_path)
@@ -85,18 +97,25 @@ def rotate(config_path: Path, *, alone: bool = False, integrity: bool = False) -
     sealer = read_key(path, os.environ)
     if not is_key_file(sealer):
         raise Refused("key_is_no_file")
-    if config.store.url and not alone:
-        raise Refused("other_nodes_may_run")
-    with store_errors(), as_owner(config), opened_store(config, sealer):
-        pass  # the key is the store's own
+    with store_errors(), as_owner(config), opened_store(config, sealer) as (events, _):
+        if alone:
+            with events.store.writing() as query:
+                forget_other_nodes(query, _this_node(config))
     # The file is changed with the rights of the caller, the store with those of its owner.
     if len(sealer.keys) == 1:
         write_keys(path, [new_key(), *sealer.keys])
+    newest = key_id(sealer.keys[0])
+    with store_errors(), as_owner(config), opened_store(config, sealer) as (events, _):
+        missing_on = tuple(node.name for node in _others(config, events.store) if newest not in node.keys)
+    if missing_on:
+        return Rotated(newest, missing_on=missing_on)
+    if sealer.key_id != newest:
+        path.touch()  # The time in flight begins now.
     with store_errors(), as_owner(config), opened_store(config, sealer) as (events, _):
         values = sum(reseal(events.store, sealer))
         renewed = _rotate_integrity(events.store, sealer) if integrity or is_under_way(events.store) else None
         uses = _uses(config, events.store, sealer)
-    return Rotated(sealer.key_id, values, _retire(path, sealer, uses), renewed)
+    return Rotated(newest, values, _retire(path, sealer, uses), renewed)
 
 
 def _rotate_integrity(store: Store, sealer: Sealer) -> RotatedIntegrity:
@@ -109,7 +128,7 @@ def _rotate_integrity(store: Store, sealer: Sealer) -> RotatedIntegrity:
 
 def _retire(path: Path, sealer: Sealer, uses: Sequence[KeyUse]) -> Path | None:
     """Take the oldest key out of the file if nothing needs it, nor can anything that is not stored yet."""
-    needed = {use.key_id for use in uses if use.values or use.replies}
+    needed = {use.key_id for use in uses if use.values or use.replies or use.used_by}
     oldest = sealer.keys[-1]
     if len(sealer.keys) == 1 or key_id(oldest) in needed or time.time() - path.stat().st_mtime < _IN_FLIGHT_SECONDS:
         return None
@@ -120,9 +139,35 @@ def _retire(path: Path, sealer: Sealer, uses: Sequence[KeyUse]) -> Path | None:
 
 
 def _uses(config: Config, store: Store, sealer: Sealer) -> list[KeyUse]:
+    alive = _others(config, store)
     with store.reading() as query:
         values = values_by_key(query)
+        nodes = [node for node in read_nodes(query) if node.name != _this_node(config)]
     replies = replies_by_key(config.path(config.store.escrow))
+    for node in nodes:
+        replies.update(node.replies)
     here = [key_id(key) for key in sealer.keys]
     named = [*here, *sorted({*values, *replies} - set(here))]
-    return [KeyUse(one, one in here, one == here[0], values[one], replies[one]) for one in named]
+    return [
+        KeyUse(
+            one,
+            one in here,
+            one == sealer.key_id,
+            values[one],
+            replies[one],
+            tuple(node.name for node in alive if node.key_in_use == one),
+            tuple(node.name for node in alive if one not in node.keys),
+        )
+        for one in named
+    ]
+
+
+def _others(config: Config, store: Store) -> list[NodeRow]:
+    """The other nodes that are alive."""
+    with store.reading() as query:
+        since = store.now_seconds(query) - ALIVE_SECONDS
+        return [node for node in read_nodes(query) if node.name != _this_node(config) and node.seen_at >= since]
+
+
+def _this_node(config: Config) -> str:
+    return node_name(config.path(config.store.escrow))

@@ -97,6 +97,7 @@ class _Serving:
                     server = SocketServer(service, self._listener)
                     for worker in (
                         service.row_watch,
+                        service.node_reports,
                         service.polling_worker,
                         service.renewal_worker,
                         service.notifier,
@@ -187,4 +188,5 @@ def _stop_workers(service: Service) -> None:
     service.polling_worker.stop()
     service.mail_counts.stop()
     service.row_watch.stop()
+    service.node_reports.stop()
     service.checkpoint_worker.stop()

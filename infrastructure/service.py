@@ -17,6 +17,7 @@ from infrastructure.fleet.apply import Applier
 from infrastructure.fleet.settings import SettingsService
 from infrastructure.mail import MailService
 from infrastructure.mail_counts import MailCounts
+from infrastructure.node_reports import NodeReports
 from infrastructure.notifications import Notifier
 from infrastructure.queries.attention import Attention
 from infrastructure.queries.attention_page import AttentionQuery
@@ -62,6 +63,7 @@ class Service:
     checkpoint_worker: CheckpointWorker
     store_state: StoreStateQuery
     row_watch: RowWatch
+    node_reports: NodeReports
     relay_refusals: RelayRefusals = field(default_factory=RelayRefusals)
 
     @property
@@ -73,6 +75,7 @@ class Service:
             self.notifier,
             self.mail_counts,
             self.row_watch,
+            self.node_reports,
             self.checkpoint_worker,
         )
         return tuple(ticker for worker in workers for ticker in worker.tickers)

@@ -127,12 +127,6 @@ STORE_ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             "stop the service, write the key into the key file of [store] with mode 0600, take the credential or the"
             " variable away, rotate, and make a credential of that file's content; nothing was changed",
         ),
-        "other_nodes_may_run": ErrorText(
-            "nodes that share this database would not have the new key",
-            "stop all nodes but this one, rotate alone, copy the key file to each, and start them; nothing was changed",
-            command="stop all nodes but this one, run mailtoken key rotate --alone, copy the key file to each, and"
-            " start them; nothing was changed",
-        ),
         "key_lost": ErrorText("there is a store but no key at {path}", "restore the key; a new one would not open it"),
         "key_missing": ErrorText("there is no key at {path}", "restore it from your backup; nothing opens without it"),
         "key_malformed": ErrorText(

@@ -59,27 +59,32 @@ class Sealed:
 
 
 class Sealer:
-    """Seals with a key-encryption key of 32 bytes, and opens with it or an older one that is not retired yet."""
+    """Opens with any of its key-encryption keys of 32 bytes, and seals with the one in use, by default the newest."""
 
     def __init__(self, *keys: bytes) -> None:
         self._keys = keys
+        self._used = ""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """All keys, the one in use first."""
+        """All keys, the newest one first."""
         return self._keys
 
     @property
     def key_id(self) -> str:
         """The name of the key in use."""
-        return key_id(self.keys[0])
+        return key_id(self._key_in_use())
+
+    def use(self, id: str) -> None:
+        """Seal with the key of this name from now on; a name that none of the keys has stands for the newest one."""
+        self._used = id
 
     def seal(self, value: bytes, place: Place) -> Sealed:
         """Encrypt `value` for `place`, with a new data key."""
-        key = self.keys[0]
+        key = self._key_in_use()
         bound = self._bound(place, ALGORITHM, key_id(key))
         data_key = AESGCM.generate_key(256)
         return Sealed(ALGORITHM, key_id(key), _encrypt(key, data_key, bound), _encrypt(data_key, value, bound))
@@ -99,6 +104,10 @@ class Sealer:
             raise VaultDamaged(
                 "sealed_value_damaged", kind=place.kind, number=place.generation, subject=place.subject_id
             ) from None
+
+    def _key_in_use(self) -> bytes:
+        keys = self.keys
+        return next((key for key in keys if key_id(key) == self._used), keys[0])
 
     @staticmethod
     def _bound(place: Place, algorithm: str, key_id: str) -> bytes:

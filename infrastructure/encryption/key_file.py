@@ -1,6 +1,6 @@
 """The key-encryption key: a file of mode 0600, a systemd credential, or the environment.
 
-The file has a key a line in base64, the one in use first. During a rotation it has two; a process that runs reads it
+The file has a key a line in base64, the newest one first. During a rotation it has two; a process that runs reads it
 again when it changes.
 """
 

@@ -1,4 +1,4 @@
-"""Seals every value of the store anew with the key-encryption key in use, while a service runs."""
+"""Seals every value of the store anew with the newest key-encryption key, while services run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from domain.errors import VaultDamaged
 from infrastructure.encryption.envelope import Place, Sealed, Sealer
 from infrastructure.store.integrity_rows import SUBJECT
-from infrastructure.store.open import read_meta, reseal_canary
+from infrastructure.store.open import read_meta, use_newest_key
 from infrastructure.store.query import Query
 from infrastructure.store.store import Store
 
@@ -39,7 +39,7 @@ def reseal(store: Store, sealer: Sealer) -> Iterator[int]:
     A row that was damaged stays as it is. Sign-ins under way end by themselves, so they stay under their key.
     """
     with store.writing(alone=True) as query:
-        reseal_canary(query, sealer)
+        use_newest_key(query, sealer)
         store_id = read_meta(query).store_id
     for table, key in _TABLES.items():
         after: tuple[Any, ...] = ()

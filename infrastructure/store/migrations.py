@@ -133,6 +133,14 @@ MIGRATIONS = (
             "CREATE INDEX IF NOT EXISTS mail_count_profile ON mail_count (profile, day)",
         ),
     ),
+    Migration(
+        version=12,
+        purpose="each node says which keys it has, so that a new key is used once all have it",
+        statements=(
+            "CREATE TABLE IF NOT EXISTS node (name TEXT PRIMARY KEY, key_in_use TEXT NOT NULL, keys TEXT NOT NULL,"
+            " replies TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL)",
+        ),
+    ),
 )
 
 INTEGRITY_KEYS_SINCE = 7

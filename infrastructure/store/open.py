@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from domain.errors import StoreRefused, VaultDamaged
 from infrastructure.clock import instant_text, read_instant
-from infrastructure.encryption.envelope import Place, Sealed, Sealer
+from infrastructure.encryption.envelope import Place, Sealed, Sealer, key_id
 from infrastructure.store.hash_chain import create_head
 from infrastructure.store.integrity_rows import create_integrity_keys
 from infrastructure.store.migrations import SCHEMA_VERSION
@@ -159,25 +159,28 @@ def _read_known(store: Store) -> Meta:
 
 
 def check_canary(canary: str, store_id: str, sealer: Sealer) -> None:
-    """Check that the key opens this store.
+    """Check that a key opens this store. The key in use is from now on the one that the canary is sealed with.
 
     Raises:
-        StoreRefused: the key is another store's.
+        StoreRefused: the keys are another store's.
     """
+    sealed = Sealed.of_text(canary)
     try:
-        sealer.open(Sealed.of_text(canary), _canary_place(store_id))
+        sealer.open(sealed, _canary_place(store_id))
     except VaultDamaged:
         raise StoreRefused("key_of_another_store") from None
+    sealer.use(sealed.key_id)
 
 
-def reseal_canary(query: Query, sealer: Sealer) -> None:
-    """Seal the canary anew with the key in use.
+def use_newest_key(query: Query, sealer: Sealer) -> None:
+    """Seal the canary with the newest key, which every process of the store uses from then on.
 
     Raises:
         StoreRefused: none of the keys is the store's own.
     """
     meta = read_meta(query)
     check_canary(meta.canary, meta.store_id, sealer)
+    sealer.use(key_id(sealer.keys[0]))
     sealed = sealer.seal(_CANARY, _canary_place(meta.store_id)).as_text()
     query.run("UPDATE meta SET value = ? WHERE name = 'canary'", (sealed,))
 

@@ -26,6 +26,9 @@ CREATE TABLE IF NOT EXISTS vault (
 CREATE TABLE IF NOT EXISTS claim (
     subject_id TEXT, kind TEXT, generation {integer}, attempt_id TEXT NOT NULL, node TEXT NOT NULL, boot TEXT NOT NULL,
     process TEXT NOT NULL, taken_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (subject_id, kind, generation));
+CREATE TABLE IF NOT EXISTS node (
+    name TEXT PRIMARY KEY, key_in_use TEXT NOT NULL, keys TEXT NOT NULL, replies TEXT NOT NULL,
+    seen_at DOUBLE PRECISION NOT NULL);
 CREATE TABLE IF NOT EXISTS notice (
     subject_id TEXT, channel TEXT, attention TEXT, told_at TEXT NOT NULL, reminders {integer} NOT NULL,
     PRIMARY KEY (subject_id, channel));
@@ -108,7 +111,7 @@ PROVEN_OTHERWISE = ("stored_events", "chain", "chain_head", "vault", "integrity_
 LOG_INDEX = ("log_stream", "log_end")
 """The tables of `log_index.py`."""
 
-WITHOUT_RIGHTS = (*LOG_INDEX, "meta", "claim", "notice", "client_use", "mail_count")
+WITHOUT_RIGHTS = (*LOG_INDEX, "meta", "claim", "node", "notice", "client_use", "mail_count")
 """The tables whose rows give nobody a right or a token: what somebody writes there may be believed."""
 
 MAC = "mac"

@@ -45,7 +45,7 @@ class ClaimOwner:
     @classmethod
     def this_process(cls, place: str = "") -> ClaimOwner:
         """The owner that stands for this process, with its escrow at `place`."""
-        return cls(f"{socket.gethostname()}:{place}", _boot_id(), _process(os.getpid()))
+        return cls(_node(place), _boot_id(), _process(os.getpid()))
 
     def is_dead(self) -> bool:
         """Whether the process is known to have ended; this is never known of a process on another host."""
@@ -54,6 +54,15 @@ class ClaimOwner:
         if self.boot != _boot_id():
             return True
         return _process(int(self.process.split(":")[0])) != self.process
+
+
+def node_name(escrow: Path) -> str:
+    """The name of the node on this host whose escrow is at this path."""
+    return _node(str(escrow.resolve()))
+
+
+def _node(place: str) -> str:
+    return f"{socket.gethostname()}:{place}"
 
 
 class ClaimResult(IntEnum):

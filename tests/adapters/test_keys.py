@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,9 +17,12 @@ from adapters.cli.app import run
 from domain.errors import Refused, StoreRefused
 from infrastructure.encryption.envelope import Place, Sealer
 from infrastructure.encryption.key_file import create_key_file, read_key
+from infrastructure.node_reports import NodeReports
 from infrastructure.store import key_rotation
 from infrastructure.store.open import open_store
+from infrastructure.store.postgres import PostgresStore
 from infrastructure.store.sqlite import SqliteStore
+from infrastructure.tokens.claims import node_name
 
 
 class Killed(BaseException):
@@ -71,6 +75,8 @@ def test_a_rotation_seals_everything_anew_while_the_service_goes_on(
     assert lines(config) == 2
     now, older = keys.key_uses(config)
     assert (now.key_id, now.values, older.key_id, older.values) == (rotated.key_id, 6, before.key_id, 0)
+    assert service.sealer.key_id == before.key_id
+    NodeReports(service.store, service.sealer, config.parent / "escrow").report()
     assert service.sealer.key_id == rotated.key_id
     clock.step(minutes=59)
     assert service.access_token(SMTP).generation == 2
@@ -206,10 +212,87 @@ def test_the_integrity_keys_are_renewed_too_and_a_later_run_retires_the_older_on
     assert service.audit.verify().findings == ()
 
 
-def test_nodes_that_share_a_database_are_stopped_first(tmp_path: Path, postgres_url: str) -> None:
-    config = installation.initialise(tmp_path / "house", postgres_url).config
-    with pytest.raises(Refused, match="other_nodes_may_run"):
-        keys.rotate(config)
-    assert lines(config) == 1
-    assert keys.rotate(config, alone=True).values == 3
-    assert keys.key_uses(config)[0].values == 4
+@pytest.fixture
+def nodes(tmp_path: Path, postgres_url: str) -> tuple[Path, Path]:
+    """The configurations of two nodes that share a database and a key."""
+    here, there = (tmp_path / name for name in ("here", "there"))
+    config = installation.initialise(here, postgres_url).config
+    there.mkdir()
+    for file in (config, config.with_name("mailtoken.key")):
+        shutil.copy2(file, there)
+    return config, there / config.name
+
+
+class Node:
+    """The store as a running node has it, and its reports."""
+
+    def __init__(self, config: Path, url: str) -> None:
+        self.config = config
+        self.sealer = read_key(config.with_name("mailtoken.key"), {})
+        self.store = PostgresStore(url)
+        open_store(self.store, self.sealer)
+        (config.parent / "escrow").mkdir(exist_ok=True)
+        self.reports = NodeReports(self.store, self.sealer, config.parent / "escrow")
+        self.reports.report()
+
+    def copy_key_from(self, other: Path) -> None:
+        """Get the key file of another node, as an operator copies it."""
+        shutil.copy2(other.with_name("mailtoken.key"), self.config.with_name("mailtoken.key"))
+        self.reports.report()
+
+
+@pytest.fixture
+def node(nodes: tuple[Path, Path], postgres_url: str) -> Iterator[Node]:
+    """The other node, which runs."""
+    node = Node(nodes[1], postgres_url)
+    with closing(node.store):
+        yield node
+
+
+def test_a_new_key_is_used_once_every_node_has_it(
+    nodes: tuple[Path, Path], node: Node, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config, name = nodes[0], node_name(nodes[1].parent / "escrow")
+    (before,) = keys.key_uses(config)
+    assert (before.in_use, before.used_by) == (True, (name,))
+    assert run(["key", "rotate", "--config", str(config)]) == 0
+    assert f"Copy the file to {name}." in capfd.readouterr().out
+    newer, used = keys.key_uses(config)
+    assert (newer.in_use, newer.missing_on, used.in_use, used.values) == (False, (name,), True, 4)
+    assert run(["key", "list", "--config", str(config)]) == 0
+    assert f"The key {newer.key_id} is missing on {name}." in capfd.readouterr().out
+    node.copy_key_from(config)
+    assert node.sealer.key_id == before.key_id
+    assert keys.rotate(config).values == 3
+    newer, older = keys.key_uses(config)
+    assert (newer.in_use, newer.values, older.values, older.used_by) == (True, 4, 0, (name,))
+    age(config)
+    assert keys.rotate(config).retired is None
+    node.reports.report()
+    assert node.sealer.key_id == newer.key_id
+    assert keys.rotate(config).retired
+    assert [use.key_id for use in keys.key_uses(config)] == [newer.key_id]
+
+
+def test_a_reply_in_the_escrow_of_a_node_that_is_down_keeps_its_key(nodes: tuple[Path, Path], node: Node) -> None:
+    config = nodes[0]
+    keys.rotate(config)
+    node.copy_key_from(config)
+    keys.rotate(config)
+    sealed = Sealer(node.sealer.keys[-1]).seal(b"{}", Place("", "", "", 0))
+    (node.config.parent / "escrow" / "a-b.reply").write_bytes(b" " * 1024 + sealed.as_text().encode() + b"\n")
+    node.reports.report()
+    with node.store.writing() as query:
+        query.run("UPDATE node SET seen_at = seen_at - 3600")
+    age(config)
+    assert keys.rotate(config).retired is None
+    assert [use.replies for use in keys.key_uses(config)] == [0, 1]
+    assert keys.rotate(config, alone=True).retired
+
+
+def test_a_node_that_is_down_is_not_waited_for(nodes: tuple[Path, Path], node: Node) -> None:
+    with node.store.writing() as query:
+        query.run("UPDATE node SET seen_at = seen_at - 3600")
+    assert keys.rotate(nodes[0]).values == 3
+    with pytest.raises(StoreRefused, match="key_of_another_store"):
+        node.reports.report()

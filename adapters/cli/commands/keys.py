@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from adapters.cli import output
 from adapters.cli.context import CommandContext
 
 if TYPE_CHECKING:
-    from adapters.keys import RotatedIntegrity
+    from adapters.keys import KeyUse, RotatedIntegrity
 
 app = typer.Typer(help="The key of the store: what needs it, and a new one in its place.", no_args_is_help=True)
 
@@ -28,16 +29,28 @@ def list_(
     if json:
         output.write_json([asdict(use) for use in uses])
         return
-    states = ("in use" if use.in_use else "older" if use.here else "missing" for use in uses)
-    records = [(use.key_id, state, use.values, use.replies) for use, state in zip(uses, states, strict=True)]
+    records = [(use.key_id, _state(uses, use), use.values, use.replies) for use in uses]
     output.show(output.rows(("Key", "State", "Sealed values", "Replies in escrow"), records))
+    for use in uses:
+        if use.used_by:
+            output.print_message(f"The key {use.key_id} is used by {', '.join(use.used_by)}.")
+        if use.here and use.missing_on:
+            output.print_message(f"The key {use.key_id} is missing on {', '.join(use.missing_on)}.")
+
+
+def _state(uses: Sequence[KeyUse], use: KeyUse) -> str:
+    if use.in_use:
+        return "in use"
+    if not use.here:
+        return "missing"
+    return "older" if any(one.in_use for one in uses[: uses.index(use)]) else "newer"
 
 
 @app.command()
 def rotate(
     context: typer.Context,
     alone: Annotated[
-        bool, typer.Option("--alone", help="PostgreSQL: no other node runs, and each gets a copy of the key file.")
+        bool, typer.Option("--alone", help="Forget the other nodes; one that comes back needs a copy of the key file.")
     ] = False,
     integrity: Annotated[
         bool, typer.Option("--integrity", help="Renew the keys of the rows, the log and the checkpoints too.")
@@ -47,6 +60,12 @@ def rotate(
     from adapters import keys
 
     rotated = keys.rotate(CommandContext.of(context).config, alone=alone, integrity=integrity)
+    if rotated.missing_on:
+        output.print_message(
+            f"The key file has the new key {rotated.key_id}, which is not used yet. Copy the file to"
+            f" {', '.join(rotated.missing_on)}. Next: run mailtoken key rotate again in a minute."
+        )
+        return
     output.print_message(f"{rotated.values} values are sealed anew with the key {rotated.key_id}.")
     if rotated.retired:
         output.print_message(
