@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from adapters.mail.mail_server import MailServerClient
 from adapters.notify.channels import Command, Mail, Webhook
 from adapters.providers import build_provider
 from adapters.providers.settings import provider_settings
+from adapters.providers.stored import stored_provider_builder
 from adapters.store_access import (
     only_service,
     opened_store,
@@ -37,6 +38,8 @@ from infrastructure.mail_counters import MailCounters
 from infrastructure.mail_counts import MailCounts
 from infrastructure.node_reports import NodeReports
 from infrastructure.notifications import Channel, Notifier
+from infrastructure.providers.known_providers import KnownProviders
+from infrastructure.providers.stored_providers import StoredProviders
 from infrastructure.queries.attention import Attention
 from infrastructure.queries.attention_page import AttentionQuery
 from infrastructure.queries.audit import Audit
@@ -84,10 +87,12 @@ def open_service(
             log.info("store_is_empty", why="new_or_a_copy_without_its_wal_file")
         KeyedChainMarker(config.path(config.store.escrow)).note(store_id)
         _bring_projection_up(events, clock.now())
-        providers = _providers(config, clock) if providers is None else providers
         vault, escrow = Vault(sealer, store_id), Escrow(config.path(config.store.escrow), sealer, store_id)
+        build = stored_provider_builder(config, clock)
+        of_file = _providers(config, clock) if providers is None else providers
+        known = KnownProviders(events, vault, of_file, config.providers, build)
         claims = Claims(events.store, str(config.path(config.store.escrow).resolve()))
-        tokens = TokenService(TokenExchange(events, vault, escrow, claims, providers, clock))
+        tokens = TokenService(TokenExchange(events, vault, escrow, claims, known, clock))
         server = server or MailServerClient(config.path(config.mail.ca_file) if config.mail.ca_file else None)
         tokens.holds.report()
         replies = tokens.recover()
@@ -95,29 +100,28 @@ def open_service(
             log.warning("replies_recovered", replies=replies)
         counters = MailCounters(clock)
         mail = MailService(tokens, server, clock, config.send.profile, counters)
-        limits = {name: table.limits for name, table in config.providers.items()}
-        attention = _attention(config, events.store, tokens, list(providers), clock)
-        _log_providers_left(events.store, providers)
+        attention = _attention(events.store, tokens, known, clock)
+        _log_providers_left(events.store, known)
         audit, history = Audit(events, vault), History(events)
-        store_state = StoreStateQuery.of(config, events.store, clock)
+        store_state = StoreStateQuery.of(config, events.store, clock, unusable=lambda: known.faults)
         passwords, sessions = PasswordHasher(), Sessions(events, clock, config.server.members_for)
         yield Service(
             config=config,
             clock=clock,
-            settings=SettingsService(events, clock, list(providers)),
+            settings=SettingsService(events, clock, known),
             tokens=tokens,
             attention=attention,
             mail=mail,
             mail_counts=MailCounts(events.store, counters),
             audit=audit,
             polling_worker=PollingWorker(tokens),
-            renewal_worker=RenewalWorker(events, tokens, clock, limits),
+            renewal_worker=RenewalWorker(events, tokens, clock, known.limits),
             notifier=Notifier(events.store, claims, clock, attention, _channels(config, mail, clock), store_state),
             relay_users=RelayUsers(events, vault, tokens, clock, passwords),
             settings_page=SettingsPageQuery(events.store, clock, attention, audit, history),
             attention_query=AttentionQuery(events.store, clock, attention, audit),
             history=history,
-            applier=Applier(events, tokens, clock, list(providers)),
+            applier=Applier(events, tokens, clock, known),
             administrators=Administrators(events, vault, clock, passwords, sessions),
             sessions=sessions,
             pending_sign_ins=PendingSignIns(events.store, vault, clock),
@@ -128,6 +132,8 @@ def open_service(
             store_state=store_state,
             row_watch=RowWatch(events.store),
             node_reports=NodeReports(events.store, sealer, config.path(config.store.escrow)),
+            providers=known,
+            stored_providers=StoredProviders(events, vault, clock, known, build, tokens.end_for_changed_client),
         )
 
 
@@ -137,13 +143,13 @@ def _providers(config: Config, clock: Clock) -> dict[str, Provider]:
     }
 
 
-def _attention(config: Config, store: Store, tokens: TokenService, providers: Sequence[str], clock: Clock) -> Attention:
+def _attention(store: Store, tokens: TokenService, providers: KnownProviders, clock: Clock) -> Attention:
     return Attention(
         store,
         tokens.alarms,
         clock,
-        {name: table.limits for name, table in config.providers.items()},
-        {name: table.client_secret_expires_at for name, table in config.providers.items()},
+        providers.limits,
+        providers.client_secrets_expire_at,
         alarm_causes=tokens.alarm_causes,
         alarm_settings=tokens.alarm_settings,
         last_refusal=tokens.last_refusal,

@@ -52,7 +52,11 @@ def _checks(sound: SoundTables) -> Iterator[Callable[[], object]]:
         yield partial(_check_provider, config, name, table)
     if config.server.sign_in and "providers" not in sound.left_out:
         yield partial(OrganisationSignIn, config, config.server.sign_in, SystemClock())
-    authorities = {"[mail] ca_file": config.mail.ca_file, "[notify] webhook_ca_file": config.notify.webhook_ca_file}
+    authorities = {
+        "[stored_providers] ca_file": config.stored_providers.ca_file,
+        "[mail] ca_file": config.mail.ca_file,
+        "[notify] webhook_ca_file": config.notify.webhook_ca_file,
+    }
     for key, file in authorities.items():
         if file:
             yield partial(_check_authorities, key, config.path(file))

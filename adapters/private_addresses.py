@@ -51,13 +51,14 @@ def _embedded(ip: IPAddress) -> IPAddress:
 class AddressRule:
     """The rule for the requests to one provider.
 
-    The hosts in `allowed` and the `authority`, the host of the configured issuer, may be at any address. Every other
-    host must be at a public one, or on loopback or a private network if the authority itself is on one of this kind.
+    The hosts in `allowed` may be at any address. So may the `authority`, the host of the issuer in the configuration
+    file; None stands for an issuer that is not in the file. Every other host must be at a public address, or on
+    loopback or a private network if the authority itself is on one of this kind.
     """
 
-    def __init__(self, authority: str, allowed: Iterable[str] = ()) -> None:
-        self._authority = _name(authority)
-        self._hosts = {self._authority, *map(_name, allowed)}
+    def __init__(self, authority: str | None, allowed: Iterable[str] = ()) -> None:
+        self._authority = None if authority is None else _name(authority)
+        self._hosts = {*([] if self._authority is None else [self._authority]), *map(_name, allowed)}
         self._networks: set[Network] = set()
 
     def permitted(self, host: str, addresses: Iterable[str]) -> Sequence[str]:

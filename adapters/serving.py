@@ -103,6 +103,7 @@ class _Serving:
                         service.notifier,
                         service.mail_counts,
                         service.checkpoint_worker,
+                        service.providers,
                     ):
                         worker.start()
                     # Nothing fails from here on: the thread of a failed run would take the signal of the next one.
@@ -190,3 +191,4 @@ def _stop_workers(service: Service) -> None:
     service.row_watch.stop()
     service.node_reports.stop()
     service.checkpoint_worker.stop()
+    service.providers.stop()

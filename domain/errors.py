@@ -39,6 +39,15 @@ class InvalidValue(MailtokenError):
         return f"{self.field}: {super().__str__()}"
 
 
+class InvalidValues(InvalidValue):
+    """Several values are not acceptable. As an `InvalidValue` it is the first of the `problems`."""
+
+    def __init__(self, problems: Sequence[InvalidValue]) -> None:
+        first = problems[0]
+        super().__init__(first.field, first.code, **first.fields)
+        self.problems = tuple(problems)
+
+
 class NotFound(MailtokenError):
     """No object has this name."""
 

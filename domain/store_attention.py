@@ -19,10 +19,22 @@ class StoreAttention(StrEnum):
     ROW_ALTERED = "row_altered"
     CERTIFICATE_ENDS = "certificate_ends"
     CERTIFICATE_OVER = "certificate_over"
+    PROVIDER_CLASH = "provider_clash"
+    PROVIDER_SECRET_MISSING = "provider_secret_missing"  # noqa: S105 - a code
+    PROVIDER_UNUSABLE = "provider_unusable"
 
 
 HOLDS = (StoreAttention.ON_HOLD, StoreAttention.LOG_BEHIND, StoreAttention.LOG_DIFFERS)
 """The codes of a hold, of which there is one for each reason."""
+
+
+@dataclass(frozen=True)
+class ProviderNeed:
+    """A stored provider that needs a person; `secrets` are those that nobody has uploaded yet."""
+
+    name: str
+    attention: StoreAttention
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from infrastructure.mail import MailService
 from infrastructure.mail_counts import MailCounts
 from infrastructure.node_reports import NodeReports
 from infrastructure.notifications import Notifier
+from infrastructure.providers.known_providers import KnownProviders
+from infrastructure.providers.stored_providers import StoredProviders
 from infrastructure.queries.attention import Attention
 from infrastructure.queries.attention_page import AttentionQuery
 from infrastructure.queries.audit import Audit
@@ -64,6 +66,8 @@ class Service:
     store_state: StoreStateQuery
     row_watch: RowWatch
     node_reports: NodeReports
+    providers: KnownProviders
+    stored_providers: StoredProviders
     relay_refusals: RelayRefusals = field(default_factory=RelayRefusals)
 
     @property
@@ -77,5 +81,6 @@ class Service:
             self.row_watch,
             self.node_reports,
             self.checkpoint_worker,
+            self.providers,
         )
         return tuple(ticker for worker in workers for ticker in worker.tickers)

@@ -358,7 +358,7 @@ class Services:
         self.claims = Claims(self.store, str(self.directory / "escrow"))
         exchange = TokenExchange(self.events, self.vault, self.escrow, self.claims, self.providers, self.clock)
         self.tokens = TokenService(exchange)
-        self.settings = SettingsService(self.events, self.clock, list(self.providers))
+        self.settings = SettingsService(self.events, self.clock, self.providers)
         self.audit = Audit(self.events, self.vault)
         self.history = History(self.events)
         hasher = PasswordHasher(CHEAP_ARGON2)

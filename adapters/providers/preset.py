@@ -90,7 +90,8 @@ class Preset(ABC):
 
 def address_rule(settings: ProviderSettings, authority: Authority) -> AddressRule:
     """The addresses that requests to this provider may go to."""
-    return AddressRule(urlsplit(authority.url).hostname or "", settings.allow_private)
+    host = urlsplit(authority.url).hostname or ""
+    return AddressRule(None if settings.is_stored else host, settings.allow_private)
 
 
 def check_issuer(settings: ProviderSettings, pattern: str, example: str) -> None:

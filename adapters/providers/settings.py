@@ -26,7 +26,7 @@ class ProviderSettings:
     A certificate is PEM together with its private key. `app_scopes` are for the app-only flow.
     `error_overrides` put error codes in another class, see `error_table.CLASSES`. `revokes_one_grant`: a revocation
     (RFC 7009) ends one grant and no other grant of the same account. `allow_private` has the hosts that may be at
-    private addresses, besides that of the issuer.
+    private addresses, besides that of the issuer unless the provider `is_stored` and not of the configuration file.
     """
 
     name: str
@@ -47,6 +47,7 @@ class ProviderSettings:
     client_assertion_file: Path | None = None
     service_account: Secret | None = None
     allow_private: tuple[str, ...] = ()
+    is_stored: bool = False
 
     def invalid(self, key: str, code: str, **fields: Fact) -> InvalidValue:
         """An error about one of these settings, with the setting's name in the configuration."""

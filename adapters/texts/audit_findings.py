@@ -8,7 +8,7 @@ from types import MappingProxyType
 from adapters.texts.errors import filled
 from adapters.texts.wording import ErrorText
 from infrastructure.queries.audit import Finding
-from infrastructure.store.vault import CLIENT_KEY, PASSWORD, SIGN_IN_PASSWORD
+from infrastructure.store.vault import CLIENT_KEY, PASSWORD, PROVIDER_SECRETS, SIGN_IN_PASSWORD
 
 FINDINGS: Mapping[str, ErrorText] = MappingProxyType(
     {
@@ -45,7 +45,12 @@ FINDINGS: Mapping[str, ErrorText] = MappingProxyType(
     }
 )
 
-_OWNERS = {PASSWORD: "relay user", SIGN_IN_PASSWORD: "administrator", CLIENT_KEY: "client"}
+_OWNERS = {
+    PASSWORD: "relay user",
+    SIGN_IN_PASSWORD: "administrator",
+    CLIENT_KEY: "client",
+    **dict.fromkeys(PROVIDER_SECRETS.values(), "provider"),
+}
 
 
 def finding_text(finding: Finding) -> str:

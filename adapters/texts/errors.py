@@ -259,6 +259,27 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "provider_in_use": ErrorText(
             "settings have the provider {provider} already", "take a name that no setting has; nothing was changed"
         ),
+        "stored_provider_not_found": ErrorText(
+            "no provider in the store is called {provider!r}",
+            "those of the configuration file are changed there",
+        ),
+        "provider_exists": ErrorText("there is a provider called {provider} already", "take another name"),
+        "provider_in_file": ErrorText("the configuration file has a provider {provider}", "take another name"),
+        "provider_has_settings": ErrorText(
+            "{count} settings have the provider {provider}, {first} among them",
+            "delete their tokens and give them another provider first",
+        ),
+        "provider_outdated": ErrorText("{provider} has changed since it was looked at", "look again and repeat it"),
+        "provider_secret_not_found": ErrorText("provider {provider} has no {secret}"),
+        "not_a_provider_field": ErrorText("not a field of a {kind} provider; it has: {known}"),
+        "not_a_provider_secret": ErrorText("not a secret of a {kind} provider; it has: {known}"),
+        "provider_field_missing": ErrorText("not filled in", "a {kind} provider needs it"),
+        "provider_secret_size": ErrorText("not 1 to {longest} characters"),
+        "not_words": ErrorText("{value!r} are not words with spaces between them"),
+        "private_issuer": ErrorText(
+            "{host} is this machine or a private address",
+            "take a public address, or have this host's operator add it to private_hosts of [stored_providers]",
+        ),
         "provider_without_settings": ErrorText("no setting has the provider {provider!r}", "nothing was changed"),
         "provider_not_configured": ErrorText("provider {provider!r} is not in the configuration; it has: {configured}"),
         "stopping": ErrorText("the service is stopping", "try again"),

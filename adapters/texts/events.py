@@ -44,6 +44,13 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "Client.Granted": "may read the access token of {member}",
         "Client.Revoked": "may not read the access token of {member} any more",
         "Client.Removed": "client removed with its key",
+        "Provider.Created": "{kind} provider {name} added: {filled}",
+        "Provider.Changed": "set: {changed}",
+        "Provider.Renamed": "provider {previous} is called {name} now",
+        "Provider.SecretAwaited": "{secret} is awaited: somebody has to upload it",
+        "Provider.SecretUploaded": "new {secret}",
+        "Provider.SecretRemoved": "{secret} removed",
+        "Provider.Removed": "provider removed with its secrets",
         "ReadModel.Rebuilt": "rows made again from {events} events of the log",
         "Log.Restored": "restored from the backup of {backup_made_at}, with {events} events: on hold",
         "Log.FoundOther": "the log had {number} events, and event {known_number} that was seen is not in it: on hold",
@@ -102,6 +109,8 @@ def names_in(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
                 names[record["id"]] = "set-up link"
             case "Client.Created":
                 names[record["id"]] = f"client {facts['name']}"
+            case "Provider.Created":
+                names[record["id"]] = f"provider {facts['name']}"
             case "Reader.Created":
                 names[record["id"]] = facts["profile"]
             case "SmtpGroup.Created":
@@ -117,9 +126,10 @@ def event_text(record: Mapping[str, Any], names: Mapping[str, str], surface: Sur
     facts["member"] = names.get(facts.get("profile_id", ""), "a setting")
     facts["group"] = names.get(facts.get("group_id") or "", "an SMTP group")
     facts["changed"] = ", ".join(
-        f"{field} {value}" if value is not None else f"{field} cleared"
+        f"{field} cleared" if value is None or value == "" else f"{field} {value}"
         for field, value in facts.get("changes", {}).items()
     )
+    facts["filled"] = ", ".join(f"{field} {value}" for field, value in facts.get("fields", {}).items())
     facts["networks"] = ", ".join(facts.get("networks", ())) or "nowhere"
     facts |= {field: facts.get(field) or "unchanged" for field in ("sender", "normalize")}
     facts["tags"] = ", ".join(facts.get("tags", ())) or "none"

@@ -32,6 +32,7 @@ from infrastructure.config.tables import (
     ServerTable,
     SignInTable,
     SocketTable,
+    StoredProvidersTable,
     StoreTable,
 )
 
@@ -167,6 +168,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "server": _server_table(location),
         "socket": Grant if "grants" in location else SocketTable,
         "providers": ProviderTable,
+        "stored_providers": StoredProvidersTable,
         "mail": MailTable,
         "send": SendTable,
         "notify": NotifyTable,
@@ -233,6 +235,11 @@ socket = "mailtoken.sock"
 # ca_file = "private-ca.pem"
 # proxy = "http://proxy.contoso.com:3128"
 # timeout = 30                    # seconds for a whole request
+
+# What the providers that administrators add in the pages may reach. They are at public addresses, but for these hosts.
+# [stored_providers]
+# private_hosts = ["login.contoso.internal"]
+# ca_file = "private-ca.pem"
 
 # [mail]
 # ca_file = "private-ca.pem"

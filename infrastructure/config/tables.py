@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import ipaddress
 import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -175,7 +176,7 @@ class SocketTable(_Table):
 
 ProviderKind = Literal["microsoft", "google", "oidc"]
 # Microsoft ends a grant after 90 days without use, Google after six months, Keycloak an offline token after a month.
-_INACTIVITY_DAYS: dict[ProviderKind, int] = {"microsoft": 90, "google": 180, "oidc": 30}
+INACTIVITY_DAYS: Mapping[str, int] = {"microsoft": 90, "google": 180, "oidc": 30}
 
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[?[0-9A-Fa-f:.]+\]?")
@@ -223,10 +224,7 @@ class ProviderTable(_Table):
     @field_validator("allow_private")
     @classmethod
     def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            if not _HOST.fullmatch(host):
-                raise NotAcceptable("not_a_host", value=host)
-        return hosts
+        return _hosts(hosts)
 
     @model_validator(mode="after")
     def _has_an_authority(self) -> ProviderTable:
@@ -253,7 +251,7 @@ class ProviderTable(_Table):
     @property
     def limits(self) -> GrantLimits:
         """The limits of this provider's grants."""
-        return GrantLimits(timedelta(days=self.inactivity_days or _INACTIVITY_DAYS[self.kind]))
+        return GrantLimits(timedelta(days=self.inactivity_days or INACTIVITY_DAYS[self.kind]))
 
     @property
     def client_secret_expires_at(self) -> datetime | None:
@@ -263,6 +261,29 @@ class ProviderTable(_Table):
             return None
         moment = expires if isinstance(expires, datetime) else datetime.combine(expires, datetime.min.time())
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class StoredProvidersTable(_Table):
+    """`[stored_providers]`: what the providers in the store may reach, which only the operator of this host can say.
+
+    `private_hosts` may be at private addresses, such as the organisation's own authorization server; every other
+    host of a stored provider is at a public address. `ca_file` has the CA certificates of private servers.
+    """
+
+    private_hosts: tuple[str, ...] = ()
+    ca_file: str | None = None
+
+    @field_validator("private_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return _hosts(hosts)
+
+
+def _hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise NotAcceptable("not_a_host", value=host)
+    return hosts
 
 
 def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -428,6 +449,7 @@ class Config(_Table):
     server: ServerTable = ServerTable()
     socket: SocketTable = SocketTable()
     providers: dict[str, ProviderTable] = Field(default_factory=dict)
+    stored_providers: StoredProvidersTable = StoredProvidersTable()
     mail: MailTable = MailTable()
     send: SendTable = SendTable()
     notify: NotifyTable = NotifyTable()

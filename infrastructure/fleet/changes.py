@@ -16,6 +16,7 @@ from domain.machine import Machine, check_name_is_free
 from domain.profile import Profile, check_unmapped
 from domain.profile_fields import AUTHORIZATION_FIELDS
 from domain.smtp_group import SmtpGroup, check_linkable, join, leave
+from domain.stored_provider import StoredProvider
 from domain.token import Token
 from infrastructure.store.event_log import AnyAggregate, EventLog
 from infrastructure.store.query import Query
@@ -23,15 +24,16 @@ from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import relay_user_state, view
 from infrastructure.store.store import UnitOfWork
 
-Named = TypeVar("Named", Machine, Profile, SmtpGroup, ApiClient)
+Named = TypeVar("Named", Machine, Profile, SmtpGroup, ApiClient, StoredProvider)
 
 _TABLES: Mapping[type[AnyAggregate], str] = {
     Machine: "machine",
     Profile: "profile",
     SmtpGroup: "smtp_group",
     ApiClient: "client",
+    StoredProvider: "provider",
 }
-_ORDER = (Machine, Token, Profile, SmtpGroup, ApiClient)
+_ORDER = (StoredProvider, Machine, Token, Profile, SmtpGroup, ApiClient)
 
 
 class FleetChanges:
@@ -145,11 +147,29 @@ class FleetChanges:
             NotFound: no setting and no token has this provider.
             Refused: settings have a provider of the new name already, or a sign-in at the provider is under way.
         """
+        profiles = self._follow_provider(name, new_name)
+        if not profiles:
+            raise NotFound("provider_without_settings", provider=name)
+        return profiles
+
+    def rename_stored_provider(self, name: str, new_name: str, *, with_settings: bool) -> list[Profile]:
+        """Give a stored provider another name, which its settings and tokens follow; returns those settings.
+
+        Raises:
+            NotFound: no stored provider has this name.
+            InvalidValue: not a name.
+            Refused: settings have a provider of the new name already, or a sign-in at the provider is under way.
+        """
+        provider = self._find(StoredProvider, name)
+        if provider is None:
+            raise NotFound("stored_provider_not_found", provider=name)
+        provider.rename(new_name, by=self._by, now=self._now)
+        return self._follow_provider(name, new_name) if with_settings else []
+
+    def _follow_provider(self, name: str, new_name: str) -> list[Profile]:
         profiles = self._profiles_with_provider(name)
         if self._profiles_with_provider(new_name):
             raise Refused("provider_in_use", provider=new_name)
-        if not profiles:
-            raise NotFound("provider_without_settings", provider=name)
         for profile in profiles:
             self._permit("rename", profile)
             if profile.state.settings.provider == name:
@@ -328,13 +348,7 @@ class FleetChanges:
     def _profiles_with_provider(self, provider: str) -> list[Profile]:
         """The profiles whose setting, token or sign-in under way has this provider."""
         with self._log.store.reading() as query:
-            rows = query.rows("SELECT id FROM token WHERE provider = ? OR attempt_provider = ?", (provider,) * 2)
-            tokens = {row["id"] for row in rows}
-            names = [
-                row["name"]
-                for row in query.rows("SELECT name, token_id, settings FROM profile ORDER BY name")
-                if row["token_id"] in tokens or json.loads(row["settings"])["provider"] == provider
-            ]
+            names = names_of_profiles_with(query, provider)
         return [profile for name in names if (profile := self._find(Profile, name))]
 
     def _client(self, name: str) -> ApiClient:
@@ -368,6 +382,17 @@ class FleetChanges:
         token = self._loaded[id]
         assert isinstance(token, Token)
         return token
+
+
+def names_of_profiles_with(query: Query, provider: str) -> list[str]:
+    """The names of the profiles whose setting, token or sign-in under way has this provider."""
+    rows = query.rows("SELECT id FROM token WHERE provider = ? OR attempt_provider = ?", (provider,) * 2)
+    tokens = {row["id"] for row in rows}
+    return [
+        row["name"]
+        for row in query.rows("SELECT name, token_id, settings FROM profile ORDER BY name")
+        if row["token_id"] in tokens or json.loads(row["settings"])["provider"] == provider
+    ]
 
 
 def relay_users_by_profile(query: Query) -> dict[UUID, list[str]]:

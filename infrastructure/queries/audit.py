@@ -17,6 +17,7 @@ from domain.api_client import ApiClientState
 from domain.errors import Fact, Refused
 from domain.rebuild import Rebuild
 from domain.relay_user import RelayUserState
+from domain.stored_provider import AWAITED, StoredProviderState
 from domain.token_state import TokenState
 from infrastructure.queries.setting_status import SettingStatus, fold_statuses
 from infrastructure.store.chain_check import ChainCheck, ChainFault
@@ -34,6 +35,7 @@ from infrastructure.store.vault import (
     CREDENTIAL,
     PASSWORD,
     PENDING,
+    PROVIDER_SECRETS,
     SIGN_IN_PASSWORD,
     Vault,
     VaultKey,
@@ -211,6 +213,9 @@ def _compare_vault(query: Query, fold: Fold, vault: Vault | None) -> Iterator[Fi
     for id, client in fold.of(ApiClientState).items():
         if client.key and not client.removed:
             expected.add(VaultKey(str(id), CLIENT_KEY, client.key))
+    for id, provider in fold.of(StoredProviderState).items():
+        uploaded = {} if provider.removed else {name: n for name, n in provider.secrets.items() if n != AWAITED}
+        expected.update(VaultKey(str(id), PROVIDER_SECRETS[name], number) for name, number in uploaded.items())
     stored = read_vault_keys(query)
     yield from (_about_vault("vault_row_not_in_log", key) for key in stored - expected)
     yield from (_about_vault("vault_row_missing", key) for key in expected - stored)

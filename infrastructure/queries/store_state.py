@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any
 
 from domain.log_hold import RESTORED, LogHoldState
 from domain.ports import Clock
-from domain.store_attention import CertificateExpiry, StoreAttention
+from domain.store_attention import CertificateExpiry, ProviderNeed, StoreAttention
 from infrastructure.clock import instant_text
 from infrastructure.config.certificates import last_expiries
 from infrastructure.config.tables import Config
@@ -20,6 +20,7 @@ from infrastructure.store.row_macs import UNREADABLE, AlteredRow
 from infrastructure.store.row_scan import altered_rows
 from infrastructure.store.rows import log_hold_state
 from infrastructure.store.store import Store
+from infrastructure.store.stored_provider_rows import read_stored_states
 
 _UNKNOWN = datetime.fromtimestamp(0, UTC)
 
@@ -55,7 +56,8 @@ def read_providers_left(query: Query, configured: Collection[str]) -> Mapping[st
 class StoreState:
     """The hold, the instant of the last backup, whether it is old, and the end of each certificate, as of `at`.
 
-    `altered` are the rows that something else than this program altered.
+    `altered` are the rows that something else than this program altered, `providers` the stored providers that need a
+    person.
     """
 
     hold: LogHoldState | None
@@ -64,11 +66,13 @@ class StoreState:
     certificates: Sequence[CertificateExpiry]
     at: datetime
     altered: Sequence[AlteredRow] = ()
+    providers: Sequence[ProviderNeed] = ()
 
     @property
     def attention(self) -> tuple[StoreAttention, ...]:
         """The codes of what needs a person, each once."""
         found = {self.hold.attention if self.hold else None, *(one.attention(self.at) for one in self.certificates)}
+        found.update(one.attention for one in self.providers)
         if self.backup_is_old:
             found.add(StoreAttention.BACKUP_OLD)
         if self.altered:
@@ -94,6 +98,9 @@ class StoreState:
             "last_backup_at": last,
             "certificates": certificates,
             "altered_rows": altered,
+            "providers": [
+                {"name": one.name, "attention": one.attention, "secrets": list(one.secrets)} for one in self.providers
+            ],
             "attention": attention,
         }
 
@@ -102,7 +109,8 @@ class StoreStateQuery:
     """Reads the state. A backup older than `backup_age` needs attention; no backup at all does not.
 
     `certificates` reads the end of each certificate from its file. With `looks` the rows that were altered are looked
-    for; without, they are those that the running service knows of.
+    for; without, they are those that the running service knows of. `of_file` are the names of the providers in the
+    configuration file, and `unusable` gives those of stored providers that the running service can't use.
     """
 
     def __init__(
@@ -113,23 +121,48 @@ class StoreStateQuery:
         certificates: Callable[[], Sequence[CertificateExpiry]] = tuple,
         *,
         looks: bool = False,
+        of_file: Collection[str] = (),
+        unusable: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._store = store
         self._clock = clock
         self._backup_age = backup_age
         self._certificates = certificates
         self._looks = looks
+        self._of_file = of_file
+        self._unusable = unusable
 
     @classmethod
-    def of(cls, config: Config, store: Store, clock: Clock, *, looks: bool = False) -> StoreStateQuery:
-        """The query for the store and the certificates of this configuration."""
-        return cls(store, clock, config.store.backup_age, partial(last_expiries, config), looks=looks)
+    def of(
+        cls,
+        config: Config,
+        store: Store,
+        clock: Clock,
+        *,
+        looks: bool = False,
+        unusable: Callable[[], Collection[str]] = tuple,
+    ) -> StoreStateQuery:
+        """The query for the store, the certificates and the providers of this configuration."""
+        certificates, of_file = partial(last_expiries, config), config.providers
+        age = config.store.backup_age
+        return cls(store, clock, age, certificates, looks=looks, of_file=of_file, unusable=unusable)
 
     def now(self) -> StoreState:
         """The state as of now."""
         with self._store.reading() as query:
             hold, last, checks = read_hold(query), read_last_backup(query), self._store.row_checks
             altered = list(altered_rows(query, checks)) if self._looks else checks.altered
+            providers = list(self._providers_in_need(query))
         now = self._clock.now()
         is_old = last is not None and now - last > self._backup_age
-        return StoreState(hold, last, is_old, self._certificates(), now, altered)
+        return StoreState(hold, last, is_old, self._certificates(), now, altered, providers)
+
+    def _providers_in_need(self, query: Query) -> Iterator[ProviderNeed]:
+        unusable = self._unusable()
+        for state in read_stored_states(query):
+            if state.name in self._of_file:
+                yield ProviderNeed(state.name, StoreAttention.PROVIDER_CLASH)
+            elif state.name in unusable:
+                yield ProviderNeed(state.name, StoreAttention.PROVIDER_UNUSABLE)
+            elif state.awaited:
+                yield ProviderNeed(state.name, StoreAttention.PROVIDER_SECRET_MISSING, state.awaited)

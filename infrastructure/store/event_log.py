@@ -36,6 +36,7 @@ from domain.rebuild import Rebuild
 from domain.relay_user import RelayUser
 from domain.session import Session
 from domain.smtp_group import SmtpGroup
+from domain.stored_provider import StoredProvider
 from domain.token import Token
 from infrastructure.store.eventsourcing_internals import SubclassTranscoder, aggregate_in_state
 from infrastructure.store.hash_chain import last_position
@@ -45,7 +46,14 @@ from infrastructure.store.row_macs import AlteredRow
 from infrastructure.store.rows import State, View, disclosure_state, profile_state, token_state, view
 from infrastructure.store.schema import MAC
 from infrastructure.store.store import Store, UnitOfWork, store_unit_of_work
-from infrastructure.store.vault import CLIENT_KEY, CREDENTIAL, PASSWORD, PENDING, SIGN_IN_PASSWORD
+from infrastructure.store.vault import (
+    CLIENT_KEY,
+    CREDENTIAL,
+    PASSWORD,
+    PENDING,
+    PROVIDER_SECRETS,
+    SIGN_IN_PASSWORD,
+)
 
 AnyAggregate = (
     Token
@@ -55,6 +63,7 @@ AnyAggregate = (
     | RelayUser
     | Administrator
     | ApiClient
+    | StoredProvider
     | Disclosure
     | LogHold
     | Rebuild
@@ -69,6 +78,7 @@ AnyEvent = (
     | RelayUser.Event
     | Administrator.Event
     | ApiClient.Event
+    | StoredProvider.Event
     | Disclosure.Event
     | LogHold.Event
     | Session.Event
@@ -86,6 +96,7 @@ TAggregate = TypeVar(
     RelayUser,
     Administrator,
     ApiClient,
+    StoredProvider,
     LogHold,
     Session,
     OneTimeLink,
@@ -322,12 +333,15 @@ _ENDS: Mapping[type[AnyEvent], tuple[str, ...]] = {
     Administrator.Removed: (SIGN_IN_PASSWORD,),
     ApiClient.KeyIssued: (CLIENT_KEY,),
     ApiClient.Removed: (CLIENT_KEY,),
+    StoredProvider.Removed: tuple(PROVIDER_SECRETS.values()),
 }
 
 
 def _ends(event: Any) -> Iterator[tuple[UUID, str]]:
     for kind in _ENDS.get(type(event), ()):
         yield event.originator_id, kind
+    if isinstance(event, StoredProvider.SecretUploaded | StoredProvider.SecretRemoved):
+        yield event.originator_id, PROVIDER_SECRETS[event.secret]
 
 
 def _project(initial: Any, events: Iterable[Any]) -> Any:

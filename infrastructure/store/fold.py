@@ -17,6 +17,7 @@ from domain.rebuild import RebuildState
 from domain.relay_user import RelayUserState
 from domain.session import SessionState
 from domain.smtp_group import SmtpGroupState
+from domain.stored_provider import StoredProviderState
 from domain.token_state import TokenState
 from infrastructure.store.rows import State, View, view
 
@@ -59,6 +60,7 @@ TState = TypeVar(
     RelayUserState,
     AdministratorState,
     ApiClientState,
+    StoredProviderState,
     DisclosureState,
     LogHoldState,
     SessionState,

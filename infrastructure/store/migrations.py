@@ -13,7 +13,6 @@ from infrastructure.encryption.envelope import Sealer
 from infrastructure.store.hash_chain import Head, seal_unkeyed_chain
 from infrastructure.store.integrity_rows import create_integrity_keys, read_integrity_keys
 from infrastructure.store.query import Query
-from infrastructure.store.schema import ACCESS, WITH_MAC
 
 Fill = Callable[[Query, Sealer, str], Head | None]
 """Fills new tables, for the store of this id, in the transaction of the step; the head of the chain if it made it."""
@@ -36,6 +35,21 @@ class Migration:
 def _seal_chain(query: Query, sealer: Sealer, store_id: str) -> Head:
     return seal_unkeyed_chain(query, read_integrity_keys(query, sealer, store_id).chain)
 
+
+_MACS_THEN = (
+    "token",
+    "profile",
+    "smtp_group",
+    "machine",
+    "relay_user",
+    "administrator",
+    "client",
+    "reader",
+    "log_hold",
+    "session",
+    "one_time",
+)
+"""The tables with MACs as of version 10."""
 
 MIGRATIONS = (
     Migration(
@@ -116,8 +130,9 @@ MIGRATIONS = (
         version=10,
         purpose="rows that give a right or a token are authenticated; whoever is signed in signs in again",
         statements=(
-            *(f"ALTER TABLE {table} ADD COLUMN mac {{bytes}}" for table in WITH_MAC),
-            *(f"DELETE FROM {table}" for table in ACCESS),  # noqa: S608 - our own tables
+            *(f"ALTER TABLE {table} ADD COLUMN mac {{bytes}}" for table in _MACS_THEN),
+            "DELETE FROM session",
+            "DELETE FROM one_time",
         ),
     ),
     Migration(
@@ -139,6 +154,15 @@ MIGRATIONS = (
         statements=(
             "CREATE TABLE IF NOT EXISTS node (name TEXT PRIMARY KEY, key_in_use TEXT NOT NULL, keys TEXT NOT NULL,"
             " replies TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL)",
+        ),
+    ),
+    Migration(
+        version=13,
+        purpose="providers may be in the store, with sealed secrets",
+        statements=(
+            "CREATE TABLE IF NOT EXISTS provider (id TEXT PRIMARY KEY, version {integer} NOT NULL,"
+            " name TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, fields TEXT NOT NULL, secrets TEXT NOT NULL,"
+            " sealed {integer} NOT NULL, mac {bytes})",
         ),
     ),
 )

@@ -28,6 +28,7 @@ from domain.rebuild import RebuildState
 from domain.relay_user import RelayUserState
 from domain.session import SessionState
 from domain.smtp_group import SmtpGroupState
+from domain.stored_provider import StoredProviderState
 from domain.token_state import Attempt, Generation, TokenState
 from infrastructure.clock import instant_text, read_instant
 
@@ -39,6 +40,7 @@ State = (
     | RelayUserState
     | AdministratorState
     | ApiClientState
+    | StoredProviderState
     | DisclosureState
     | LogHoldState
     | SessionState
@@ -74,6 +76,8 @@ def view(id: UUID, version: int, state: State) -> View | None:  # noqa: PLR0911 
             return View("administrator", id, None if state.removed else _administrator_row(id, version, state))
         case ApiClientState():
             return View("client", id, None if state.removed else _api_client_row(id, version, state))
+        case StoredProviderState():
+            return View("provider", id, None if state.removed else _provider_row(id, version, state))
         case DisclosureState():
             return View("reader", id, _disclosure_row(id, version, state))
         case LogHoldState():
@@ -312,6 +316,24 @@ def api_client_state(row: Mapping[str, Any]) -> ApiClientState:
         read_instant(row["expires_at"]) if row["expires_at"] else None,
         tuple(map(UUID, row["profiles"].split())),
     )
+
+
+def _provider_row(id: UUID, version: int, state: StoredProviderState) -> Row:
+    return {
+        "id": str(id),
+        "version": version,
+        "name": state.name,
+        "kind": state.kind,
+        "fields": json.dumps(dict(state.fields), sort_keys=True, ensure_ascii=False),
+        "secrets": json.dumps(dict(state.secrets), sort_keys=True),
+        "sealed": state.sealed,
+    }
+
+
+def stored_provider_state(row: Mapping[str, Any]) -> StoredProviderState:
+    """The state of a stored provider, from its row."""
+    fields, secrets = json.loads(row["fields"]), json.loads(row["secrets"])
+    return StoredProviderState(row["name"], row["kind"], dict(fields), dict(secrets), row["sealed"])
 
 
 def _disclosure_row(id: UUID, version: int, state: DisclosureState) -> Row:

@@ -71,6 +71,10 @@ CREATE TABLE IF NOT EXISTS client (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, key_number {integer} NOT NULL,
     key_id TEXT UNIQUE, expires_at TEXT, profiles TEXT NOT NULL,
     mac {bytes});
+CREATE TABLE IF NOT EXISTS provider (
+    id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+    fields TEXT NOT NULL, secrets TEXT NOT NULL, sealed {integer} NOT NULL,
+    mac {bytes});
 CREATE TABLE IF NOT EXISTS client_use (client_id TEXT PRIMARY KEY, used_at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS mail_count (
     source TEXT, profile TEXT, day TEXT, messages BIGINT NOT NULL, octets BIGINT NOT NULL, refusals BIGINT NOT NULL,
@@ -96,7 +100,18 @@ CREATE TABLE IF NOT EXISTS one_time (
 TABLES = {"stored_events", *re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", _TABLES)}
 """The names of all tables; the event log's own is created by the eventsourcing library's statement."""
 
-VIEWS = ("token", "profile", "smtp_group", "machine", "relay_user", "administrator", "client", "reader", "log_hold")
+VIEWS = (
+    "token",
+    "profile",
+    "smtp_group",
+    "machine",
+    "relay_user",
+    "administrator",
+    "client",
+    "provider",
+    "reader",
+    "log_hold",
+)
 """The read model: a table for each kind of aggregate that has rows."""
 
 ACCESS = ("session", "one_time")

@@ -1,14 +1,16 @@
-"""The vault and its table `vault`: credentials, pending device codes, hashes of passwords and client keys, all sealed.
+"""The vault and its table `vault`: credentials, pending device codes, hashes of passwords and client keys, and the
+secrets of stored providers, all sealed.
 
 Events refer to a row by its generation. A row that is missing or does not open makes its token, relay user,
-administrator or client unusable, and nothing else.
+administrator, client or provider unusable, and nothing else.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -26,6 +28,14 @@ PASSWORD = "password"  # noqa: S105 - a kind of row
 SIGN_IN_PASSWORD = "sign_in_password"  # noqa: S105 - a kind of row
 """The kinds of a relay user's password and of an administrator's."""
 CLIENT_KEY = "client_key"
+PROVIDER_SECRETS: Mapping[str, str] = MappingProxyType(
+    {
+        "client_secret": "provider_client_secret",
+        "certificate": "provider_certificate",
+        "service_account": "provider_service_account",
+    }
+)
+"""The kind of each secret of a stored provider."""
 # What an attempt keeps sealed while it is under way, by its flow. The application's own flow needs nothing.
 PENDING = {"device": DEVICE_CODE, "browser": CODE_VERIFIER}
 
@@ -40,7 +50,7 @@ class VaultKey(NamedTuple):
 
 @dataclass(frozen=True)
 class VaultRow:
-    """A sealed value and its key; the subject is a token, relay user, administrator or API client."""
+    """A sealed value and its key; the subject is a token, relay user, administrator, API client or provider."""
 
     subject_id: UUID
     kind: str
@@ -206,6 +216,18 @@ class Vault:
             VaultDamaged: its row is missing or does not open.
         """
         return bytes.fromhex(self._open(query, client_id, CLIENT_KEY, number)["digest"])
+
+    def seal_provider_secret(self, provider_id: UUID, secret: str, number: int, value: Secret) -> VaultRow:
+        """The row of a stored provider's secret, for the transaction that records it."""
+        return self._seal(provider_id, PROVIDER_SECRETS[secret], number, {"secret": value.reveal()})
+
+    def provider_secret(self, query: Query, provider_id: UUID, secret: str, number: int) -> Secret:
+        """Open a stored provider's secret.
+
+        Raises:
+            VaultDamaged: its row is missing or does not open.
+        """
+        return Secret(self._open(query, provider_id, PROVIDER_SECRETS[secret], number)["secret"])
 
     def seal_text(self, place: str, value: Secret) -> str:
         """Seal a secret that another table keeps, as one line; it opens only for the same `place`."""

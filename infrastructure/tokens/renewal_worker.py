@@ -35,6 +35,8 @@ _LOOK_EVERY_SECONDS = 15.0
 _PACE_SECONDS = 1.0
 _AT_ONCE = 8
 """For each provider: the most renewals under way at once, and the most that begin in a second."""
+_PROVIDERS = 4
+"""The number of providers that there are threads for at least: some may be added later."""
 _RENEWABLE = "SELECT * FROM token WHERE renewable = 1"
 _IDS = 500
 
@@ -59,7 +61,7 @@ class RenewalWorker:
         self._limits = limits
         self._ticker = Ticker("renewals", self.renew_what_is_due, self._seconds_to_next_look)
         self.tickers = (self._ticker,)
-        self._pool = ThreadPoolExecutor(_AT_ONCE * max(1, len(limits)), thread_name_prefix="renewal")
+        self._pool = ThreadPoolExecutor(_AT_ONCE * max(_PROVIDERS, len(limits)), thread_name_prefix="renewal")
         self._under_way: dict[UUID, str] = {}
         self._tried_at: dict[UUID, datetime] = {}
 

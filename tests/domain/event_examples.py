@@ -24,6 +24,7 @@ from domain.rebuild import Rebuild
 from domain.relay_user import RelayUser
 from domain.session import Session
 from domain.smtp_group import SmtpGroup
+from domain.stored_provider import StoredProvider
 from domain.token import Token
 
 NOW = datetime(2026, 3, 2, 8, 15, 30, 250000, tzinfo=UTC)
@@ -39,6 +40,7 @@ OWN_TOKEN = UUID("0d9f6a34-52c8-4f0d-8a41-1be5a7c30c77")
 RELAY_USER = UUID("b7c30c77-1be5-4a41-8f0d-52c80d9f6a34")
 ADMINISTRATOR = UUID("9a3e2f0e-4a0f-4a52-8f5e-5f4a2d9b4c01")
 CLIENT = UUID("4f0d8a41-1be5-4c30-8c77-0d9f6a3452c8")
+PROVIDER = UUID("d1e1f5a9-e11c-4a1b-9de9-0f34b57b3d77")
 LOG_HOLD = UUID("1e0f57b3-d77d-4a5e-8190-c4a1b1de90f3")
 SESSION = UUID("3a522f0e-4a0f-4a3e-8f5e-9b7c015f4a2d")
 LINK = UUID("90f34b57-b3d7-4d1e-9f5a-c4a1b1de9e11")
@@ -300,6 +302,46 @@ EVENTS: tuple[Event[Any], ...] = (
         originator_id=CLIENT, originator_version=4, timestamp=NOW, profile_id=PROFILE, by="administrator:anna"
     ),
     ApiClient.Removed(originator_id=CLIENT, originator_version=5, timestamp=NOW, by="administrator:anna"),
+    StoredProvider.Created(
+        originator_id=PROVIDER,
+        originator_version=1,
+        timestamp=NOW,
+        originator_topic=StoredProvider.TOPIC,
+        name="contoso",
+        kind="microsoft",
+        fields={"tenant": "contoso.com", "client_id": "6f1c0d5e-0b1a-4a57-9a3e-0c6f5a1d2b01"},
+        by="administrator:anna",
+    ),
+    StoredProvider.Changed(
+        originator_id=PROVIDER,
+        originator_version=2,
+        timestamp=NOW,
+        changes={"client_secret_expires": "2028-11-30", "scopes": ""},
+        by="administrator:anna",
+    ),
+    StoredProvider.Renamed(
+        originator_id=PROVIDER,
+        originator_version=3,
+        timestamp=NOW,
+        name="entra",
+        previous="contoso",
+        by="administrator:anna",
+    ),
+    StoredProvider.SecretAwaited(
+        originator_id=PROVIDER, originator_version=4, timestamp=NOW, secret="client_secret", by="administrator:anna"
+    ),
+    StoredProvider.SecretUploaded(
+        originator_id=PROVIDER,
+        originator_version=5,
+        timestamp=NOW,
+        secret="client_secret",
+        number=1,
+        by="administrator:anna",
+    ),
+    StoredProvider.SecretRemoved(
+        originator_id=PROVIDER, originator_version=6, timestamp=NOW, secret="client_secret", by="administrator:anna"
+    ),
+    StoredProvider.Removed(originator_id=PROVIDER, originator_version=7, timestamp=NOW, by="administrator:anna"),
     Disclosure.Created(
         originator_id=READER,
         originator_version=1,

@@ -23,6 +23,7 @@ import domain.rebuild
 import domain.relay_user
 import domain.session
 import domain.smtp_group
+import domain.stored_provider
 import domain.token
 from domain.aggregate import Event
 
@@ -67,6 +68,7 @@ def topics() -> Iterator[str]:
         domain.relay_user,
         domain.session,
         domain.smtp_group,
+        domain.stored_provider,
         domain.token,
     ):
         for _, aggregate in inspect.getmembers(module, inspect.isclass):
@@ -78,6 +80,6 @@ def topics() -> Iterator[str]:
 
 def test_every_event_has_one_golden_file_and_every_golden_file_an_event() -> None:
     known = sorted(topics())
-    assert len(known) == len(set(known)) == 55
+    assert len(known) == len(set(known)) == 62
     assert sorted(path.name for path in GOLDEN.iterdir()) == [f"{topic}.json" for topic in known]
     assert sorted(topic_of(event) for event in EVENTS) == known

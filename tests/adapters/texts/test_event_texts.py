@@ -18,6 +18,7 @@ from domain.rebuild import Rebuild
 from domain.relay_user import RelayUser
 from domain.session import Session, SessionEnd
 from domain.smtp_group import SmtpGroup
+from domain.stored_provider import StoredProvider
 from domain.token import Token
 
 GOLDEN = Path(__file__).parents[2] / "domain" / "golden"
@@ -38,6 +39,7 @@ def test_every_event_has_a_sentence() -> None:
             RelayUser,
             Session,
             SmtpGroup,
+            StoredProvider,
             Token,
         )
         for event in vars(kind).values()
@@ -53,6 +55,6 @@ def test_every_end_of_a_session_and_of_a_link_has_words() -> None:
 @pytest.mark.parametrize("golden", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
 def test_a_sentence_asks_only_for_facts_that_its_event_has(golden: Path) -> None:
     _, aggregate, event, _ = golden.stem.split(".")
-    made = {"changed", "why", "member", "group", "end", "given_up"}
+    made = {"changed", "filled", "why", "member", "group", "end", "given_up"}
     wanted = {field for _, field, _, _ in string.Formatter().parse(events.EVENTS[f"{aggregate}.{event}"]) if field}
     assert wanted - made <= set(json.loads(golden.read_text()))

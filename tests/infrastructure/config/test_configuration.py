@@ -294,3 +294,13 @@ def test_a_relative_name_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     written(tmp_path, "")
     monkeypatch.chdir(tmp_path)
     assert find_config("mailtoken.toml", dict(os.environ)) == tmp_path / "mailtoken.toml"
+
+
+def test_only_the_file_names_the_private_hosts_of_stored_providers(tmp_path: Path) -> None:
+    text = '[stored_providers]\nprivate_hosts = ["login.contoso.internal", "[fd00::9]"]\nca_file = "ca.pem"\n'
+    table = load_config(written(tmp_path, text)).stored_providers
+    assert (table.private_hosts, table.ca_file) == (("login.contoso.internal", "[fd00::9]"), "ca.pem")
+    assert load_config(written(tmp_path, "")).stored_providers.private_hosts == ()
+    faulty = '[stored_providers]\nprivate_hosts = ["https://login"]\n'
+    assert problem(tmp_path, faulty).startswith("[stored_providers] private_hosts: 'https://login' is not")
+    assert "did you mean ca_file" in problem(tmp_path, "[stored_providers]\nca_fil = 1\n")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from eventsourcing.persistence import StoredEvent
@@ -18,6 +18,7 @@ from stored_record import PAST_THE_LOG, Record
 from domain.errors import Fact, IllegalHistory, Refused
 from domain.log_hold import LogHold
 from domain.secret import Secret
+from domain.stored_provider import StoredProvider
 from infrastructure.queries.audit import Finding
 from infrastructure.store.schema import VIEWS
 from infrastructure.store.store import UnitOfWork
@@ -40,6 +41,10 @@ def told(service: Services, clock: FakeClock) -> Services:
     service.access_token_cache.fetch(scanner, None, "client:backup")
     hold = LogHold.after_restore(uuid4(), backup_made_at=clock.now(), events=1, by=ADMIN, now=clock.now())
     service.events.save(hold)
+    provider = StoredProvider.add(uuid4(), "stored", "google", {"client_id": "1"}, by=ADMIN, now=START)
+    number = provider.upload_secret("client_secret", by=ADMIN, now=START)
+    sealed = service.vault.seal_provider_secret(provider.id, "client_secret", number, Secret("sealed"))
+    service.events.save(provider, unit_of_work=UnitOfWork(put=[sealed]))
     return service
 
 
@@ -170,6 +175,7 @@ def test_a_vault_row_that_is_missing_or_was_added_is_found(record: Record) -> No
         ("credential", 2),
         ("device_code", 1),
         ("password", 1),
+        ("provider_client_secret", 1),
         ("sign_in_password", 1),
     ]
     for row in rows:
@@ -194,6 +200,11 @@ def test_a_log_whose_tokens_and_machines_are_gone_still_verifies(told: Services)
     told.clients.remove("backup", ADMIN)
     for machine in ("office-mfp", "press"):
         told.settings.remove_machine(machine, ADMIN)
+    with told.store.reading() as query:
+        stored_provider = UUID(query.rows("SELECT id FROM provider")[0]["id"])
+    provider = told.events.load(StoredProvider, stored_provider)
+    provider.remove([], by=ADMIN, now=START)
+    told.events.save(provider)
     verdict = told.audit.verify()
     assert verdict.findings == ()
     assert verdict.events == len(Record(told.store).events())

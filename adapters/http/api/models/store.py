@@ -29,6 +29,15 @@ class Certificate(BaseModel):
     attention: str | None
 
 
+class ProviderNeed(BaseModel):
+    """A stored provider that needs a person; `secrets` are those that nobody has uploaded yet."""
+
+    model_config = with_example(name="contoso", attention="provider_secret_missing", secrets=["client_secret"])
+    name: str
+    attention: str
+    secrets: list[str]
+
+
 class AlteredRow(BaseModel):
     """A row that something else than this program altered, so it is not used; `id` is that of its object."""
 
@@ -39,18 +48,19 @@ class AlteredRow(BaseModel):
 
 
 class Store(BaseModel):
-    """The hold, the last backup, the certificates, and the rows that were altered.
+    """The hold, the last backup, the certificates, the rows that were altered, and the providers that need a person.
 
     `attention` has the codes of what needs a person.
     """
 
     model_config = with_example(
-        hold=None, last_backup_at=AT, certificates=[], altered_rows=[], attention=["backup_old"]
+        hold=None, last_backup_at=AT, certificates=[], altered_rows=[], providers=[], attention=["backup_old"]
     )
     hold: Hold | None
     last_backup_at: Instant | None
     certificates: list[Certificate]
     altered_rows: list[AlteredRow]
+    providers: list[ProviderNeed]
     attention: list[str]
 
 
