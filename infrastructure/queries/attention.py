@@ -14,12 +14,13 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+from domain.attention import urgency_of
 from domain.expiry_forecast import SOON, Cause, Expiry, first_expiry, forecast, used_since
 from domain.lifecycle import Held, TokenStatus
 from domain.outcomes import GrantWarning, ProviderReply
 from domain.ports import Clock
 from domain.renewal import GrantLimits
-from domain.store_attention import StoreAttention
+from domain.store_attention import HOLDS, StoreAttention
 from domain.token_state import TokenState, concern
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.queries.setting_status import SettingStatus, read_status_pages, read_statuses, read_statuses_called
@@ -34,9 +35,23 @@ ROW_ALTERED = StoreAttention.ROW_ALTERED.value
 PROVIDER_LEFT = "provider_left"
 OF_PROVIDERS = frozenset({"client_registration", PROVIDER_LEFT, Cause.CLIENT_SECRET_EXPIRES.value})
 """Codes about a configured provider; they affect each of its tokens."""
+OF_STORE = frozenset(map(str, HOLDS))
+"""Codes about the store as a whole; they affect each live token."""
 _NO_LIMITS = GrantLimits()
 _COLUMNS = f"id, status, since, provider, dead, warning, sign_in_seconds, attempt_expires_at, {GENERATION_COLUMNS}"
 _FEW_COLUMNS = f"SELECT {_COLUMNS} FROM token"  # noqa: S608
+
+
+def works(attention: str | None) -> bool:
+    """Whether a live token can be served in spite of this attention."""
+    return attention not in {VAULT_DAMAGED, ROW_ALTERED}
+
+
+def cause_of(code: str, provider: str | None, token_id: UUID | str) -> str:
+    """The key of a cause: that of a provider or of the store is one for all of its tokens."""
+    if code in OF_STORE:
+        return code
+    return f"{code} {provider}" if code in OF_PROVIDERS else f"{code} {token_id}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,12 @@ class StatusWithAttention:
     @property
     def works(self) -> bool:
         """Whether its token can still be served."""
-        return self.status.token.held is Held.LIVE and self.attention not in {VAULT_DAMAGED, ROW_ALTERED}
+        return self.status.token.held is Held.LIVE and works(self.attention)
+
+    @property
+    def cause(self) -> str | None:
+        """The key of the cause, which is the same for every setting that needs a person for it."""
+        return self.attention and cause_of(self.attention, self.status.token.provider, self.status.profile.token_id)
 
     def as_json(self) -> dict[str, Any]:
         """The status in JSON, with the alarm and the forecast that only the running service knows."""
@@ -67,6 +87,8 @@ class StatusWithAttention:
             "attention": self.attention,
             "attention_code": self.attention_code,
             "attention_setting": self.attention_setting,
+            "urgency": urgency_of(self.attention) if self.attention else None,
+            "cause": self.cause,
             "provider_reply": self.provider_reply and asdict(self.provider_reply),
             "forecast": expiry,
         }
@@ -83,6 +105,12 @@ class TokenWithAttention:
     provider: str | None
     expiry: Expiry | None
     attention: str | None
+    is_live: bool = True
+
+    @property
+    def cause(self) -> str:
+        """The key of the cause, which is the same for every token that needs a person for it."""
+        return cause_of(self.attention or "", self.provider, self.id)
 
 
 class Attention:
@@ -135,16 +163,13 @@ class Attention:
         """Every setting that needs a person as of now; only the tokens that may need one are read."""
         with self._store.reading() as query:
             now, hold = self._clock.now(), read_hold_code(query)
-            if hold:
-                statuses = read_statuses(query, now)
-            else:
-                tokens = [one.id for one in self.soon(query, now) if one.attention]
-                rows = [
-                    *rows_in(query, "SELECT name FROM profile WHERE token_id IN", tokens),
-                    *rows_in(query, "SELECT name FROM profile WHERE id IN", [str(id) for id in self._altered()]),
-                ]
-                names = list({row["name"] for row in rows})
-                statuses = read_statuses_called(query, names, now)
+            tokens = [one.id for one in self.soon(query, now) if one.attention]
+            rows = [
+                *rows_in(query, "SELECT name FROM profile WHERE token_id IN", tokens),
+                *rows_in(query, "SELECT name FROM profile WHERE id IN", [str(id) for id in self._altered()]),
+            ]
+            names = list({row["name"] for row in rows})
+            statuses = read_statuses_called(query, names, now)
         return [one for one in self.of_all(statuses, hold) if one.attention]
 
     def of(self, status: SettingStatus, hold: str | None = None) -> StatusWithAttention:
@@ -183,7 +208,10 @@ class Attention:
         return self._judged(query, query.rows(f"{_FEW_COLUMNS} WHERE {condition}", parameters), self._alarms(), now)
 
     def soon(self, query: Query, now: datetime) -> Iterator[TokenWithAttention]:
-        """The tokens that may need a person, or may expire within `SOON`."""
+        """The tokens that may need a person, or may expire within `SOON`; each live one while the store is on hold."""
+        if hold := read_hold_code(query):
+            tokens = self._judged(query, query.rows(_FEW_COLUMNS), self._alarms(), now)
+            return (replace(one, attention=hold) if one.is_live and works(one.attention) else one for one in tokens)
         condition, parameters = self._may_end(now, lambda inactivity: now + SOON - inactivity)
         rows = query.rows(f"{_FEW_COLUMNS} WHERE status = ? OR {condition}", [TokenStatus.INVALID.value, *parameters])
         alarms = self._alarms()
@@ -241,9 +269,9 @@ class Attention:
             except UNREADABLE:
                 continue
             expiry = self.expiry(token)
-            alarm = self._alarm(alarms.get(id), token.provider, is_live=token.held is Held.LIVE)
-            code = _code(token.attention, alarm, expiry, now)
-            yield TokenWithAttention(id, token.status, token.since, token.provider, expiry, code)
+            is_live = token.held is Held.LIVE
+            code = _code(token.attention, self._alarm(alarms.get(id), token.provider, is_live=is_live), expiry, now)
+            yield TokenWithAttention(id, token.status, token.since, token.provider, expiry, code, is_live)
 
     def _of_row(self, row: Mapping[str, Any], alarms: Mapping[str, str], now: datetime) -> TokenWithAttention:
         id, status, provider, dead = row["id"], TokenStatus(row["status"]), row["provider"], row["dead"]
@@ -254,7 +282,8 @@ class Attention:
         reason = concern(credential, warning) if credential else dead if status is TokenStatus.INVALID else None
         alarm = self._alarm(alarms.get(id), provider, is_live=credential is not None)
         code = _code(reason, alarm, expiry, now)
-        return TokenWithAttention(id, status, read_instant(row["since"]), provider, expiry, code)
+        is_live = credential is not None
+        return TokenWithAttention(id, status, read_instant(row["since"]), provider, expiry, code, is_live)
 
     def _of(self, status: SettingStatus, alarms: Mapping[UUID, str], now: datetime) -> StatusWithAttention:
         token, id, expiry = status.token, status.profile.token_id, self.expiry(status.token)

@@ -5,10 +5,12 @@ A page is one consistent snapshot. Trouble with a provider is one item, not an i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from domain.attention import Urgency, urgency_of
 from domain.expiry_forecast import SOON, Expiry
 from domain.lifecycle import TokenStatus
 from domain.ports import Clock
@@ -24,14 +26,28 @@ _ORDER = {TokenStatus.INVALID: 0, TokenStatus.WAITING: 1, TokenStatus.RETRIEVED:
 
 @dataclass(frozen=True)
 class AttentionItem:
-    """A token that needs a person; or, if `provider` is set, all tokens that trouble with this provider affects.
+    """A cause for which a person is needed: about a token, a provider with all of its tokens, or the whole store.
 
-    `first` is a setting of the most urgent token; `settings` are the names of all settings.
+    `first` is a setting of the most urgent token; `settings` are the names of all settings. `provider` is set if the
+    cause is the provider's.
     """
 
     first: StatusWithAttention
     settings: Sequence[str]
     provider: str | None
+
+    @property
+    def urgency(self) -> Urgency:
+        """Whether something does not work now, or will soon end."""
+        return urgency_of(self.first.attention or "")
+
+
+@dataclass(frozen=True)
+class AttentionCounts:
+    """The number of causes for which a person is needed, and of the settings they affect, by urgency."""
+
+    causes: Mapping[Urgency, int]
+    settings: Mapping[Urgency, int]
 
 
 @dataclass(frozen=True)
@@ -44,10 +60,14 @@ class UpcomingExpiry:
 
 @dataclass(frozen=True)
 class AttentionPage:
-    """Page `number` of `pages`, out of `total` items. Every page has all `upcoming` expiries within `SOON`."""
+    """Page `number` of `pages`, out of `total` items. Every page has all `upcoming` expiries within `SOON`.
+
+    `counts` are of all items.
+    """
 
     items: Sequence[AttentionItem]
     upcoming: Sequence[UpcomingExpiry]
+    counts: AttentionCounts
     total: int
     number: int
     pages: int
@@ -71,6 +91,13 @@ class AttentionQuery:
             found = selection.page(read_statuses_called(query, selection.names, now))
             items = [replace(item, first=self._attention.with_details(item.first)) for item in found.items]
             return replace(found, items=items)
+
+    def counts(self) -> AttentionCounts:
+        """The counts that every surface shows."""
+        now = self._clock.now()
+        with self._store.reading() as query:
+            tokens = [one for one in self._attention.soon(query, now) if one.attention]
+            return _counts(tokens, _names(query, tokens))
 
     def page_as_of(self, number: int, instant: datetime) -> AttentionPage:
         """The page as of `instant`, without alarms and forecasts, which only a running service knows."""
@@ -97,14 +124,26 @@ def _names(query: Query, tokens: Iterable[TokenWithAttention]) -> dict[str, list
     return {id: sorted(found) for id, found in names.items()}
 
 
+def _counts(tokens: Iterable[TokenWithAttention], settings: Mapping[str, Sequence[str]]) -> AttentionCounts:
+    causes, affected = dict[str, Urgency](), Counter[Urgency]()
+    for one in tokens:
+        if one.attention and settings[one.id]:
+            urgency = urgency_of(one.attention)
+            causes[one.cause] = urgency
+            affected[urgency] += len(settings[one.id])
+    counted = Counter(causes.values())
+    return AttentionCounts({one: counted[one] for one in Urgency}, {one: affected[one] for one in Urgency})
+
+
 class _Selection:
     """The items of one page. `settings` has the sorted names of each token's settings, by token id."""
 
     def __init__(
         self, tokens: Iterable[TokenWithAttention], settings: Mapping[str, Sequence[str]], number: int
     ) -> None:
-        self._tokens = tokens
+        self._tokens = tokens = list(tokens)
         self._settings = settings
+        self._counts = _counts(tokens, settings)
         items = self._grouped()
         self._total = len(items)
         self._pages = max(1, -(-self._total // ITEMS_PER_PAGE))
@@ -116,13 +155,12 @@ class _Selection:
         """The page, made of statuses that include the settings in `names`."""
         firsts = {one.profile.name: one for one in statuses}
         items = [self._item(firsts[self._first(item)], item) for item in self._page]
-        return AttentionPage(items, self._upcoming(), self._total, self._number, self._pages)
+        return AttentionPage(items, self._upcoming(), self._counts, self._total, self._number, self._pages)
 
     def _grouped(self) -> list[list[TokenWithAttention]]:
-        items: dict[object, list[TokenWithAttention]] = {}
+        items: dict[str, list[TokenWithAttention]] = {}
         for one in sorted((one for one in self._tokens if one.attention), key=self._urgency):
-            provider = _troubled_provider(one)
-            items.setdefault((provider, one.attention) if provider else one.id, []).append(one)
+            items.setdefault(one.cause, []).append(one)
         return list(items.values())
 
     def _urgency(self, one: TokenWithAttention) -> tuple[int, datetime, str]:

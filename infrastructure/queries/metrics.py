@@ -29,6 +29,7 @@ from infrastructure.counters import Counters
 from infrastructure.logging import FAULT_COUNTS
 from infrastructure.mail_counts import mail_totals
 from infrastructure.queries.attention import Attention
+from infrastructure.queries.attention_page import AttentionCounts
 from infrastructure.queries.store_state import StoreStateQuery
 from infrastructure.store.claim_rows import count_claims
 from infrastructure.store.event_log import EventLog
@@ -57,6 +58,7 @@ class Metrics(Collector):
         self,
         events: EventLog,
         attention: Attention,
+        attention_counts: Callable[[], AttentionCounts],
         counters: Counters,
         clock: Clock,
         store_state: StoreStateQuery,
@@ -65,6 +67,7 @@ class Metrics(Collector):
     ) -> None:
         self._events = events
         self._attention = attention
+        self._attention_counts = attention_counts
         self._clock = clock
         self._counters = counters
         self._store_state = store_state
@@ -96,6 +99,7 @@ class Metrics(Collector):
         for why, number in sorted(Counts(one.attention for one in tokens if one.attention).items()):
             attention.add_metric([why], number)
         yield attention
+        yield from self._causes()
         yield from _nearest(tokens, now)
         yield from self._of_store()
         yield self._token_events()
@@ -108,6 +112,19 @@ class Metrics(Collector):
         for kind, number in sorted(FAULT_COUNTS.by_event().items()):
             faults.add_metric([kind], number)
         yield faults
+
+    def _causes(self) -> Iterator[Metric]:
+        counts = self._attention_counts()
+        for name, meaning, numbers in (
+            ("causes", "Causes for which a person is needed", counts.causes),
+            ("settings", "Settings for which a person is needed", counts.settings),
+        ):
+            family = GaugeMetricFamily(
+                f"mailtoken_attention_{name}", f"{meaning}, by urgency: now, or soon.", labels=["urgency"]
+            )
+            for urgency, number in numbers.items():
+                family.add_metric([urgency], number)
+            yield family
 
     def _tokens(self) -> Iterator[_Token]:
         now = self._clock.now()

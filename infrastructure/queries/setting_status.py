@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from domain.attention import urgency_of
 from domain.errors import NotFound
 from domain.expiry_forecast import forecast
 from domain.lifecycle import Held
@@ -116,6 +117,8 @@ class SettingStatus:
             "attention": self.attention and self.attention.value,
             "attention_code": None,
             "attention_setting": None,
+            "urgency": urgency_of(self.attention) if self.attention else None,
+            "cause": self.attention and f"{self.attention} {self.profile.token_id}",
             "provider_reply": None,
             "attempt_id": token.attempt and token.attempt.id,
             "retrieved_by": self._retrieved_by,

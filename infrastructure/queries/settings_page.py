@@ -20,6 +20,7 @@ from infrastructure.queries.attention import Attention, StatusWithAttention
 from infrastructure.queries.audit import Audit
 from infrastructure.queries.history import History
 from infrastructure.queries.setting_status import SettingStatus, named, read_statuses_of, read_statuses_with
+from infrastructure.queries.store_state import read_hold_code
 from infrastructure.store.query import Query, rows_in
 from infrastructure.store.store import Store
 
@@ -103,7 +104,7 @@ class SettingsPageQuery:
         with self._store.reading() as query:
             rows = list(self._rows(query, now, with_search_text=bool(settings_filter.search)))
             selection = _Selection(rows, settings_filter)
-            statuses = self._attention.of_all(read_statuses_of(query, selection.machines, now))
+            statuses = self._attention.of_all(read_statuses_of(query, selection.machines, now), read_hold_code(query))
             return selection.page(statuses, _catalogues(query, selection.machines))
 
     def page_as_of(self, settings_filter: SettingsFilter, instant: datetime) -> SettingsPage:
@@ -122,7 +123,7 @@ class SettingsPageQuery:
         """
         with self._store.reading() as query:
             sharing = read_statuses_with(query, name, self._clock.now())
-            return _setting(query, self._attention.of(named(sharing, name)), sharing)
+            return _setting(query, self._attention.of(named(sharing, name), read_hold_code(query)), sharing)
 
     def setting_as_of(self, name: str, instant: datetime) -> SettingOnPage:
         """The same as of `instant`.
@@ -147,7 +148,7 @@ class SettingsPageQuery:
         tokens = {row["id"]: row["status"] for row in query.rows("SELECT id, status FROM token")}
         attention = {id for id, status in tokens.items() if status == TokenStatus.INVALID}
         attention.update(map(str, self._attention.alarms()))
-        for one in self._attention.near(query, now):
+        for one in self._attention.soon(query, now) if read_hold_code(query) else self._attention.near(query, now):
             tokens[one.id] = one.status.value
             if one.attention:
                 attention.add(one.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import chain, groupby, islice
@@ -68,7 +68,7 @@ def status(
         print_error(sentence.text)
     if instant:
         print_error(f"as of {_local(instant)}: alarms of the running service are of now, and left out")
-    waiting: list[str] = []
+    waiting: Statuses = []
     wanted = _noting(statuses, waiting)
     if json:
         output.write_json_array(wanted)
@@ -94,11 +94,11 @@ def _local(instant: datetime) -> str:
     return instant.astimezone().isoformat(" ", "seconds")
 
 
-def _noting(statuses: Iterable[Object], waiting: list[str]) -> Iterator[Object]:
-    """The statuses, each as soon as it is read; the names of those that need a person are added to `waiting`."""
+def _noting(statuses: Iterable[Object], waiting: Statuses) -> Iterator[Object]:
+    """The statuses, each as soon as it is read; those that need a person are added to `waiting`."""
     for one in statuses:
         if one["attention"]:
-            waiting.append(one["profile"])
+            waiting.append(one)
         yield one
 
 
@@ -154,14 +154,25 @@ def _store_state_offline(context: typer.Context) -> Object:
         return store.store_state.now().as_json()
 
 
-def _check(waiting: Sequence[str], of_store: Sequence[str]) -> None:
+def _check(waiting: Statuses, of_store: Sequence[str]) -> None:
     if waiting:
-        raise CommandError(
-            ExitCode.FAILED,
-            f"a person is needed for {len(waiting)} setting{'s' if len(waiting) > 1 else ''}: {_some(waiting)}",
-        )
+        names = _some([one["profile"] for one in waiting])
+        raise CommandError(ExitCode.FAILED, f"a person is needed for {_counted(waiting)}: {names}")
     if of_store:
         raise CommandError(ExitCode.FAILED, f"a person is needed for {subjects(of_store)}")
+
+
+def _counted(waiting: Statuses) -> str:
+    """The number of settings that need a person, and of causes, each with those that are not urgent yet."""
+    settings = Counter(one["urgency"] for one in waiting)
+    causes = Counter({one["cause"]: one["urgency"] for one in waiting}.values())
+    return f"{_of(settings, 'setting')}, from {_of(causes, 'cause')}"
+
+
+def _of(numbers: Mapping[str, int], noun: str) -> str:
+    total = sum(numbers.values())
+    soon = f" ({numbers['soon']} soon)" if numbers["soon"] else ""
+    return f"{total} {noun}{'s' if total > 1 else ''}{soon}"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -263,10 +274,11 @@ def _account(one: Object) -> Text:
 def _summary(statuses: Statuses) -> Text:
     counts = Counter(one["token"] for one in statuses)
     counted = ", ".join(f"{count} {token}" for token, count in counts.most_common())
-    waiting = sum(bool(one["attention"]) for one in statuses)
+    waiting = [one for one in statuses if one["attention"]]
     summary = Text(f"{len(statuses)} {'setting' if len(statuses) == 1 else 'settings'}: {counted}. ", "dim")
     if waiting:
-        summary.append(f"A person is needed for {waiting}.", "bold red")
+        urgent = any(one["urgency"] == "now" for one in waiting)
+        summary.append(f"A person is needed for {_counted(waiting)}.", "bold red" if urgent else "bold yellow")
     return summary
 
 

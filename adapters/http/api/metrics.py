@@ -23,6 +23,7 @@ def metrics_of(service: Service) -> Metrics:
     return Metrics(
         service.events,
         service.attention,
+        service.attention_query.counts,
         tokens.counters,
         service.clock,
         service.store_state,

@@ -59,6 +59,12 @@ def _add_statuses(router: APIRouter, service: Service) -> None:
             now = page.of(response, service.attention.statuses, lambda one: one.status.profile.name)
         return [with_attention.as_json() for with_attention in now]
 
+    @router.get("/attention", response_model=models.AttentionCounts)
+    def attention_counts(_: ReaderRole) -> Any:
+        """How many causes need a person, and how many settings they affect, now and soon."""
+        counts = service.attention_query.counts()
+        return {"causes": counts.causes, "settings": counts.settings}
+
     @router.get("/profiles/{machine}/{setting}/status", response_model=models.Status)
     def status(name: ProfileName, _: ReaderRole, as_of: AsOf = None) -> dict[str, Any]:
         """The label that a setting displays under "Token"."""

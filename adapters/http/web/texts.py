@@ -172,7 +172,11 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "diagram.again": "again",
         "diagram.delete": "Delete",
         # Attention
-        "attention.items": "A person is needed: {count:,}",
+        "attention.items": "Causes that need a person: {count:,}",
+        "attention.counts": "Settings they affect now: {now:,}; soon: {soon:,}.",
+        "attention.shared": "One cause for several settings",
+        "urgency.now": "Now:",
+        "urgency.soon": "Soon:",
         "attention.none": "No token needs a person.",
         "attention.ends": "Ends",
         "attention.provider": "The cause is the provider {provider}, so each of its tokens is affected.",

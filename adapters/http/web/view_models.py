@@ -11,10 +11,11 @@ from adapters.http.web.page_route import setting_path
 from adapters.texts.profile_fields import missing_text
 from adapters.texts.reasons import provider_said, why
 from adapters.texts.wording import Surface
+from domain.attention import Urgency, urgency_of
 from domain.catalogue import CATALOGUES, CatalogueSetting, Protocol
 from domain.lifecycle import TokenStatus
 from domain.profile import ProfileState, server_to_copy
-from infrastructure.queries.attention import StatusWithAttention
+from infrastructure.queries.attention import OF_PROVIDERS, OF_STORE, StatusWithAttention
 from infrastructure.queries.setting_status import SettingStatus
 from infrastructure.queries.settings_page import MachineOnPage, SettingsPage
 
@@ -58,6 +59,17 @@ class TokenView:
     def label(self) -> TokenStatus:
         """The label of the token."""
         return self.status.token.status
+
+    @property
+    def urgency(self) -> Urgency | None:
+        """How urgently a person is needed; None if nobody is."""
+        code = self.status_with_attention.attention
+        return urgency_of(code) if code else None
+
+    @property
+    def is_shared_cause(self) -> bool:
+        """Whether a person is needed for a cause that other tokens have too."""
+        return self.status_with_attention.attention in (OF_PROVIDERS | OF_STORE)
 
     @property
     def path(self) -> str:

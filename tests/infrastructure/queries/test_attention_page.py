@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
-from fakes import FakeClock, FakeProvider, Services
+from fakes import START, FakeClock, FakeProvider, Services
 
+from domain.attention import Urgency, urgency_of
 from domain.expiry_forecast import SOON
+from domain.log_hold import LogHold
 from domain.renewal import GrantLimits
 from infrastructure.queries.attention import OF_PROVIDERS, Attention
 from infrastructure.queries.attention_page import ITEMS_PER_PAGE, AttentionQuery
@@ -39,6 +43,13 @@ def agrees(query: AttentionQuery, attention: Attention, clock: FakeClock) -> Non
         assert item.first == everything[first]
         assert first in item.settings
         assert (item.provider is not None) == (item.first.attention in OF_PROVIDERS)
+    listed = Counter(urgency_of(one.attention) for one in everything.values() if one.attention)
+    causes = Counter({one.cause: urgency_of(one.attention) for one in everything.values() if one.attention}.values())
+    assert query.counts() == page.counts
+    assert (page.counts.settings, page.counts.causes) == (
+        {urgency: listed[urgency] for urgency in Urgency},
+        {urgency: causes[urgency] for urgency in Urgency},
+    )
     told = sorted(name for item in page.items for name in item.settings)
     assert told == sorted(name for name, one in everything.items() if one.attention)
     soon = sorted(
@@ -116,6 +127,21 @@ def test_trouble_with_a_provider_is_one_need_that_names_it(
     assert (item.provider, item.settings) == ("contoso", ["mfp-1/imap", "mfp-1/smtp"])
     assert item.first.expiry
     assert item.first.expiry.at == secrets_end["contoso"]
+    assert item.urgency is Urgency.SOON
+
+
+def test_a_hold_is_one_cause_that_affects_each_live_token(
+    service: Services, clock: FakeClock, query: AttentionQuery, attention: Attention
+) -> None:
+    service.add_machine("mfp-1", "generic")
+    service.get_token("mfp-1/smtp")
+    service.get_token("mfp-1/imap")
+    hold = LogHold.after_restore(uuid4(), backup_made_at=START, events=1, by="administrator", now=clock.now())
+    service.events.save(hold)
+    (item,) = query.page(1).items
+    assert (item.first.attention, item.settings) == ("on_hold", ["mfp-1/imap", "mfp-1/smtp"])
+    assert query.counts().settings == {Urgency.NOW: 2, Urgency.SOON: 0}
+    assert [one.status.profile.name for one in attention.statuses_in_need()] == item.settings
 
 
 def test_what_ends_within_thirty_days_is_told_by_reason_and_day(

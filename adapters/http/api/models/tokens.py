@@ -59,8 +59,10 @@ class Status(BaseModel):
 
     `token` is one of the manual's labels, letter for letter. `attention` is the reason why a person is needed, and
     `attention_code` the provider's error code behind it; `attention_setting` is the provider's key in the configuration
-    to correct, where it is known. `failures`: so many requests of the last sign-in failed in a
-    row before its time was over. `provider_reply` is null after a restart, and once the token is retrieved or deleted.
+    to correct, where it is known. `urgency` is `soon` while the token still works and will end unless a person acts.
+    Settings with the same `cause` need one act of a person. `failures`: so many requests of the last sign-in failed in
+    a row before its time was over. `provider_reply` is null after a restart, and once the token is
+    retrieved or deleted.
     """
 
     model_config = with_example(
@@ -85,6 +87,8 @@ class Status(BaseModel):
         attention=None,
         attention_code=None,
         attention_setting=None,
+        urgency=None,
+        cause=None,
         provider_reply=None,
         attempt_id=None,
         retrieved_by="5f0c6a1e9b0d4f5ea3d1c0a7a9be1e43",
@@ -111,10 +115,28 @@ class Status(BaseModel):
     attention: str | None
     attention_code: str | None
     attention_setting: str | None
+    urgency: Literal["now", "soon"] | None
+    cause: str | None
     provider_reply: ProviderReply | None
     attempt_id: str | None
     retrieved_by: str | None
     forecast: Forecast | None
+
+
+class ByUrgency(BaseModel):
+    """Numbers by urgency: what does not work now, and what will soon end."""
+
+    model_config = ConfigDict(extra="forbid")
+    now: int
+    soon: int
+
+
+class AttentionCounts(BaseModel):
+    """The number of causes for which a person is needed, and of the settings that they affect."""
+
+    model_config = with_example(causes={"now": 0, "soon": 1}, settings={"now": 0, "soon": 398})
+    causes: ByUrgency
+    settings: ByUrgency
 
 
 class Attempt(BaseModel):

@@ -295,7 +295,7 @@ def test_check_is_for_monitoring(own_service: ServiceProcess) -> None:
         checked = own_service.run("status", "--check", "--json")
         assert checked.returncode == 1
         assert json.loads(checked.stdout)
-        assert checked.stderr.startswith("mailtoken: a person is needed for 4 settings: ")
+        assert checked.stderr.startswith("mailtoken: a person is needed for 4 settings, from 1 cause: ")
         told = own_service.run("status", "--check")
         assert (told.returncode, told.stdout, told.stderr) == (1, "", checked.stderr)
         shown = own_service.run("status")

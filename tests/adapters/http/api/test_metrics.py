@@ -15,6 +15,7 @@ from adapters.http.middleware.authentication import AuthenticationMiddleware
 from adapters.http.principal import ANONYMOUS, AUDITOR, OPERATOR
 from domain.errors import Unreachable
 from infrastructure.mail_counters import MailCount
+from infrastructure.queries.settings_page import SettingsFilter
 from infrastructure.service import Service
 
 
@@ -142,3 +143,17 @@ def scraped(installation: Service, allowed: str, forwarded: str | None) -> Answe
     with serve_api(service, lambda app: AuthenticationMiddleware(app, service)) as api:
         headers = {"X_Forwarded_For": forwarded} if forwarded else {}
         return api.ask("GET", "/metrics", None, None, **headers)
+
+
+def test_what_needs_a_person_is_counted_alike_on_every_surface(http: Api, installation: Service) -> None:
+    installation.tokens.alarms[installation.tokens.status(POP).profile.token_id] = "reply_in_doubt"
+    counted = http.get("/api/v1/attention")
+    seen = read(http)
+    listed = http.get("/api/v1/status?attention=true")
+    page = installation.settings_page.page(SettingsFilter())
+    assert counted == {"causes": {"now": 1, "soon": 0}, "settings": {"now": 1, "soon": 0}}
+    for urgency in ("now", "soon"):
+        assert seen["attention_causes", urgency] == counted["causes"][urgency]
+        assert seen["attention_settings", urgency] == counted["settings"][urgency]
+        assert len([one for one in listed if one["urgency"] == urgency]) == counted["settings"][urgency]
+    assert page.counts["attention"] == len(listed)

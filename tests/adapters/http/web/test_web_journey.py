@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 from web_service import FAX, PASSWORD, SCAN, InProcessService
 
+from domain.attention import Urgency
 from domain.plan import Wanted
 from domain.secret import Secret
 
@@ -183,6 +184,30 @@ def test_a_retrieved_setting_without_a_server_says_so_and_one_button_copies_it(
         page.get_by_role("button", name="Copy from smtp-service").click()
         expect(page.get_by_label("Port Number")).to_have_value(str(in_process.mail.smtp_port))
         expect(page.locator(".lacking")).to_have_count(0)
+
+
+def test_one_cause_is_one_box_with_its_settings_under_it_and_soon_is_not_now(
+    in_process: InProcessService, new_context: NewContext, screenshots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = in_process.service
+    for machine in ("secret-1", "secret-2"):
+        in_process.get_token(in_process.add_printer(machine))
+    ends = {"contoso": service.clock.now() + timedelta(days=21)}
+    monkeypatch.setattr(service.attention, "_client_secrets_expire_at", ends)
+    for width, colours in (("wide", "light"), ("narrow", "dark")):
+        visitor = Visitor(new_context(width, color_scheme=colours).new_page(), screenshots / f"{width}-{colours}")
+        visitor.go("/attention", "attention-one-cause")
+        counts = service.attention_query.counts()
+        box = visitor.page.locator("article", has_text="client secret is about to expire")
+        expect(box).to_have_count(1)
+        expect(box).to_contain_text("Soon:")
+        expect(box).to_contain_text(f"Settings: {counts.settings[Urgency.SOON]}")
+        expect(visitor.page.locator("#items-heading")).to_have_text(
+            f"Causes that need a person: {sum(counts.causes.values())}"
+        )
+        visitor.go("/settings?q=secret-", "settings-one-cause")
+        expect(visitor.page.locator(".soon", has_text="One cause for several settings")).to_have_count(2)
+        expect(visitor.page.locator(".alert")).to_have_count(0)
 
 
 def test_what_needs_a_person_is_said_with_what_to_do(
