@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+from contextlib import suppress
 
 import structlog
 
@@ -23,6 +24,15 @@ def are_left() -> bool:
         return True
     except OSError:
         return False
+
+
+def allow(wanted: int) -> None:
+    """Raise this process's limit on file descriptors to what is wanted, as far as the process may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < wanted:
+        with suppress(ValueError, OSError):
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def keep_logging() -> None:

@@ -11,8 +11,10 @@ import math
 import os
 import ssl
 from contextlib import suppress
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
+from adapters.implicit_tls import begin_implicit_tls, feed
 from domain.profile_fields import is_loopback
 
 # The size of the buffer in each direction; the sender waits while it is full.
@@ -312,8 +314,7 @@ class LineConnection(asyncio.Protocol):
             OSError: TLS failed; `ssl.SSLCertVerificationError` if the certificate is at fault.
             TimeoutError: the handshake took too long.
         """
-        early = self.take() if is_implicit else b""
-        if self._buffer:
+        if self._buffer and not is_implicit:
             raise PlaintextInjection
         self.flush()
         clear = self._transport
@@ -323,10 +324,9 @@ class LineConnection(asyncio.Protocol):
         seconds = end - self._loop.time()
         if seconds <= 0:
             raise self._timeout()
+        start = partial(begin_implicit_tls, clear, self.take) if is_implicit else partial(self._loop.start_tls, clear)
         try:
-            secured = await self._handshake(
-                early,
-                clear,
+            secured = await start(
                 self,
                 context,
                 server_side=server_side,
@@ -374,16 +374,6 @@ class LineConnection(asyncio.Protocol):
 
     # Internals
 
-    async def _handshake(self, early: bytes, *arguments: Any, **options: Any) -> asyncio.Transport | None:
-        """Run the loop's own `start_tls`, and feed it the `early` octets that came before the call."""
-        if not early:
-            return await self._loop.start_tls(*arguments, **options)
-        starting = self._loop.create_task(self._loop.start_tls(*arguments, **options))
-        # The first step of `start_tls` puts its own protocol in place and schedules its start, which precedes `_feed`.
-        await asyncio.sleep(0)
-        self._loop.call_soon(_feed, cast("asyncio.BufferedProtocol", self._transport.get_protocol()), early)
-        return await starting
-
     def _take_in_before_loss(self) -> None:
         """Take in what is left at the socket after a write has failed, before the event loop closes the socket."""
         below, opened = self._below, self._transport.get_extra_info("socket")
@@ -395,7 +385,7 @@ class LineConnection(asyncio.Protocol):
                 if below is self._transport:
                     self._buffer += octets
                 else:
-                    _feed(cast("asyncio.BufferedProtocol", below.get_protocol()), octets)
+                    feed(below, octets)
 
     def _use(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -450,16 +440,6 @@ class LineConnection(asyncio.Protocol):
 
     def _gone(self) -> ConnectionError:
         return ConnectionResetError() if isinstance(self._error, ConnectionResetError) else ConnectionAbortedError()
-
-
-def _feed(protocol: asyncio.BufferedProtocol, octets: bytes) -> None:
-    """Hand a protocol octets that were already read from its transport."""
-    while octets:
-        room = memoryview(protocol.get_buffer(len(octets)))
-        count = min(len(room), len(octets))
-        room[:count] = octets[:count]
-        protocol.buffer_updated(count)
-        octets = octets[count:]
 
 
 def _plain_address(name: tuple[str, int] | None) -> str:

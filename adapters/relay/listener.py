@@ -32,6 +32,7 @@ from domain import catalogue
 from domain.errors import Failed, InvalidValue
 from domain.networks import Network
 from domain.profile_fields import is_loopback
+from infrastructure.access.login_throttle import source_of
 from infrastructure.clock import SystemClock, instant_text
 from infrastructure.config.tables import Ciphers, RelayTable
 
@@ -278,7 +279,7 @@ class ProtocolServer(Protocol):
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """The limits on connections, in all and from one address, and the networks that may sign in without TLS."""
+    """The limits on connections, in all and from one source, and the networks that may sign in without TLS."""
 
     connections: int
     connections_per_address: int
@@ -311,7 +312,7 @@ class Listener:
         self._places: list[tuple[Endpoint, int]] = []
         self._on_refusal: Callable[[RelayRefusal], None] | None = None
         self._clients: dict[asyncio.Task[None], ClientConnection] = {}
-        self._from: Counter[str] = Counter()
+        self._by_source: Counter[str] = Counter()
 
     async def listen(self, endpoints: Iterable[Endpoint]) -> list[tuple[str, int]]:
         """Listen at the endpoints; returns their addresses and ports, in the same order.
@@ -422,21 +423,21 @@ class Listener:
             return
         task = asyncio.get_running_loop().create_task(_serve(client, protocol_server))
         self._clients[task] = client
-        self._from[address] += 1
+        self._by_source[source_of(address)] += 1
         task.add_done_callback(self._gone)
 
     def _is_full(self, address: str) -> str:
         if len(self._clients) >= self._limits.connections:
             return "too many connections, try again later"
-        if self._from[address] >= self._limits.connections_per_address:
+        if self._by_source[source_of(address)] >= self._limits.connections_per_address:
             return "too many connections from this address"
         return ""
 
     def _gone(self, task: asyncio.Task[None]) -> None:
-        address = self._clients.pop(task).address
-        self._from[address] -= 1
-        if not self._from[address]:
-            del self._from[address]
+        source = source_of(self._clients.pop(task).address)
+        self._by_source[source] -= 1
+        if not self._by_source[source]:
+            del self._by_source[source]
 
 
 class _Arrival(LineConnection):

@@ -6,10 +6,9 @@ import asyncio
 import gc
 import ipaddress
 import os
-import resource
 import signal
 from collections.abc import Iterable, Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import structlog
@@ -181,7 +180,8 @@ class Relay:
         self._listener = Listener(self._protocol_servers(table), _limits(table), _certificate(config))
         self._looking: asyncio.Task[None] | None = None
         self._reporting: asyncio.Task[None] | None = None
-        _allow_descriptors(table.connections)
+        # A client needs one, and its connection to the mail server another.
+        descriptors.allow(2 * table.connections + _SPARE_DESCRIPTORS)
 
     def taken_over(self, places: Iterable[Endpoint]) -> Iterator[Endpoint]:
         """The places for another relay, with the sockets of this one where it listens at the same address."""
@@ -243,13 +243,3 @@ def _collect_seldom() -> None:
     """Collect garbage rarely: all sessions wait for a collection, and its time grows with the number of connections."""
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS)
-
-
-def _allow_descriptors(connections: int) -> None:
-    """Raise the limit on file descriptors: a client needs one, and its connection to the mail server another."""
-    wanted = 2 * connections + _SPARE_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY != soft < wanted:
-        with suppress(ValueError, OSError):
-            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from adapters.error_kinds import RETRY_AFTER_SECONDS
-from adapters.http.server.tcp import ConnectionCounts, head_limits, renewed_context
+from adapters.http.server.limited_connection import ConnectionCounts, with_limits
 from adapters.texts.errors import error_text
 from adapters.texts.wording import Surface
 from adapters.tls_certificate import TLSCertificate
@@ -56,12 +56,11 @@ def listening(config: Config, tokens: TokenService) -> Iterator[None]:
             create_callback(tokens),
             host=table.host,
             port=table.port,
-            ssl_context_factory=lambda *_: renewed_context(certificate),
             lifespan="off",
             access_log=False,
             log_config=None,
             server_header=False,
-            http=head_limits(ConnectionCounts(_CONNECTIONS, _CONNECTIONS_OF_AN_ADDRESS)),
+            http=with_limits(ConnectionCounts(_CONNECTIONS, _CONNECTIONS_OF_AN_ADDRESS), certificate),
             timeout_keep_alive=5,
             # A browser that keeps its connection must not delay the end of the service.
             timeout_graceful_shutdown=2,

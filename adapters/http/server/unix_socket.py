@@ -18,7 +18,6 @@ from typing import Any
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adapters import descriptors
 from adapters.http.api.access_token_fast_path import AccessTokenFastPath
@@ -28,6 +27,8 @@ from adapters.http.middleware.authentication import AuthenticationMiddleware
 from adapters.http.middleware.stopping import StoppingMiddleware
 from adapters.http.principal import principal_of_uid
 from adapters.http.public_url import setup_url
+from adapters.http.server.limited_connection import ConnectionCounts, LimitedConnection
+from adapters.http.server.tcp import CONNECTIONS as TCP_CONNECTIONS
 from adapters.http.server.tcp import ServerWithoutSignals, listen
 from adapters.service_manager import keep_watchdog_quiet
 from domain.errors import InvalidValue, StoreRefused
@@ -40,6 +41,8 @@ from infrastructure.unix_peer import peer_uid
 log = structlog.get_logger("mailtoken")
 
 _BACKLOG = 1024
+_CONNECTIONS, _CONNECTIONS_OF_A_USER = 1000, 250
+_SPARE_DESCRIPTORS = 256
 _FIRST_REQUEST_SECONDS = 2.0
 """The time that a new connection has for its request when the server stops."""
 _FIRST_LINK_FILE = "mailtoken.set-up-link"
@@ -106,6 +109,7 @@ class SocketServer:
         _handle_signals(self._end)
         # The problem documents' handler has logged an unexpected error already; uvicorn would log it again.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        descriptors.allow(_CONNECTIONS + TCP_CONNECTIONS + _SPARE_DESCRIPTORS)
         log.info("serving", socket=str(config.path(config.server.socket)))
         _invite(self._service)
         with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
@@ -187,14 +191,24 @@ def _invite(service: Service) -> None:
         log.warning("first_link_made", file=str(path), **({"link": url} if sys.stderr.isatty() else {}))
 
 
-def _protocol(table: SocketTable) -> type[HttpToolsProtocol]:
-    class PeerProtocol(HttpToolsProtocol):
-        """Puts the principal into the state of every request of a connection."""
+def _protocol(table: SocketTable) -> type[LimitedConnection]:
+    class PeerProtocol(LimitedConnection):
+        """Puts the principal into the state of every request of a connection.
+
+        The connections of a user are limited, but for those of root and of the service's own user: other users can't
+        keep them out.
+        """
+
+        counts = ConnectionCounts(_CONNECTIONS, _CONNECTIONS_OF_A_USER)
 
         def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+            self._uid = peer_uid(transport.get_extra_info("socket"))
+            self.app_state: dict[str, Any] = {**self.app_state, "principal": principal_of_uid(self._uid, table)}
             super().connection_made(transport)
-            uid = peer_uid(transport.get_extra_info("socket"))
-            self.app_state: dict[str, Any] = {**self.app_state, "principal": principal_of_uid(uid, table)}
+
+        def source(self, _: Transport) -> str | None:
+            """The user who connects."""
+            return None if self._uid in (0, os.geteuid()) else f"uid {self._uid}"
 
         def shutdown(self) -> None:
             """Close the connection when its answer is sent; one that was just accepted may still send its request."""

@@ -174,6 +174,33 @@ def test_there_are_so_many_connections_in_all(send: StartRelay) -> None:
 
 
 @pytest.mark.needs("3000 open files")
+def test_two_thousand_idle_connections_of_an_address_keep_nobody_else_out_at_any_port(
+    send: StartRelay, files: dict[str, Path], client_tls: ssl.SSLContext
+) -> None:
+    schemes = ("smtp", "smtps", "pop3", "pop3s", "imap", "imaps")
+    relay = send(*(f"{scheme}://127.0.0.1:0" for scheme in schemes), **files)
+    with ExitStack() as opened:
+        idle = [opened.enter_context(Sender(relay.ports[number % 6], address="127.0.0.2")) for number in range(2000)]
+        wait_until(lambda: relay.relay._listener.connections == 250, "the address has its share and no more")
+        for scheme, port in zip(schemes, relay.ports, strict=True):
+            with Sender(port, address="127.0.0.3") as other:
+                if scheme.endswith("s"):
+                    other.start_tls(client_tls)
+                assert other.hear()[:4] in ("220 ", "+OK ", "* OK")
+        assert len(idle) == 2000
+
+
+@pytest.mark.needs("IPv6")
+def test_the_addresses_of_an_ipv6_network_have_their_connections_together(send: StartRelay) -> None:
+    relay = send("smtp://[::1]:0", connections_per_address=1)
+    listener = relay.relay._listener
+    with socket.create_connection(("::1", relay.port), 60) as client:
+        assert client.recv(64).startswith(b"220 ")
+        assert listener._is_full("::2")
+        assert not listener._is_full("2001:db8::1")
+
+
+@pytest.mark.needs("3000 open files")
 def test_a_thousand_idle_connections_leave_the_others_alone(send: StartRelay, peer: Peer) -> None:
     relay = send(connections_per_address=2000)
     with ExitStack() as opened:

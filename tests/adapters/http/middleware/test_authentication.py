@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 from waiting import wait_until
 
 from adapters.http.middleware.body_limits import ORDINARY_BODY
-from adapters.http.server import tcp as listener_module
+from adapters.http.server import limited_connection, tcp
 from domain.secret import Secret
 from infrastructure.service import Service
 
@@ -517,7 +517,7 @@ def test_a_request_names_one_host(shared_port: int, hosts: bytes) -> None:
 def test_a_head_that_does_not_come_in_time_ends_the_connection(
     service: Service, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr(listener_module, "_HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(limited_connection, "_HEAD_SECONDS", 0.05)
     with serve_tcp(service) as port, socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(said)
         assert connection.recv(64).startswith(b"HTTP/1.1 408 ")
@@ -546,7 +546,7 @@ def test_the_store_failing_is_said_and_lets_nobody_in(
 
 
 def test_a_connection_too_many_is_told_to_come_back(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_module, "_CONNECTIONS", 2)
+    monkeypatch.setattr(tcp, "CONNECTIONS", 1)
     with serve_tcp(service) as port, socket.create_connection(("127.0.0.1", port)):
         answer = HttpClient(port)("GET", "/sign-in")
         health = HttpClient(port)("GET", "/healthz")
@@ -557,7 +557,7 @@ def test_a_connection_too_many_is_told_to_come_back(service: Service, monkeypatc
 def test_one_address_that_takes_all_it_can_keeps_nobody_else_out(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_module, "_SPARE_HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(limited_connection, "_SPARE_HEAD_SECONDS", 0.1)
     with serve_tcp(service) as port, ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(300)]
         wait_until(lambda: sum(map(_is_ended, idle)) == 300 - 250, "all but its share were ended")
