@@ -176,7 +176,7 @@ class _PageRoute(APIRoute):
             try:
                 return await handle(request)
             except _NotSignedIn:
-                return _to_sign_in(request)
+                return to_sign_in(request)
             except (MailtokenError, PersistenceError, RequestValidationError) as error:
                 return _error_page(request, error)
             except asyncio.CancelledError:
@@ -203,7 +203,8 @@ def setting_path(profile: str) -> str:
     return f"/settings/{quote(profile)}"
 
 
-def _to_sign_in(request: Request) -> Response:
+def to_sign_in(request: Request) -> Response:
+    """The way to the sign-in page, and from there back."""
     if "hx-request" in request.headers:
         # A part of the open page would be replaced by the answer, so the browser loads the whole page again.
         return Response(headers={"HX-Refresh": "true"})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
+from adapters.http.session_cookie import browser_session
 from adapters.http.web.access_pages import people_pages
+from adapters.http.web.coming_back import come_back, is_coming_back
 from adapters.http.web.fleet_pages import fleet_pages
 from adapters.http.web.history_pages import history_pages
 from adapters.http.web.machine_pages import machine_pages
-from adapters.http.web.page_route import Reading, page_router, redirect
+from adapters.http.web.page_route import page_router, redirect, to_sign_in
 from adapters.http.web.provider_pages import provider_pages
 from adapters.http.web.rendering import static_files
 from adapters.http.web.setting_pages import setting_pages
@@ -23,8 +25,10 @@ def web_pages(service: Service) -> APIRouter:
     router = page_router()
 
     @router.get("/")
-    def start(_: Reading) -> Response:
-        return redirect("/settings")
+    def start(request: Request) -> Response:
+        if is_coming_back(request):
+            return come_back(service, request)
+        return redirect("/settings") if browser_session(request) else to_sign_in(request)
 
     @router.get("/static/{name}")
     def static(name: str) -> Response:

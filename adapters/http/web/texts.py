@@ -107,6 +107,8 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "attempt.title.waiting": "Sign in",
         "attempt.title.retrieved": "The token is in",
         "attempt.title.over": "There is no new token",
+        "come_back": "Sign in",
+        "come_back.done": "The sign-in is passed on. You can close this window: the result is where you began.",
         "attempt.open": "Open",
         "attempt.enter": "Enter the code",
         "attempt.copy": "Copy",

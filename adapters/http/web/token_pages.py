@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from adapters.http.api.path_names import ProfileName
 from adapters.http.principal import OPERATOR
 from adapters.http.web.attempt_state import attempt_state
+from adapters.http.web.coming_back import comes_back, redirect_uri
 from adapters.http.web.page_route import Operating, PageRequest, Posted, page_router, redirect, setting_path
 from adapters.http.web.qr import qr_code
 from adapters.http.web.view_models import token_view
@@ -21,9 +22,6 @@ from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, Refused
 from infrastructure.service import Service
 from infrastructure.tokens.acquisition import AuthorizationStarted
-
-LOOPBACK = "http://localhost"
-"""The redirect URI without an address of the service: the person pastes the address where the browser ended."""
 
 AttemptId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
@@ -65,14 +63,12 @@ def _add_get_token(router: APIRouter, service: Service) -> None:
 
     @router.post(f"{_SETTING}/get-token")
     def get_token(name: ProfileName, page_request: Operating, form: Posted) -> Response:
-        callback = service.config.server.callback
         flow = form.get("flow") or None
-        redirect_uri = callback.url if callback else LOOPBACK
         started = tokens.request(
             name,
             flow,
             page_request.actor(OPERATOR),
-            redirect_uri if flow == "browser" else None,
+            redirect_uri(service, page_request.request) if flow == "browser" else None,
             form.get("account") or None,
         )
         service.polling_worker.wake()
@@ -137,7 +133,7 @@ def _attempt_page(
         state=state,
         started=started,
         code=qr_code(address) if address else None,
-        comes_back=service.config.server.callback is not None,
+        comes_back=comes_back(started.authorization_uri if started else None),
         problem=problem,
         now=service.clock.now(),
     )

@@ -63,9 +63,8 @@ def new_context(browser: Browser, in_process: InProcessService, signed_in: Stora
         return message.type == "error" and is_ours and not re.search("status of (403|422|500)", message.text)
 
     def make(width: str = "wide", **more: object) -> BrowserContext:
-        options: dict[str, Any] = {"storage_state": signed_in, **more}
+        options: dict[str, Any] = {"storage_state": signed_in, "base_url": in_process.origin, **more}
         context = browser.new_context(
-            base_url=in_process.origin,
             viewport={"width": WIDTHS[width], "height": 844 if width == "narrow" else 900},
             ignore_https_errors=True,
             **options,

@@ -256,17 +256,57 @@ def test_an_application_gets_its_token_itself_and_there_is_nothing_to_do(
     visitor.look("providers")
 
 
-def test_a_browser_that_ended_nowhere_is_helped_by_pasting_where_it_ended(
-    in_process: InProcessService, page: Page
-) -> None:
-    name = in_process.add_printer("by-browser", "generic")
+def begin_in_browser(page: Page, name: str) -> Page:
+    """Begin to get a token with the browser; the provider's page."""
     page.goto(f"/settings/{name}/get-token")
     page.get_by_label("With this browser").check()
     page.get_by_role("button", name="OK").click()
     with page.expect_popup() as opened:
         page.get_by_role("link", name="Go to the provider").click()
-    provider = opened.value
-    provider.get_by_label(SCAN).check()
+    opened.value.get_by_label(SCAN).check()
+    return opened.value
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_browser_on_the_machine_of_the_service_comes_back_from_the_provider(
+    in_process: InProcessService, new_context: NewContext, host: str
+) -> None:
+    name = in_process.add_printer(f"comes-back-{host.replace('.', '-')}", "generic")
+    page = new_context(base_url=in_process.origin.replace("localhost", host), storage_state=None).new_page()
+    sign_in(page)
+    provider = begin_in_browser(page, name)
+    expect(page.get_by_text("Then come back to this page")).to_be_visible()
+    provider.get_by_role("button", name="Approve").click()
+    if host == "localhost":
+        expect(token(provider)).to_have_text("Retrieved")
+        assert provider.url.endswith(f"/settings/{name}")
+    else:
+        # The session is that of another name of this machine.
+        expect(provider.get_by_text("The sign-in is passed on")).to_be_visible()
+        assert hindrances(provider) == []
+    expect(page.get_by_role("heading", name="The token is in")).to_be_visible()
+    answer = page.goto("/?state=of-another&code=x")
+    assert answer
+    assert answer.status == 422
+    expect(page.get_by_text("it belongs to no sign-in that is under way")).to_be_visible()
+
+
+def sign_in(page: Page) -> None:
+    page.goto("/sign-in")
+    page.get_by_label("Name").fill("admin")
+    page.get_by_label("Password").fill(PASSWORD.reveal())
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Settings")).to_be_visible()
+
+
+def test_a_browser_that_ended_nowhere_is_helped_by_pasting_where_it_ended(
+    in_process: InProcessService, new_context: NewContext
+) -> None:
+    name = in_process.add_printer("by-browser", "generic")
+    elsewhere = in_process.origin.replace("localhost", "console.localhost")
+    page = new_context(base_url=elsewhere, storage_state=None).new_page()
+    sign_in(page)
+    provider = begin_in_browser(page, name)
     with provider.expect_request(re.compile("^http://localhost/")) as ended:
         provider.get_by_role("button", name="Approve").click()
     provider.close()
