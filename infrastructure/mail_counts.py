@@ -16,6 +16,7 @@ import structlog
 from eventsourcing.persistence import PersistenceError
 
 from infrastructure.mail_counters import STORE_SECONDS, MailCount, MailCounters
+from infrastructure.store.machine_list import NOTE_MAIL
 from infrastructure.store.query import Query
 from infrastructure.store.store import Store
 from infrastructure.ticker import Ticker
@@ -65,6 +66,8 @@ class MailCounts:
                     for count in counts
                 ],
             )
+            days = [(count.day.isoformat(), count.profile, count.day.isoformat()) for count in counts if count.messages]
+            query.run_many(NOTE_MAIL, days)
 
     def by_day(self, *, since: date, until: date, profile: str | None = None) -> list[MailCount]:
         """The counts from `since` to `until`, both included, by day and profile; of one profile if it is named."""

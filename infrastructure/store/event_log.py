@@ -41,6 +41,7 @@ from domain.token import Token
 from infrastructure.store.eventsourcing_internals import SubclassTranscoder, aggregate_in_state
 from infrastructure.store.hash_chain import last_position
 from infrastructure.store.log_index import streams_of
+from infrastructure.store.machine_list import listed
 from infrastructure.store.query import Query, as_dict
 from infrastructure.store.row_macs import AlteredRow
 from infrastructure.store.rows import State, View, disclosure_state, profile_state, token_state, view
@@ -298,6 +299,7 @@ class EventLog:
             drop=tuple(end for event, _ in events for end in _ends(event)),
             streams=tuple(stream for event, state in events for stream in streams_of(event, state)),
             instants=tuple(event.timestamp for event, _ in events),
+            listed=listed(changed),
         )
 
     def close(self) -> None:

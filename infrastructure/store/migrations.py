@@ -144,6 +144,11 @@ MIGRATIONS = (
             "ALTER TABLE profile ADD COLUMN provider TEXT",
             "ALTER TABLE profile ADD COLUMN account TEXT",
             "ALTER TABLE profile ADD COLUMN words TEXT NOT NULL DEFAULT ''",
+            "CREATE TABLE IF NOT EXISTS machine_list (machine_id TEXT PRIMARY KEY, name TEXT NOT NULL,"
+            " catalogue TEXT NOT NULL, tags TEXT NOT NULL, rank {integer} NOT NULL, account TEXT NOT NULL,"
+            " accounts TEXT NOT NULL, providers TEXT NOT NULL, words TEXT NOT NULL, mail_day TEXT)",
+            "CREATE INDEX IF NOT EXISTS machine_list_name ON machine_list (name)",
+            "CREATE INDEX IF NOT EXISTS machine_list_rank ON machine_list (rank, name)",
             "CREATE INDEX IF NOT EXISTS profile_machine ON profile (machine_id, token_id, provider)",
             "CREATE INDEX IF NOT EXISTS mail_count_profile ON mail_count (profile, day)",
         ),

@@ -97,6 +97,18 @@ class _PostgresQuery:
         value = f"CASE WHEN {hexadecimal} ~ '^[0-9a-f]{{32}}$' THEN {hexadecimal}::uuid END"
         return f"(SELECT max(originator_version) FROM stored_events WHERE originator_id = {value})"  # noqa: S608
 
+    def joined(self, expression: str) -> str:
+        return f"string_agg({expression}, ' ')"
+
+    def texts(self, parameter: str) -> str:
+        return f"(SELECT jsonb_array_elements_text(CAST({parameter} AS jsonb)))"
+
+    def pairs(self, parameter: str) -> str:
+        return f"(SELECT key, value FROM jsonb_each_text(CAST({parameter} AS jsonb)))"  # noqa: S608
+
+    def by_code_point(self, expression: str) -> str:
+        return f'{expression} COLLATE "C"'
+
     def write_chain(self, links: Sequence[tuple[int, int, bytes]], head: tuple[int, int, bytes, bytes]) -> None:
         numbers, positions, hashes = ([link[part] for link in links] for part in range(3))
         self._cursor.execute(_WRITE_CHAIN, (*head, numbers, positions, hashes))

@@ -54,6 +54,22 @@ class Query(Protocol):
         """
         ...
 
+    def joined(self, expression: str) -> str:
+        """The SQL expression for the texts of a group, with spaces between them; null if there is none."""
+        ...
+
+    def texts(self, parameter: str) -> str:
+        """The SQL subquery for the texts of a JSON array, which is a parameter: `IN` takes any number of them so."""
+        ...
+
+    def pairs(self, parameter: str) -> str:
+        """The SQL subquery for the columns `key` and `value`, both texts, of a JSON object, which is a parameter."""
+        ...
+
+    def by_code_point(self, expression: str) -> str:
+        """The SQL expression that compares a text as Python does, whatever the database's collation is."""
+        ...
+
     def write_chain(self, links: Sequence[tuple[int, int, bytes]], head: tuple[int, int, bytes, bytes]) -> None:
         """Store new links and, in place of the head, a new one, in as few statements as the engine can."""
         ...

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.fold import Fold
 from infrastructure.store.log_index import FoldedLogIndex, write_log_index
+from infrastructure.store.machine_list import rebuild_machine_list
 from infrastructure.store.open import write_projection_version
 from infrastructure.store.query import Query
 from infrastructure.store.row_macs import view_with_mac
 from infrastructure.store.rows import write_statements
-from infrastructure.store.schema import LOG_INDEX, PROJECTION_VERSION, VIEWS
+from infrastructure.store.schema import LOG_INDEX, MACHINE_LIST, PROJECTION_VERSION, VIEWS
 
 Progress = Callable[[int], None]
 PROGRESS_EVERY = 5000
@@ -25,13 +26,14 @@ def rebuild_read_model(log: EventLog, query: Query, progress: Progress | None = 
     """
     fold, index, events = _replay(log, query, progress)
     # An earlier version of the projection may have had other columns.
-    for table in (*VIEWS, *LOG_INDEX):
+    for table in (*VIEWS, *LOG_INDEX, MACHINE_LIST):
         query.run(f"DROP TABLE IF EXISTS {table}")
     for statement in log.store.create_statements():
         query.run(statement)
     keys = log.store.integrity.rows
     for statement, parameters in write_statements(view_with_mac(keys, view) for view in fold.views() if view.row):
         query.run_many(statement, parameters)
+    rebuild_machine_list(query)
     write_log_index(query, sorted(index.streams), index.ends)
     write_projection_version(query, PROJECTION_VERSION)
     log.store.row_checks.replace(())

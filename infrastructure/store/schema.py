@@ -59,6 +59,12 @@ CREATE TABLE IF NOT EXISTS machine (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, catalogue TEXT NOT NULL,
     tags TEXT NOT NULL DEFAULT '', words TEXT NOT NULL DEFAULT '',
     mac {bytes});
+CREATE TABLE IF NOT EXISTS machine_list (
+    machine_id TEXT PRIMARY KEY, name TEXT NOT NULL, catalogue TEXT NOT NULL, tags TEXT NOT NULL,
+    rank {integer} NOT NULL, account TEXT NOT NULL, accounts TEXT NOT NULL, providers TEXT NOT NULL,
+    words TEXT NOT NULL, mail_day TEXT);
+CREATE INDEX IF NOT EXISTS machine_list_name ON machine_list (name);
+CREATE INDEX IF NOT EXISTS machine_list_rank ON machine_list (rank, name);
 CREATE TABLE IF NOT EXISTS relay_user (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, profiles TEXT NOT NULL,
     networks TEXT NOT NULL, password {integer} NOT NULL, sender TEXT, normalize TEXT,
@@ -126,7 +132,10 @@ PROVEN_OTHERWISE = ("stored_events", "chain", "chain_head", "vault", "integrity_
 LOG_INDEX = ("log_stream", "log_end")
 """The tables of `log_index.py`."""
 
-WITHOUT_RIGHTS = (*LOG_INDEX, "meta", "claim", "node", "notice", "client_use", "mail_count")
+MACHINE_LIST = "machine_list"
+"""The table of `machine_list.py`."""
+
+WITHOUT_RIGHTS = (*LOG_INDEX, MACHINE_LIST, "meta", "claim", "node", "notice", "client_use", "mail_count")
 """The tables whose rows give nobody a right or a token: what somebody writes there may be believed."""
 
 MAC = "mac"

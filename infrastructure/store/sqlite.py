@@ -77,6 +77,18 @@ class _SqliteQuery:
         hexadecimal = f"replace({id}, '-', '')"
         return f"(SELECT max(originator_version) FROM stored_events WHERE originator_id = {hexadecimal})"  # noqa: S608
 
+    def joined(self, expression: str) -> str:
+        return f"group_concat({expression}, ' ')"
+
+    def texts(self, parameter: str) -> str:
+        return f"(SELECT value FROM json_each({parameter}))"  # noqa: S608
+
+    def pairs(self, parameter: str) -> str:
+        return f"(SELECT key, value FROM json_each({parameter}))"  # noqa: S608
+
+    def by_code_point(self, expression: str) -> str:
+        return expression
+
     def write_chain(self, links: Sequence[tuple[int, int, bytes]], head: tuple[int, int, bytes, bytes]) -> None:
         self._cursor.executemany("INSERT INTO chain (number, position, link) VALUES (?, ?, ?)", links)
         statement = "UPDATE chain_head SET number = ?, position = ?, link = ?, mac = ? WHERE id = 1"

@@ -24,6 +24,7 @@ from infrastructure.store.claim_rows import ClaimKey, release_claim
 from infrastructure.store.hash_chain import Head, NewerKey, extend_chain, read_head
 from infrastructure.store.integrity_rows import read_integrity_keys
 from infrastructure.store.log_index import Stream, extend_log_index
+from infrastructure.store.machine_list import Listed, write_machine_list
 from infrastructure.store.query import Query
 from infrastructure.store.row_macs import RowChecks, view_with_mac
 from infrastructure.store.rows import View, write_statements
@@ -37,7 +38,8 @@ class UnitOfWork:
 
     `drop` names vault rows by subject and kind. `statements` store and delete working rows, each with its parameters.
     `expects` has the aggregates that were read for the decision, and the versions that they must still have. `streams`
-    and `instants`, which are those of the events, go into the index of the log.
+    and `instants`, which are those of the events, go into the index of the log. `listed` is what the list of machines
+    shows of them.
     """
 
     views: Sequence[View] = ()
@@ -48,6 +50,7 @@ class UnitOfWork:
     instants: Sequence[datetime] = ()
     expects: Mapping[UUID, int] = field(default_factory=dict)
     statements: Sequence[tuple[str, Sequence[Any]]] = ()
+    listed: Listed = field(default_factory=Listed)
 
     @property
     def leaving(self) -> Set[str]:
@@ -215,6 +218,7 @@ def store_unit_of_work(
     extend_log_index(query, unit_of_work.streams, positions, unit_of_work.instants)
     for statement, parameters in write_statements(view_with_mac(keys.rows, view) for view in unit_of_work.views):
         query.run_many(statement, parameters)
+    write_machine_list(query, unit_of_work.listed)
     for subject_id, kind in unit_of_work.drop:
         delete_vault_rows(query, subject_id, kind)
     insert_vault_rows(query, unit_of_work.put)

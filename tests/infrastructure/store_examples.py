@@ -38,6 +38,7 @@ TABLES = (
     "one_time",
     "client_use",
     "mail_count",
+    "machine_list",
     *VIEWS,
     *LOG_INDEX,
 )

@@ -238,6 +238,7 @@ def make_older(store: Store) -> None:
         make_unkeyed(query)
         for column in ("sender", "normalize"):
             query.run(f"ALTER TABLE relay_user DROP COLUMN {column}")
+        query.run("DROP TABLE machine_list")
         query.run("DROP INDEX profile_machine")
         for table, columns in {"machine": ("tags", "words"), "profile": ("provider", "account", "words")}.items():
             for column in columns:
