@@ -44,6 +44,7 @@ from infrastructure.queries.attention import Attention
 from infrastructure.queries.attention_page import AttentionQuery
 from infrastructure.queries.audit import Audit
 from infrastructure.queries.history import History
+from infrastructure.queries.machines import MachinesQuery
 from infrastructure.queries.settings_page import SettingsPageQuery
 from infrastructure.queries.store_state import StoreStateQuery, read_providers_left
 from infrastructure.service import Service
@@ -120,6 +121,7 @@ def open_service(
             relay_users=RelayUsers(events, vault, tokens, clock, passwords),
             settings_page=SettingsPageQuery(events.store, clock, attention, audit, history),
             attention_query=AttentionQuery(events.store, clock, attention, audit),
+            machines=MachinesQuery(events.store, clock, attention),
             history=history,
             applier=Applier(events, tokens, clock, known),
             administrators=Administrators(events, vault, clock, passwords, sessions),

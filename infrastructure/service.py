@@ -25,6 +25,7 @@ from infrastructure.queries.attention import Attention
 from infrastructure.queries.attention_page import AttentionQuery
 from infrastructure.queries.audit import Audit
 from infrastructure.queries.history import History
+from infrastructure.queries.machines import MachinesQuery
 from infrastructure.queries.settings_page import SettingsPageQuery
 from infrastructure.queries.store_state import StoreStateQuery
 from infrastructure.store.event_log import EventLog
@@ -54,6 +55,7 @@ class Service:
     relay_users: RelayUsers
     settings_page: SettingsPageQuery
     attention_query: AttentionQuery
+    machines: MachinesQuery
     history: History
     applier: Applier
     administrators: Administrators

@@ -202,6 +202,11 @@ class Attention:
         """The ids of the tokens with an alarm."""
         return list(self._running_alarms)
 
+    def out_of_date(self, query: Query, now: datetime) -> list[str]:
+        """The ids of the tokens whose row is out of date: an attempt or a credential has expired since."""
+        condition = "attempt_expires_at <= ? OR (dead IS NULL AND renewable = 0 AND expires_at <= ?)"
+        return [row["id"] for row in query.rows(f"SELECT id FROM token WHERE {condition}", [instant_text(now)] * 2)]  # noqa: S608
+
     def near(self, query: Query, now: datetime) -> Iterator[TokenWithAttention]:
         """The tokens whose row may be out of date, or whose expiry may be near."""
         condition, parameters = self._may_end(now, lambda inactivity: used_since(inactivity, now))

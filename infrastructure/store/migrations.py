@@ -149,6 +149,8 @@ MIGRATIONS = (
             " accounts TEXT NOT NULL, providers TEXT NOT NULL, words TEXT NOT NULL, mail_day TEXT)",
             "CREATE INDEX IF NOT EXISTS machine_list_name ON machine_list (name)",
             "CREATE INDEX IF NOT EXISTS machine_list_rank ON machine_list (rank, name)",
+            "CREATE INDEX IF NOT EXISTS token_attempt_end ON token (attempt_expires_at)",
+            "CREATE INDEX IF NOT EXISTS token_last_day ON token (expires_at) WHERE renewable = 0",
             "CREATE INDEX IF NOT EXISTS profile_machine ON profile (machine_id, token_id, provider)",
             "CREATE INDEX IF NOT EXISTS mail_count_profile ON mail_count (profile, day)",
         ),

@@ -98,7 +98,7 @@ class _PostgresQuery:
         return f"(SELECT max(originator_version) FROM stored_events WHERE originator_id = {value})"  # noqa: S608
 
     def joined(self, expression: str) -> str:
-        return f"string_agg({expression}, ' ')"
+        return f"string_agg({expression}, ' ' ORDER BY {expression})"
 
     def texts(self, parameter: str) -> str:
         return f"(SELECT jsonb_array_elements_text(CAST({parameter} AS jsonb)))"

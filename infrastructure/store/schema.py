@@ -44,6 +44,8 @@ CREATE TABLE IF NOT EXISTS token (
     takes_over {integer}, failures {integer} NOT NULL DEFAULT 0, warning TEXT,
     mac {bytes});
 CREATE INDEX IF NOT EXISTS token_attempt ON token (attempt_id);
+CREATE INDEX IF NOT EXISTS token_attempt_end ON token (attempt_expires_at);
+CREATE INDEX IF NOT EXISTS token_last_day ON token (expires_at) WHERE renewable = 0;
 CREATE TABLE IF NOT EXISTS profile (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, machine_id TEXT NOT NULL,
     machine TEXT NOT NULL, setting TEXT NOT NULL, protocol TEXT NOT NULL, token_id TEXT NOT NULL, group_id TEXT,
