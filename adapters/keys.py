@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,8 @@ from infrastructure.node_reports import ALIVE_SECONDS
 from infrastructure.store.integrity_rotation import authenticate_anew, begin, end, is_under_way
 from infrastructure.store.key_rotation import reseal, values_by_key
 from infrastructure.store.node_rows import NodeRow, forget_other_nodes, read_nodes
+from infrastructure.store.pacing import with_rests
+from infrastructure.store.read_model import Progress
 from infrastructure.store.store import Store
 from infrastructure.tokens.claims import node_name
 from infrastructure.tokens.escrow import replies_by_key
@@ -80,13 +82,15 @@ def key_uses(config_path: Path) -> list[KeyUse]:
         return _uses(config, events.store, sealer)
 
 
-def rotate(config_path: Path, *, alone: bool = False, integrity: bool = False) -> Rotated:
+def rotate(
+    config_path: Path, *, alone: bool = False, integrity: bool = False, progress: Progress | None = None
+) -> Rotated:
     """Begin the rotation of the key, or go on with one that was begun. A crash at any point loses nothing.
 
     The newest key is used once every node alive has it. The older key stays in the key file until nothing in the store
     and in any node's escrow needs it; then it goes into a file of its own, as earlier backups need it. Services go on
     meanwhile. With `alone` the other nodes are gone for good, or get a copy of the file before they start again. With
-    `integrity` the integrity keys are renewed too.
+    `integrity` the integrity keys are renewed too. `progress` hears how many values and rows are done.
 
     Raises:
         Refused: the key is no file.
@@ -112,16 +116,25 @@ def rotate(config_path: Path, *, alone: bool = False, integrity: bool = False) -
     if sealer.key_id != newest:
         path.touch()  # The time in flight begins now.
     with store_errors(), as_owner(config), opened_store(config, sealer) as (events, _):
-        values = sum(reseal(events.store, sealer))
-        renewed = _rotate_integrity(events.store, sealer) if integrity or is_under_way(events.store) else None
+        values = _count(reseal(events.store, sealer), progress)
+        renewed = _rotate_integrity(events.store, sealer, progress) if integrity or is_under_way(events.store) else None
         uses = _uses(config, events.store, sealer)
     return Rotated(newest, values, _retire(path, sealer, uses), renewed)
 
 
-def _rotate_integrity(store: Store, sealer: Sealer) -> RotatedIntegrity:
+def _count(pages: Iterator[int], progress: Progress | None) -> int:
+    total = 0
+    for page in with_rests(pages):
+        total += page
+        if progress:
+            progress(total)
+    return total
+
+
+def _rotate_integrity(store: Store, sealer: Sealer, progress: Progress | None) -> RotatedIntegrity:
     now = SystemClock().now()
     begin(store, sealer, now)
-    rows = sum(authenticate_anew(store))
+    rows = _count(authenticate_anew(store), progress)
     ended = end(store, sealer, now - timedelta(seconds=_IN_FLIGHT_SECONDS))
     return RotatedIntegrity(store.integrity.rows.newest, rows, ended)
 

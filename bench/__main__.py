@@ -30,6 +30,7 @@ from bench.queues import exim_queue, postfix_queue
 from bench.reading import rebuild, status_read
 from bench.relay import relay
 from bench.renewals import renewals, reply_to_escrow
+from bench.rotation import rotation
 from bench.rounds import FULL, QUICK, Figure, Size
 from bench.saves import postgres_saves, sqlite_saves
 
@@ -91,6 +92,7 @@ Section = Callable[[Path, Size], Iterator[Figure]]
 SECTIONS: Mapping[str, Section] = {
     "saves": _alone(sqlite_saves),
     "postgresql": _in_postgres,
+    "rotation": _alone(rotation),
     "status": _alone(status_read),
     "rebuild": _alone(rebuild),
     "token-show": lambda _, size: iter([token_show(size)]),

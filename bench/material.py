@@ -13,7 +13,7 @@ from domain.secret import Secret
 from domain.smtp_group import update_in_concert
 from domain.token import Token
 from infrastructure.clock import SystemClock
-from infrastructure.encryption.envelope import Sealer
+from infrastructure.encryption.envelope import KEY_BYTES, Sealer
 from infrastructure.fleet.settings import SettingsService
 from infrastructure.store.claim_rows import ClaimKey, ClaimRow, insert_claim
 from infrastructure.store.event_log import EventLog
@@ -40,9 +40,9 @@ class Material:
     tokens: list[Token] = field(default_factory=list)
 
     @classmethod
-    def on(cls, store: Store) -> Material:
-        """On an empty store."""
-        sealer = Sealer(secrets.token_bytes(32))
+    def on(cls, store: Store, sealer: Sealer | None = None) -> Material:
+        """On an empty store, with this sealer or a random key."""
+        sealer = sealer or Sealer(secrets.token_bytes(KEY_BYTES))
         vault = Vault(sealer, create_store(store, sealer))
         return cls(store, EventLog(store), vault)
 
@@ -55,9 +55,9 @@ class Material:
         self.log.save(*tokens, unit_of_work=UnitOfWork(put=put))
         self.tokens += tokens
 
-    def renewals(self) -> list[tuple[Token, UnitOfWork]]:
-        """A renewal of every token, claimed, decided and sealed, but not stored yet."""
-        renewals = [(token, self._renew(token)) for token in self.tokens]
+    def renewals(self, count: int | None = None) -> list[tuple[Token, UnitOfWork]]:
+        """A renewal of every token, or of the first `count`, claimed, decided and sealed, but not stored yet."""
+        renewals = [(token, self._renew(token)) for token in self.tokens[:count]]
         with self.store.writing() as query:
             for _, unit_of_work in renewals:
                 for claim_key in unit_of_work.release:

@@ -20,6 +20,7 @@ from bench.rounds import Figure, Measure, Size, compare
 from domain.token import Token
 from infrastructure.store.hash_chain import Head, link_message, read_head
 from infrastructure.store.postgres import PostgresStore
+from infrastructure.store.row_macs import view_with_mac
 from infrastructure.store.rows import view, write_statements
 from infrastructure.store.sqlite import SqliteStore
 from infrastructure.store.store import Store, UnitOfWork
@@ -134,7 +135,7 @@ class _Peer:
         self._head = Head.of(keys, number, position, link)
         viewed = view(token.id, token.version, token.state)
         assert viewed
-        [(upsert, [row])] = write_statements([viewed])
+        [(upsert, [row])] = write_statements([view_with_mac(self._material.store.integrity.rows, viewed)])
         [put], [claim_key] = unit_of_work.put, unit_of_work.release
         id, sealed = str(token.id), put.sealed
         return [

@@ -346,6 +346,12 @@ class ServiceProcess:
         with self._connected() as connection:
             return list(connection.execute(statement).fetchall())
 
+    def change(self, statement: str) -> None:
+        """Change the store by SQL that both engines understand."""
+        with self._connected() as connection:
+            connection.execute(statement)
+            connection.commit()
+
     def brought_by(self, profile: str = SMTP) -> str | None:
         """The acquisition or renewal that brought what is held for a profile."""
         joined = "token JOIN profile ON profile.token_id = token.id"

@@ -13,6 +13,7 @@ BENCH = (sys.executable, "-m", "bench")
 FIGURES = {
     "saves": ("saves on SQLite",),
     "postgresql": ("saves on PostgreSQL",),
+    "rotation": ("saves while the key is rotated",),
     "status": ("status of 1,000 settings",),
     "rebuild": ("rebuild from 4,000 events",),
     "token-show": ("mailtoken token show",),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TextIO
@@ -53,6 +54,16 @@ def _console(file: TextIO) -> Console:
 def print_message(line: str) -> None:
     """Print one line of the result."""
     out().print(Text(one_line(line)), soft_wrap=not out().is_terminal)
+
+
+@contextmanager
+def progress(doing: str, what: str = "events") -> Iterator[Callable[[int], None]]:
+    """Show a person who waits how many of `what` are done."""
+    if not err().is_terminal:
+        yield lambda _: None
+        return
+    with err().status(f"{doing} ...") as status:
+        yield lambda done: status.update(f"{doing} ... {done:,} {what}")
 
 
 def write_json(value: Any) -> None:

@@ -21,7 +21,7 @@ from infrastructure.store.row_macs import row_message
 from infrastructure.store.schema import ACCESS, MAC, WITH_MAC
 from infrastructure.store.store import Store
 
-_PAGE = 200
+_PAGE = 20
 """The rows of one transaction, which keeps other writers waiting."""
 _BEGUN_AT = "integrity_rotation_at"
 

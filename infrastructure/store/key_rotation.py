@@ -13,7 +13,7 @@ from infrastructure.store.open import read_meta, use_newest_key
 from infrastructure.store.query import Query
 from infrastructure.store.store import Store
 
-_PAGE = 200
+_PAGE = 20
 """The rows of one transaction, which keeps other writers waiting."""
 _TABLES = {"vault": ("subject_id", "kind", "generation"), "integrity_key": ("purpose", "number")}
 """The tables of sealed rows, with the columns of their primary keys."""

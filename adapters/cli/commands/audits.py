@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -104,7 +103,10 @@ def checkpoint(context: typer.Context, out: OutFile = None) -> None:
     from adapters import installation
     from infrastructure.evidence.log_evidence import GrowingLog
 
-    with installation.offline(CommandContext.of(context).config) as store, _progress("reading the log") as progress:
+    with (
+        installation.offline(CommandContext.of(context).config) as store,
+        output.progress("reading the log") as progress,
+    ):
         made = store.evidence.extend(GrowingLog(), progress)
     _write(made.text.encode(), out)
 
@@ -121,7 +123,10 @@ def prove(
     """
     from adapters import installation
 
-    with installation.offline(CommandContext.of(context).config) as store, _progress("reading the log") as progress:
+    with (
+        installation.offline(CommandContext.of(context).config) as store,
+        output.progress("reading the log") as progress,
+    ):
         proof = store.evidence.prove(event, progress)
     if out:
         _write(proof.text.encode(), out)
@@ -162,7 +167,7 @@ def verify(
     from adapters import installation
 
     config = CommandContext.of(context).config
-    with installation.offline(config, needs_key=False) as store, _progress("verifying") as progress:
+    with installation.offline(config, needs_key=False) as store, output.progress("verifying") as progress:
         verification = store.audit.verify(progress)
     findings = verification.findings
     if json:
@@ -204,7 +209,10 @@ def _verify_against(context: typer.Context, file: Path, *, json: bool) -> None:
     from infrastructure.queries.audit import Finding
 
     octets = file.read_bytes()
-    with installation.offline(CommandContext.of(context).config) as store, _progress("verifying") as progress:
+    with (
+        installation.offline(CommandContext.of(context).config) as store,
+        output.progress("verifying") as progress,
+    ):
         compared = store.evidence.compare(octets, str(file), progress)
         # Who has changed an event without the key has left a chain that names it.
         of_chain = [] if compared.extends else store.audit.verify_chain()
@@ -225,7 +233,10 @@ def rebuild(context: typer.Context) -> None:
     """Make the stored rows from the log again."""
     from adapters import installation
 
-    with installation.offline(CommandContext.of(context).config) as store, _progress("rebuilding") as progress:
+    with (
+        installation.offline(CommandContext.of(context).config) as store,
+        output.progress("rebuilding") as progress,
+    ):
         events = store.rebuild(progress)
     output.print_message(f"The rows are made again, from {events} events.")
 
@@ -240,13 +251,3 @@ def _history(context: typer.Context, profile: str | None) -> tuple[list[Object],
             return records, records
         page = store.history.page(profile, None, 0, sys.maxsize)
     return [record.as_json() for record in reversed(page.records)], [record.as_json() for record in page.created]
-
-
-@contextmanager
-def _progress(doing: str) -> Iterator[Callable[[int], None]]:
-    """Show the progress to a person who waits."""
-    if not output.err().is_terminal:
-        yield lambda _: None
-        return
-    with output.err().status(f"{doing} ...") as progress:
-        yield lambda events: progress.update(f"{doing} ... {events:,} events")

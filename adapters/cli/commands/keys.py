@@ -59,7 +59,9 @@ def rotate(
     """Make a new key and seal everything anew with it, while the service runs; run it again to retire the older key."""
     from adapters import keys
 
-    rotated = keys.rotate(CommandContext.of(context).config, alone=alone, integrity=integrity)
+    config = CommandContext.of(context).config
+    with output.progress("sealing anew", "values and rows") as progress:
+        rotated = keys.rotate(config, alone=alone, integrity=integrity, progress=progress)
     if rotated.missing_on:
         output.print_message(
             f"The key file has the new key {rotated.key_id}, which is not used yet. Copy the file to"
