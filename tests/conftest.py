@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -66,10 +68,26 @@ def pytest_collection() -> Generator[None, object, object]:
     """
     gc.disable()
     try:
-        return (yield)
+        with _compiled_by_one():
+            return (yield)
     finally:
         gc.freeze()
         gc.enable()
+
+
+@contextmanager
+def _compiled_by_one() -> Iterator[None]:
+    """In a new clone the first worker compiles the tests and the others wait: it takes twice as long as collecting."""
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if sys.dont_write_bytecode or _are_compiled():
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        yield
+
+
+def _are_compiled() -> bool:
+    compiled = Path(__file__).with_name("domain") / "__pycache__"
+    return any(compiled.glob(f"*.{sys.implementation.cache_tag}-pytest-*"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
