@@ -21,7 +21,7 @@ from fakes import FakeClock, FakeProvider, Services
 from memory import memory
 from needs import is_there
 from postgres import NoPostgres, PostgresServer, shared_server
-from system_authorities import leave_out_system_authorities
+from spared_work import spare_work
 
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.store.event_log import EventLog
@@ -33,7 +33,7 @@ from infrastructure.store.store import Store
 if folder := memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
 
-leave_out_system_authorities()
+spare_work()
 
 # How long something takes is no finding: the machine may be slow or busy.
 hypothesis.settings.register_profile(

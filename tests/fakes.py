@@ -12,8 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import argon2
-
 from domain.errors import InvalidValue, Unreachable
 from domain.outcomes import (
     AcquisitionOutcome,
@@ -57,8 +55,6 @@ START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 SCANNER = "scan@contoso.com"
 FAX = "fax@contoso.com"
 SCOPE = "https://outlook.office.com/SMTP.Send offline_access"
-CHEAP_ARGON2 = argon2.profiles.CHEAPEST
-"""Parameters for tests in which many passwords are hashed: 64 MiB each time would take minutes."""
 
 
 class FakeClock:
@@ -361,7 +357,7 @@ class Services:
         self.settings = SettingsService(self.events, self.clock, self.providers)
         self.audit = Audit(self.events, self.vault)
         self.history = History(self.events)
-        hasher = PasswordHasher(CHEAP_ARGON2)
+        hasher = PasswordHasher()
         self.relay_users = RelayUsers(self.events, self.vault, self.tokens, self.clock, hasher)
         self.sessions = Sessions(self.events, self.clock, timedelta(hours=12))
         self.administrators = Administrators(self.events, self.vault, self.clock, hasher, self.sessions)

@@ -2,8 +2,8 @@
 
 A command so started is a process of its own, as `mailtoken` is: it has its own arguments, folder, environment, standard
 streams, terminal and signals, and ends with an exit code. It also ends with the process that asked for it. What is said
-of a command's start (its imports, `PYTHONPATH`, `ulimit`) is not true of it, and it does not know the system's
-certificate authorities: tests about these start the real program.
+of a command's start (its imports, `PYTHONPATH`, `ulimit`) is not true of it, nor what is said of the system's
+certificate authorities and of the cost of a password (`spared_work`): those tests start the real program.
 
 Run as a program, this is the process that forks. Each message on the socket of its standard input is a command to
 start, with the three standard streams as file descriptors; its answers say which process that is, and how each ended.
@@ -31,7 +31,6 @@ from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import IO, Any
 
-from system_authorities import leave_out_system_authorities
 from waiting import DEADLINE_SECONDS, in_background
 
 _MESSAGE_BYTES = 128 * 1024
@@ -173,7 +172,9 @@ def _begin_copy(theirs: socket.socket) -> Callable[[], object]:
 
 
 def _main() -> None:
-    leave_out_system_authorities()
+    from spared_work import spare_work
+
+    spare_work()
     import_everything()
     assert threading.active_count() == 1, "only a process with one thread can be forked"
     gc.collect()

@@ -8,16 +8,13 @@ import heapq
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-from fakes import CHEAP_ARGON2, FakeClock, FakeProvider
+from fakes import FakeClock, FakeProvider
 
 from adapters.bootstrap import open_service
 from adapters.installation import initialise
 from domain.ports import Clock
-from infrastructure.access.password_hashing import PasswordHasher
-from infrastructure.access.relay_users import RelayUsers
 from infrastructure.config.load import load_config
 from infrastructure.service import Service
 from infrastructure.store.schema import VIEWS
@@ -35,17 +32,14 @@ client_id = "mailtoken"
 
 @contextmanager
 def a_service(directory: Path, clock: Clock, provider: FakeProvider) -> Iterator[Service]:
-    """A service on a new store, with a provider in memory and passwords that are cheap to verify.
+    """A service on a new store, with a provider in memory.
 
     It has a machine whose settings have servers; its SMTP and POP tokens are Retrieved.
     """
     made = initialise(directory)
     with made.config.open("a") as config:
         config.write(_CONFIG)
-    with open_service(load_config(made.config), clock=clock, providers={"contoso": provider}) as opened:
-        hasher = PasswordHasher(CHEAP_ARGON2)
-        users = RelayUsers(opened.events, opened.relay_users._accounts._vault, opened.tokens, clock, hasher)
-        service = replace(opened, relay_users=users)
+    with open_service(load_config(made.config), clock=clock, providers={"contoso": provider}) as service:
         for name in service.settings.add_machine("press", "generic", ADMIN):
             server = f"{name.partition('/')[2]}.contoso.com"
             settings = {"server": server, "provider": "contoso", "account": "scan@contoso.com"}

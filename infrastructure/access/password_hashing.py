@@ -23,8 +23,10 @@ _WAITING = 16
 class PasswordHasher:
     """Hashes and verifies passwords, few at a time: each operation takes 64 MiB and four threads."""
 
-    def __init__(self, parameters: argon2.Parameters = RFC_9106_LOW_MEMORY) -> None:
-        self._argon2 = argon2.PasswordHasher.from_parameters(parameters)
+    parameters = RFC_9106_LOW_MEMORY
+
+    def __init__(self) -> None:
+        self._argon2 = argon2.PasswordHasher.from_parameters(self.parameters)
         self._admitted = threading.BoundedSemaphore(_AT_ONCE + _WAITING)
         self._running = threading.BoundedSemaphore(_AT_ONCE)
 

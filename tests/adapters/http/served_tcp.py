@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from fakes import CHEAP_ARGON2, FakeProvider
+from fakes import FakeProvider
 from ports import free_port
 from served import a_service
 
@@ -29,10 +29,10 @@ COOKIE = "__Host-mailtoken"
 
 @contextmanager
 def open_tcp_service(directory: Path, clock: Clock, provider: FakeProvider, **server: Any) -> Iterator[Service]:
-    """A service that is to listen on loopback, with passwords that are cheap to verify."""
+    """A service that is to listen on loopback."""
     with a_service(directory, clock, provider) as opened:
         table = ServerTable(**{"listen": f"127.0.0.1:{free_port()}", **server})
-        vault, hasher = opened.relay_users._accounts._vault, PasswordHasher(CHEAP_ARGON2)
+        vault, hasher = opened.relay_users._accounts._vault, PasswordHasher()
         sessions = Sessions(opened.events, clock, table.members_for)
         yield replace(
             opened,

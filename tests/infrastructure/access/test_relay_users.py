@@ -11,7 +11,8 @@ from pathlib import Path
 
 import argon2
 import pytest
-from fakes import CHEAP_ARGON2, SCANNER, START, FakeClock, FakeProvider, Services
+from fakes import SCANNER, START, FakeClock, FakeProvider, Services
+from spared_work import ARGON2_OF_THE_PROGRAM
 from store_examples import ADMIN, LOG, change, everything, files_with, functions_running
 from waiting import wait_until
 
@@ -240,7 +241,7 @@ class Counting(PasswordHasher):
     """The real one, which counts."""
 
     def __init__(self) -> None:
-        super().__init__(CHEAP_ARGON2)
+        super().__init__()
         self.verified = 0
 
     def verify(self, hashed: Secret | None, password: Secret) -> bool:
@@ -506,7 +507,8 @@ def test_nobody_is_mapped_to_a_profile_that_is_removed_at_the_same_moment(
 # The hasher and the store
 
 
-def test_hashes_are_argon2id_with_the_parameters_of_the_rfc_and_salt() -> None:
+def test_hashes_are_argon2id_with_the_parameters_of_the_rfc_and_salt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PasswordHasher, "parameters", ARGON2_OF_THE_PROGRAM)
     hasher = PasswordHasher()
     one, other = hasher.hash(PASSWORD), hasher.hash(PASSWORD)
     parameters = argon2.extract_parameters(one.reveal())
@@ -519,7 +521,7 @@ def test_hashes_are_argon2id_with_the_parameters_of_the_rfc_and_salt() -> None:
 
 
 def test_only_so_many_passwords_are_verified_at_once_and_only_so_many_wait() -> None:
-    hasher = PasswordHasher(CHEAP_ARGON2)
+    hasher = PasswordHasher()
     hashed = hasher.hash(PASSWORD)
     for _ in range(2):
         hasher._running.acquire()
