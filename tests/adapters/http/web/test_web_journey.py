@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -34,7 +35,7 @@ class Visitor:
 
     def look(self, name: str) -> None:
         """Keep a picture of all of the page; nothing on it may hinder anybody or need a wider window."""
-        self.page.screenshot(path=self._folder / f"{name}.png", full_page=True)
+        keep_picture(self.page, self._folder / f"{name}.png")
         width = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert width == 0, f"{name} is {width} pixels too wide"
         assert hindrances(self.page) == [], name
@@ -45,6 +46,12 @@ class Visitor:
         assert answer
         assert answer.ok, (address, answer.status)
         self.look(name)
+
+
+def keep_picture(page: Page, path: Path) -> None:
+    """Keep a picture of all of the page, if somebody wants pictures."""
+    if "SCREENSHOTS" in os.environ:
+        page.screenshot(path=path, full_page=True)
 
 
 def hindrances(page: Page) -> list[Any]:
@@ -363,12 +370,12 @@ def test_every_page_is_read_and_a_token_obtained_without_javascript(
     folder = screenshots / f"{width}-without-javascript"
     folder.mkdir(parents=True, exist_ok=True)
     page.goto(f"/settings?q=plain-{width}")
-    page.screenshot(path=folder / "settings.png", full_page=True)
+    keep_picture(page, folder / "settings.png")
     page.get_by_role("link", name="smtp-service", exact=True).click()
     page.get_by_role("link", name="Get Token").click()
     page.get_by_role("button", name="OK").click()
     expect(page.get_by_role("button", name="Copy")).to_be_hidden()
-    page.screenshot(path=folder / "sign-in.png", full_page=True)
+    keep_picture(page, folder / "sign-in.png")
     approve(page)
     while page.get_by_role("link", name="Look again").is_visible():
         page.get_by_role("link", name="Look again").click()
