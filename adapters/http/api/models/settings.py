@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from annotated_types import MaxLen
+import pydantic
 from pydantic import BaseModel, ConfigDict, create_model
 
 from adapters.http.api.models.common import PROFILE, Text, with_example
@@ -47,8 +47,8 @@ class Tagging(BaseModel):
     """Tags to give to a machine, and tags to take away."""
 
     model_config = with_example(add=["hamburg", "floor-3"], remove=["new"])
-    add: Annotated[list[Text], MaxLen(MOST_TAGS)] = []
-    remove: Annotated[list[Text], MaxLen(MOST_TAGS)] = []
+    add: Annotated[list[Text], pydantic.Field(max_length=MOST_TAGS)] = []
+    remove: Annotated[list[Text], pydantic.Field(max_length=MOST_TAGS)] = []
 
 
 class Tags(BaseModel):
