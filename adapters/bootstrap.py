@@ -123,7 +123,7 @@ def open_service(
             attention_query=AttentionQuery(events.store, clock, attention, audit),
             machines=MachinesQuery(events.store, clock, attention),
             history=history,
-            applier=Applier(events, tokens, clock, known),
+            applier=Applier(events, tokens, clock, known, lambda provider: build(provider, {})),
             administrators=Administrators(events, vault, clock, passwords, sessions),
             sessions=sessions,
             pending_sign_ins=PendingSignIns(events.store, vault, clock),

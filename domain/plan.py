@@ -1,4 +1,4 @@
-"""A plan: the changes that make machines, settings, groups and clients as a file describes them.
+"""A plan: the changes that make machines, settings, groups, clients and providers as a file describes them.
 
 Settings that a file does not name stay as they are. Tokens stay too, except where the file says `delete_token` and a
 change is only permitted without a token: the plan then deletes the token first, as the manual asks a person to. A plan
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from domain.catalogue import Protocol
 from domain.lifecycle import TokenStatus
 from domain.profile_fields import Settings
+from domain.stored_provider import StoredProviderState
 
 Place = tuple[str, ...]
 """A place in a file, as the keys that lead to it."""
@@ -49,12 +50,22 @@ class WantedMachine:
 
 
 @dataclass(frozen=True)
+class WantedProvider:
+    """A stored provider as the file describes it. `secrets` names those that it has; a file never contains one."""
+
+    kind: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Wanted:
     """A whole file. `groups` has all members of each group, `clients` all profiles whose tokens a client may read."""
 
     machines: Mapping[str, WantedMachine] = field(default_factory=dict)
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     clients: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    providers: Mapping[str, WantedProvider] = field(default_factory=dict)
 
 
 # Present
@@ -84,7 +95,8 @@ class PresentProfile:
 class Present:
     """The present state: catalogues by machine, profiles by name, tokens by id, and the profiles each client may read.
 
-    `providers` are the names of the configured providers. `tags` are those of the machines that have some.
+    `providers` are the names of the providers in use, those of the configuration file among them. `tags` are those of
+    the machines that have some.
     """
 
     machines: Mapping[str, str]
@@ -93,9 +105,32 @@ class Present:
     clients: Mapping[str, Collection[str]]
     providers: Collection[str]
     tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    stored_providers: Mapping[str, StoredProviderState] = field(default_factory=dict)
 
 
 # Changes
+
+
+@dataclass(frozen=True)
+class AddProvider:
+    """Add a provider with the fields `after`; somebody has to upload its secrets later."""
+
+    KIND: ClassVar = "add provider"
+    provider: str
+    kind: str
+    after: Mapping[str, str]
+    secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SetProvider:
+    """Set fields of a stored provider, and await further secrets; an empty text is a field not filled in."""
+
+    KIND: ClassVar = "set provider"
+    provider: str
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+    secrets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -205,7 +240,9 @@ class Revoke:
 
 
 Change = (
-    DeleteToken
+    AddProvider
+    | SetProvider
+    | DeleteToken
     | RemoveProfile
     | RemoveMachine
     | AddMachine

@@ -36,11 +36,12 @@ from domain.plan import (
 )
 from domain.profile import check_provider, check_unmapped, in_concert
 from domain.profile_fields import AUTHORIZATION_FIELDS, Settings, changed_fields, texts_of
+from domain.provider_planner import plan_providers
 from domain.smtp_group import check_linkable
 
 
 def plan(wanted: Wanted, present: Present) -> Plan:
-    """The changes that turn the `present` settings, groups and clients into the `wanted` ones."""
+    """The changes that turn the `present` settings, groups, clients and providers into the `wanted` ones."""
     planner = _Planner(wanted, present)
     planner.add()
     planner.remove()
@@ -52,7 +53,10 @@ def plan(wanted: Wanted, present: Present) -> Plan:
     planner.grant()
     deletions = [change for change in planner.changes if isinstance(change, DeleteToken)]
     others = [change for change in planner.changes if not isinstance(change, DeleteToken)]
-    return Plan((*deletions, *others), tuple(planner.refusals))
+    providers = list(plan_providers(wanted, present))
+    changed = [one for one in providers if not isinstance(one, Refusal)]
+    refused = [one for one in providers if isinstance(one, Refusal)]
+    return Plan((*deletions, *changed, *others), (*refused, *planner.refusals))
 
 
 class _Planner:
@@ -203,7 +207,7 @@ class _Planner:
             self.refusals.append(Refusal((*place, invalid.field), invalid.code, invalid.fields))
             return
         try:
-            check_provider(changes.get("provider"), self._present.providers)
+            check_provider(changes.get("provider"), {*self._present.providers, *self._wanted.providers})
         except NotFound as missing:
             self.refusals.append(Refusal((*place, "provider"), missing.code, missing.fields))
             return

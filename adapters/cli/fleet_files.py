@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from adapters.cli.service_socket import CommandError
 from adapters.error_kinds import ExitCode
 from domain.plan import Place
-from domain.profile_fields import FIELDS
+from domain.profile_fields import FIELDS, Field
+from domain.provider_fields import PROVIDER_FIELDS, ProviderField
 
 if TYPE_CHECKING:
     import yaml
@@ -111,7 +112,7 @@ def _read_yaml(text: str) -> FleetFile:
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
-        raise ValueError("it has no machines:, groups: or clients:")
+        raise ValueError("it has no machines:, groups:, clients: or providers:")
     return FleetFile(document, lines)
 
 
@@ -209,14 +210,15 @@ def _for_people(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document with numbers instead of their texts, and without empty tables of settings."""
     machines = {}
     for name, machine in document["machines"].items():
-        settings = {setting: _numbers_in(values) for setting, values in machine["settings"].items()}
+        settings = {setting: _numbers_in(values, FIELDS) for setting, values in machine["settings"].items()}
         tags = {"tags": machine["tags"]} if machine.get("tags") else {}
         machines[name] = {"catalogue": machine["catalogue"], **tags, **({"settings": settings} if settings else {})}
-    return {**document, "machines": machines}
+    providers = {name: _numbers_in(values, PROVIDER_FIELDS) for name, values in document.get("providers", {}).items()}
+    return {**document, "machines": machines, **({"providers": providers} if providers else {})}
 
 
-def _numbers_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: FIELDS[name].type.python_type(value) if name in FIELDS else value for name, value in values.items()}
+def _numbers_in(values: Mapping[str, Any], fields: Mapping[str, Field | ProviderField]) -> dict[str, Any]:
+    return {name: fields[name].type.python_type(value) if name in fields else value for name, value in values.items()}
 
 
 _READERS: Mapping[str, Callable[[str], FleetFile]] = {

@@ -269,6 +269,9 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             "{count} settings have the provider {provider}, {first} among them",
             "delete their tokens and give them another provider first",
         ),
+        "other_kind": ErrorText(
+            "provider {provider} is of the kind {kind}, not {wanted}", "remove it first, or take another name"
+        ),
         "provider_outdated": ErrorText("{provider} has changed since it was looked at", "look again and repeat it"),
         "provider_secret_not_found": ErrorText("provider {provider} has no {secret}"),
         "not_a_provider_field": ErrorText("not a field of a {kind} provider; it has: {known}"),

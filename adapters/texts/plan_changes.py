@@ -8,6 +8,8 @@ from typing import Any
 
 _CHANGES: Mapping[str, str] = MappingProxyType(
     {
+        "add provider": "+ provider {provider}, {kind}{awaited}",
+        "set provider": "~ provider {provider}: {fields}{awaited}",
         "delete token": "- delete the token of {profile}{also}",
         "remove profile": "- setting {profile}",
         "tag machine": "~ machine {machine}: tags {tag_list}",
@@ -28,11 +30,15 @@ def change_text(change: Mapping[str, Any]) -> str:
     """The sentence of a change, from its JSON. It begins with + for an addition, - for a removal, ~ for a change."""
     others = [name for name in change.get("profiles") or () if name != change["profile"]]
     before, after = change.get("before") or {}, change.get("after") or {}
-    fields = (f"{field} {before[field] or '(empty)'} -> {text or '(empty)'}" for field, text in after.items())
+    fields = (f"{field} {before.get(field) or '(empty)'} -> {text or '(empty)'}" for field, text in after.items())
+    awaited = " and ".join(change.get("secrets") or ())
     facts = {
         **change,
         "also": f", which {', '.join(others)} lose too" if others else "",
         "fields": ", ".join(fields),
+        "awaited": f", whose {awaited} is to be uploaded: mailtoken provider set {change['provider']}"
+        if awaited
+        else "",
         "tag_list": " ".join(change.get("tags") or ()) or "(none)",
     }
     text = _CHANGES.get(change["change"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import assert_never
 from uuid import UUID
@@ -19,6 +19,7 @@ from domain.plan import (
     AddClient,
     AddMachine,
     AddProfile,
+    AddProvider,
     Change,
     DeleteToken,
     Grant,
@@ -31,16 +32,20 @@ from domain.plan import (
     RemoveProfile,
     Revoke,
     SetFields,
+    SetProvider,
     TagMachine,
     Unlink,
     Wanted,
     WantedMachine,
+    WantedProvider,
     WantedSetting,
     as_json,
 )
 from domain.planner import plan
 from domain.ports import Clock
 from domain.profile_fields import FIELDS, Settings, texts_of
+from domain.provider_fields import PROVIDER_FIELDS
+from domain.stored_provider import StoredProviderState
 from domain.token_state import TokenState
 from infrastructure.fleet.changes import FleetChanges, relay_users_by_profile
 from infrastructure.queries.setting_status import SettingStatus, read_statuses
@@ -48,17 +53,29 @@ from infrastructure.store.event_log import EventLog
 from infrastructure.store.query import Query
 from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import api_client_state
+from infrastructure.store.stored_provider_rows import read_stored_states
 from infrastructure.tokens.token_service import TokenService
 
 
 class Applier:
-    """Plans and carries out the changes that a file asks for, and exports the present settings."""
+    """Plans and carries out the changes that a file asks for, and exports the present settings.
 
-    def __init__(self, events: EventLog, tokens: TokenService, clock: Clock, providers: Collection[str]) -> None:
+    `providers` are the names of those in use. `check_provider` raises InvalidValue for one that could not be used.
+    """
+
+    def __init__(
+        self,
+        events: EventLog,
+        tokens: TokenService,
+        clock: Clock,
+        providers: Collection[str],
+        check_provider: Callable[[StoredProviderState], object],
+    ) -> None:
         self._events = events
         self._tokens = tokens
         self._clock = clock
         self._providers = providers
+        self._check_provider = check_provider
 
     def plan(self, wanted: Wanted) -> Plan:
         """The changes that applying would make; nothing is changed."""
@@ -75,6 +92,7 @@ class Applier:
             Outdated: the fingerprint of the plan is not `only_if`: the settings have changed since.
             Refused: the plan has refusals, or the state of a token has changed since the plan was made.
             Conflict: somebody else changed the same aggregates at the same moment.
+            InvalidValue: a provider of the file could not be used.
         """
         planned = self.plan(wanted)
         if only_if is not None and fingerprint(planned) != only_if:
@@ -89,7 +107,12 @@ class Applier:
                 _carry_out(changes, change)
         except NotFound:
             raise Conflict("removed_meanwhile") from None
+        for provider in changes.providers:
+            self._check_provider(provider.state)
         changes.save()
+        for change in planned.changes:
+            if isinstance(change, SetProvider) and any(PROVIDER_FIELDS[one].of_registration for one in change.after):
+                self._tokens.end_for_changed_client(change.provider)
         return planned
 
     def _delete_tokens(self, deletions: Sequence[DeleteToken], operator: str | None) -> None:
@@ -106,6 +129,7 @@ class Applier:
             {name: _machine(name, model, present) for name, model in sorted(present.machines.items())},
             _groups(present),
             {name: sorted(profiles) for name, profiles in sorted(present.clients.items())},
+            {name: _provider(state) for name, state in present.stored_providers.items()},
         )
 
 
@@ -131,6 +155,7 @@ def _present(query: Query, now: datetime, providers: Collection[str]) -> Present
         {client.name: {names[id] for id in client.profiles if id in names} for client in clients},
         providers,
         {row["name"]: row["tags"].split() for row in machines if row["tags"]},
+        {state.name: state for state in read_stored_states(query)},
     )
 
 
@@ -158,6 +183,11 @@ def _machine(name: str, model: str, present: Present) -> WantedMachine:
     return WantedMachine(model, settings, tags=present.tags.get(name))
 
 
+def _provider(state: StoredProviderState) -> WantedProvider:
+    fields = {name: state.fields[name] for name in PROVIDER_FIELDS if name in state.fields}
+    return WantedProvider(state.kind, fields, tuple(sorted(state.secrets)))
+
+
 def _filled_in(settings: Settings) -> dict[str, str]:
     texts = texts_of(settings)
     return {name: texts[name] for name, field in FIELDS.items() if getattr(settings, name) != field.default}
@@ -182,6 +212,8 @@ def _carry_out(changes: FleetChanges, change: Change) -> None:
     match change:
         case DeleteToken():
             pass  # The token is deleted already, in a transaction of its own.
+        case AddProvider() | SetProvider():
+            _carry_out_provider(changes, change)
         case AddMachine():
             changes.add_machine(change.machine, catalogue(change.catalogue))
         case TagMachine():
@@ -212,3 +244,10 @@ def _carry_out_for_client(changes: FleetChanges, change: AddClient | Grant | Rev
             changes.grant(change.client, change.profile)
         case Revoke():
             changes.revoke(change.client, change.profile)
+
+
+def _carry_out_provider(changes: FleetChanges, change: AddProvider | SetProvider) -> None:
+    if isinstance(change, AddProvider):
+        changes.add_provider(change.provider, change.kind, change.after, change.secrets)
+    else:
+        changes.set_provider(change.provider, change.after, change.secrets)

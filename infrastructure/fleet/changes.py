@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import TypeVar
@@ -160,9 +160,7 @@ class FleetChanges:
             InvalidValue: not a name.
             Refused: settings have a provider of the new name already, or a sign-in at the provider is under way.
         """
-        provider = self._find(StoredProvider, name)
-        if provider is None:
-            raise NotFound("stored_provider_not_found", provider=name)
+        provider = self._stored_provider(name)
         provider.rename(new_name, by=self._by, now=self._now)
         return self._follow_provider(name, new_name) if with_settings else []
 
@@ -178,6 +176,32 @@ class FleetChanges:
             if token.state.provider == name:
                 token.rename_provider(new_name, by=self._by, now=self._now)
         return profiles
+
+    def add_provider(self, name: str, kind: str, fields: Mapping[str, str], secrets: Iterable[str]) -> None:
+        """Add a provider whose secrets are awaited.
+
+        Raises:
+            InvalidValue: the kind, the name, a field or the name of a secret is not acceptable.
+        """
+        provider = StoredProvider.add(uuid4(), name, kind, fields, by=self._by, now=self._now)
+        provider.await_secrets(secrets, by=self._by, now=self._now)
+        self._take_named(provider)
+
+    def set_provider(self, name: str, fields: Mapping[str, str], secrets: Iterable[str]) -> None:
+        """Set fields of a stored provider, and await further secrets.
+
+        Raises:
+            NotFound: no such stored provider.
+            InvalidValue: a field or the name of a secret is not acceptable.
+        """
+        provider = self._stored_provider(name)
+        provider.change(fields, by=self._by, now=self._now)
+        provider.await_secrets(secrets, by=self._by, now=self._now)
+
+    @property
+    def providers(self) -> Sequence[StoredProvider]:
+        """The stored providers that were added, changed or renamed."""
+        return [one for one in self._loaded.values() if isinstance(one, StoredProvider)]
 
     def add_profile(self, name: str) -> Profile:
         """Bring back a setting of its machine's catalogue that was removed, with a token of its own.
@@ -330,7 +354,7 @@ class FleetChanges:
         self._loaded[token.id] = token
         return token
 
-    def _take_named(self, aggregate: Machine | Profile | SmtpGroup | ApiClient) -> None:
+    def _take_named(self, aggregate: Machine | Profile | SmtpGroup | ApiClient | StoredProvider) -> None:
         self._loaded[aggregate.id] = aggregate
         self._ids[type(aggregate), aggregate.state.name] = aggregate.id
 
@@ -356,6 +380,12 @@ class FleetChanges:
         if client is None:
             raise NotFound("client_not_found", name=name)
         return client
+
+    def _stored_provider(self, name: str) -> StoredProvider:
+        provider = self._find(StoredProvider, name)
+        if provider is None:
+            raise NotFound("stored_provider_not_found", provider=name)
+        return provider
 
     def _find(self, kind: type[Named], name: str) -> Named | None:
         if (kind, name) not in self._ids:

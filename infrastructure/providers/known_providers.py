@@ -110,9 +110,9 @@ class KnownProviders(Mapping[str, Provider]):
         """Every stored provider, those whose name the file has too included."""
         return [built.row for built in self._known.stored.values()]
 
-    def is_stored(self, name: str) -> bool:
+    def is_in_use(self, name: str) -> bool:
         """Whether the provider in use under this name is a stored one."""
-        return name in self._known.stored and not self.is_of_file(name)
+        return name in self._known.in_use and not self.is_of_file(name)
 
     def is_of_file(self, name: str) -> bool:
         """Whether the configuration file has this name."""

@@ -9,6 +9,7 @@ from domain.plan import (
     AddClient,
     AddMachine,
     AddProfile,
+    AddProvider,
     Change,
     DeleteToken,
     Grant,
@@ -17,6 +18,7 @@ from domain.plan import (
     RemoveProfile,
     Revoke,
     SetFields,
+    SetProvider,
     TagMachine,
     Unlink,
 )
@@ -73,6 +75,8 @@ def test_a_protocol_is_called_and_addressed_as_everybody_does() -> None:
 
 def test_the_steps_of_a_plan_keep_their_words() -> None:
     kinds: dict[type[Change], str] = {
+        AddProvider: "add provider",
+        SetProvider: "set provider",
         DeleteToken: "delete token",
         RemoveProfile: "remove profile",
         RemoveMachine: "remove machine",

@@ -32,7 +32,7 @@ def apply(
         bool, typer.Option("--detailed-exit-code", help="Exit with 7 if something was changed, or would be.")
     ] = False,
 ) -> None:
-    """Make machines, settings, groups and clients as a file says; what it does not name stays as it is."""
+    """Make machines, settings, groups, clients and providers as a file says; what it does not name stays as it is."""
     from adapters.cli.fleet_files import read
 
     fleet, service = read(file), client(context)

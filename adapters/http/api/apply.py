@@ -13,7 +13,7 @@ from adapters.http.principal import OPERATOR, AccessReaderRole, AdministratorRol
 from adapters.texts.errors import sentence
 from adapters.texts.wording import Surface
 from domain.errors import Outdated
-from domain.plan import Plan, Refusal, Wanted, WantedMachine, WantedSetting, as_json
+from domain.plan import Plan, Refusal, Wanted, WantedMachine, WantedProvider, WantedSetting, as_json
 from infrastructure.fleet.apply import Applier, fingerprint
 
 _MARKS = {"absent", "delete_token"}
@@ -60,7 +60,13 @@ def _one(tags: frozenset[str] | None) -> str | None:
 
 def _wanted(fleet: models.Fleet) -> Wanted:
     machines = {name: _machine(machine) for name, machine in fleet.machines.items()}
-    return Wanted(machines, fleet.groups, fleet.clients)
+    providers = {name: _provider(provider) for name, provider in fleet.providers.items()}
+    return Wanted(machines, fleet.groups, fleet.clients, providers)
+
+
+def _provider(provider: models.DeclaredProvider) -> WantedProvider:
+    fields = provider.model_dump(exclude_unset=True, exclude={"kind", "secrets"})
+    return WantedProvider(provider.kind, fields, tuple(provider.secrets))
 
 
 def _machine(machine: models.DeclaredMachine) -> WantedMachine:
@@ -85,7 +91,12 @@ def _fleet_json(wanted: Wanted) -> dict[str, Any]:
         }
         for name, machine in wanted.machines.items()
     }
-    return {"machines": machines, "groups": wanted.groups, "clients": wanted.clients}
+    providers = {
+        name: {"kind": one.kind, **one.fields, **({"secrets": list(one.secrets)} if one.secrets else {})}
+        for name, one in wanted.providers.items()
+    }
+    of_providers = {"providers": providers} if providers else {}
+    return {"machines": machines, "groups": wanted.groups, "clients": wanted.clients, **of_providers}
 
 
 def _plan_json(planned: Plan) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Installation:
 
     def __init__(self, service: Services) -> None:
         self.service = service
-        self.applier = Applier(service.events, service.tokens, service.clock, list(service.providers))
+        self.applier = Applier(service.events, service.tokens, service.clock, list(service.providers), lambda _: None)
 
     def apply(self, wanted: Wanted) -> Plan:
         return self.applier.apply(wanted, ADMIN, OPERATOR)
@@ -382,7 +382,9 @@ def test_what_somebody_else_did_since_the_plan_is_not_run_over(
         meanwhile(one)
         done.append(everything(one.store))
 
-    applier = Applier(service.events, service.tokens, _Meddling(installation, act), list(service.providers))
+    applier = Applier(
+        service.events, service.tokens, _Meddling(installation, act), list(service.providers), lambda _: None
+    )
     with pytest.raises(error):
         applier.apply(wanted, ADMIN, OPERATOR)
     assert done == [everything(service.store)]

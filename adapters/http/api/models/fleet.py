@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, create_m
 
 from adapters.http.api.models.common import PROFILE, Text, with_example
 from domain.profile_fields import FIELDS
+from domain.provider_fields import PROVIDER_FIELDS
 
 
 def _as_text(value: Any) -> Any:
@@ -47,6 +48,23 @@ class DeclaredMachine(BaseModel):
     tags: list[Text] | None = None
 
 
+_PROVIDER_TEXTS: dict[str, Any] = dict.fromkeys(PROVIDER_FIELDS, (FieldText, ""))
+_ProviderTexts = create_model("_ProviderTexts", **_PROVIDER_TEXTS)
+
+
+class DeclaredProvider(_ProviderTexts):  # type: ignore[misc, valid-type]  # its fields are those of the table
+    """A provider to have in the store; fields that are not named stay as they are.
+
+    `secrets` names the secrets that it has: they are uploaded afterwards.
+    """
+
+    model_config = with_example(
+        kind="microsoft", tenant="fabrikam.com", client_id="6f1c0d5e", secrets=["client_secret"]
+    )
+    kind: Text
+    secrets: list[Text] = Field(default_factory=list)
+
+
 class Fleet(BaseModel):
     """The wanted fleet. Whatever is not named stays as it is; groups and clients get exactly the profiles they name."""
 
@@ -59,10 +77,12 @@ class Fleet(BaseModel):
         },
         groups={"office-mfp": [PROFILE, "office-mfp/smtp-alert"]},
         clients={"backup": [PROFILE]},
+        providers={"fabrikam": {"kind": "microsoft", "tenant": "fabrikam.com", "client_id": "6f1c0d5e"}},
     )
     machines: dict[Text, DeclaredMachine] = Field(default_factory=dict)
     groups: dict[Text, list[Text]] = Field(default_factory=dict)
     clients: dict[Text, list[Text]] = Field(default_factory=dict)
+    providers: dict[Text, DeclaredProvider] = Field(default_factory=dict)
 
 
 class Change(BaseModel):
@@ -78,6 +98,9 @@ class Change(BaseModel):
     tags: list[str] | None = None
     group: str | None = None
     client: str | None = None
+    provider: str | None = None
+    kind: str | None = None
+    secrets: list[str] | None = None
     before: dict[str, str] | None = None
     after: dict[str, str] | None = None
 

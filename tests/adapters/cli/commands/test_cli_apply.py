@@ -192,7 +192,7 @@ def test_three_hundred_machines_are_one_change_of_the_store(own_service: Service
         ("fleet.yaml", "machines:\n  no: {}\n", "line 2: no is not a text: write it in quotes"),
         ("fleet.yaml", "machines:\n  12: {}\n", "line 2: 12 is not a text: write it in quotes"),
         ("fleet.yaml", "machines: [\n", "line 2: not YAML: "),
-        ("fleet.yaml", "- a\n", "it has no machines:, groups: or clients:"),
+        ("fleet.yaml", "- a\n", "it has no machines:, groups:, clients: or providers:"),
         ("fleet.yaml", "a: !!python/name:os.system ''\n", "line 1: not YAML: "),
         ("fleet.yaml", "a:\n  b: 2026-11-22\n", "line 2: a.b: 2026-11-22 is not a text or a whole number: write it"),
         ("fleet.toml", "a.b = 1.5", "a.b: 1.5 is not a text or a whole number: write it in quotes"),

@@ -75,6 +75,8 @@ def remove_everything(service: Service) -> None:
             service.tokens.delete(name, ADMIN)
     for machine in service.settings.machines():
         service.settings.remove_machine(machine["name"], ADMIN)
+    for row in service.providers.stored:
+        service.stored_providers.remove(row.state.name, ADMIN)
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(PERMITTED_ROLES))
