@@ -44,19 +44,32 @@ def new_password() -> Secret:
     Raises:
         CommandError: standard input is empty or has more than one line.
     """
+    return _new_secret("New password", "password", "or use --generate", is_repeated=True)
+
+
+def new_client_secret() -> Secret:
+    """A client secret: at a terminal pasted once, without echo; else the only line of standard input.
+
+    Raises:
+        CommandError: standard input is empty or has more than one line.
+    """
+    return _new_secret("Client secret", "client secret", "or use --client-secret-file", is_repeated=False)
+
+
+def _new_secret(question: str, what: str, otherwise: str, *, is_repeated: bool) -> Secret:
     if sys.stdin.isatty():
         try:
-            return Secret(typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True))
+            return Secret(typer.prompt(question, hide_input=True, confirmation_prompt=is_repeated, err=True))
         except typer.Abort:
             sys.stderr.write("\n")
-            raise CommandError(ExitCode.FAILED, "no password was given: nothing was changed") from None
+            raise CommandError(ExitCode.FAILED, f"no {what} was given: nothing was changed") from None
     try:
         lines = sys.stdin.buffer.read().decode().splitlines()
     except UnicodeDecodeError:
         lines = []
     if len(lines) != 1 or not lines[0]:
         raise CommandError(
-            ExitCode.USAGE, "standard input is not one line with the password: give one line, or use --generate"
+            ExitCode.USAGE, f"standard input is not one line with the {what}: give one line, {otherwise}"
         )
     return Secret(lines[0])
 

@@ -131,6 +131,7 @@ def test_the_providers_of_the_configuration_are_listed(service: ServiceProcess) 
         "flows": ["device", "browser"],
         "refused": {},
         "callback": None,
+        "stored": False,
     }
     assert service.provider.issuer in service.done("provider", "list")
 
