@@ -6,7 +6,7 @@ that there is one, and a person uploads it afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
@@ -138,14 +138,37 @@ class StoredProvider(aggregate.Aggregate[StoredProviderState]):
         fields = changed_provider_fields(kind, {}, texts)
         return cls.start(id, cls.Created, name=name, kind=kind, fields=fields, by=by, now=now)
 
-    def change(self, texts: Mapping[str, str], *, by: str, now: datetime) -> None:
+    def change(
+        self,
+        texts: Mapping[str, str],
+        *,
+        holders: Iterable[str] = (),
+        given: Collection[str] = (),
+        by: str,
+        now: datetime,
+    ) -> None:
         """Fill in fields; an empty text clears a field.
+
+        Another issuer would get the refresh tokens and the secrets of the one before, also from somebody who may not
+        see them. `holders` are the settings with a token of this provider, `given` the secrets that are uploaded or
+        removed with this change.
 
         Raises:
             InvalidValues: some of the texts are not acceptable.
+            Refused: the issuer changes while there are holders, or secrets that are not given.
         """
-        if changes := changed_provider_fields(self.state.kind, self.state.fields, texts):
+        changes = changed_provider_fields(self.state.kind, self.state.fields, texts)
+        if "issuer" in changes:
+            self._check_may_move(holders, given)
+        if changes:
             self.record(self.Changed, changes=changes, by=by, now=now)
+
+    def _check_may_move(self, holders: Iterable[str], given: Collection[str]) -> None:
+        if names := sorted(holders):
+            raise Refused("issuer_has_tokens", provider=self.state.name, first=names[0], count=len(names))
+        for secret, number in self.state.secrets.items():
+            if number != AWAITED and secret not in given:
+                raise Refused("issuer_has_secret", provider=self.state.name, secret=secret)
 
     def rename(self, name: str, *, by: str, now: datetime) -> None:
         """Give the provider another name.

@@ -269,6 +269,14 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             "{count} settings have the provider {provider}, {first} among them",
             "delete their tokens and give them another provider first",
         ),
+        "issuer_has_tokens": ErrorText(
+            "another issuer would get the tokens of {count} settings, {first} among them",
+            "delete them first, or add a second provider; nothing was changed",
+        ),
+        "issuer_has_secret": ErrorText(
+            "another issuer would get the {secret} of {provider}",
+            "upload the one of the new issuer with this change, or remove it; nothing was changed",
+        ),
         "other_kind": ErrorText(
             "provider {provider} is of the kind {kind}, not {wanted}", "remove it first, or take another name"
         ),

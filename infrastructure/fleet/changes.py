@@ -193,9 +193,12 @@ class FleetChanges:
         Raises:
             NotFound: no such stored provider.
             InvalidValue: a field or the name of a secret is not acceptable.
+            Refused: another issuer would get the tokens or secrets of the one before.
         """
         provider = self._stored_provider(name)
-        provider.change(fields, by=self._by, now=self._now)
+        with self._log.store.reading() as query:
+            holders = names_of_profiles_with_token(query, name)
+        provider.change(fields, holders=holders, by=self._by, now=self._now)
         provider.await_secrets(secrets, by=self._by, now=self._now)
 
     @property
@@ -423,6 +426,12 @@ def names_of_profiles_with(query: Query, provider: str) -> list[str]:
         for row in query.rows("SELECT name, token_id, settings FROM profile ORDER BY name")
         if row["token_id"] in tokens or json.loads(row["settings"])["provider"] == provider
     ]
+
+
+def names_of_profiles_with_token(query: Query, provider: str) -> list[str]:
+    """The names of the profiles whose token is of this provider."""
+    statement = "SELECT name FROM profile JOIN token ON token.id = profile.token_id WHERE token.provider = ?"
+    return [row["name"] for row in query.rows(statement, (provider,))]
 
 
 def relay_users_by_profile(query: Query) -> dict[UUID, list[str]]:

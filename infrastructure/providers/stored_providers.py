@@ -10,7 +10,7 @@ from domain.ports import Clock
 from domain.provider_fields import read_provider_name
 from domain.secret import Secret
 from domain.stored_provider import StoredProvider, StoredProviderState
-from infrastructure.fleet.changes import FleetChanges, names_of_profiles_with
+from infrastructure.fleet.changes import FleetChanges, names_of_profiles_with, names_of_profiles_with_token
 from infrastructure.providers.known_providers import Build, KnownProviders, read_secrets
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.store import UnitOfWork
@@ -94,10 +94,11 @@ class StoredProviders:
             Outdated: `only_if` is given, and the provider's edition is not among these.
             NotFound: no such stored provider, or it does not have the secret that is to be removed.
             InvalidValue: a field or a secret is not acceptable; see `InvalidValues`.
+            Refused: another issuer would get the tokens or secrets of the one before.
         """
         provider = self._load(name, only_if)
         before = provider.state
-        provider.change(texts, by=by, now=self._clock.now())
+        provider.change(texts, holders=self._holders(name), given=secrets, by=by, now=self._clock.now())
         uploaded = {secret: value for secret, value in secrets.items() if value is not None}
         rows = self._upload(provider, uploaded, by)
         for secret in secrets.keys() - uploaded.keys():
@@ -148,6 +149,11 @@ class StoredProviders:
         if only_if is not None and StoredProviderRow(row.id, provider.version, provider.state).edition not in only_if:
             raise Outdated("provider_outdated", provider=name)
         return provider
+
+    def _holders(self, name: str) -> Sequence[str]:
+        """The settings with a token of this provider, or of one of the file that has its name."""
+        with self._events.store.reading() as query:
+            return names_of_profiles_with_token(query, name)
 
     def _kept(self, provider: StoredProvider, before: StoredProviderState) -> Mapping[str, Secret]:
         """The secrets that a change leaves as they are."""

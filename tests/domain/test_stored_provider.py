@@ -122,3 +122,19 @@ def test_a_provider_with_settings_is_not_removed() -> None:
     assert refused.value.fields == {"provider": "contoso", "first": "a/smtp", "count": 2}
     provider.remove([], by=ANNA, now=NOW)
     assert provider.state.removed
+
+
+def test_another_issuer_gets_neither_tokens_nor_secrets_of_the_one_before() -> None:
+    provider = contoso("oidc", issuer="https://a.example", client_id="a")
+    moved = {"issuer": "https://b.example"}
+    with pytest.raises(Refused, match="issuer_has_tokens") as refused:
+        provider.change(moved, holders=["b/smtp", "a/smtp"], by=ANNA, now=NOW)
+    assert refused.value.fields == {"provider": "contoso", "first": "a/smtp", "count": 2}
+    provider.change({"client_id": "b"}, holders=["a/smtp"], by=ANNA, now=NOW)
+    provider.await_secrets(["certificate"], by=ANNA, now=NOW)
+    provider.upload_secret("client_secret", by=ANNA, now=NOW)
+    with pytest.raises(Refused, match="issuer_has_secret"):
+        provider.change(moved, by=ANNA, now=NOW)
+    assert provider.state.fields["issuer"] == "https://a.example"
+    provider.change(moved, given=["client_secret"], by=ANNA, now=NOW)
+    assert provider.state.fields["issuer"] == "https://b.example"

@@ -17,6 +17,7 @@ from domain.ports import Provider
 from domain.secret import Secret
 from domain.stored_provider import StoredProvider, StoredProviderState
 from infrastructure.config.tables import ProviderTable
+from infrastructure.fleet.changes import FleetChanges
 from infrastructure.providers.known_providers import KnownProviders
 from infrastructure.providers.stored_providers import LONGEST_SECRET, StoredProviders
 from infrastructure.queries.store_state import StoreStateQuery
@@ -286,3 +287,20 @@ def test_the_limits_and_the_end_of_a_secret_are_those_of_its_fields(office: Offi
     expires = office.known.client_secrets_expire_at["contoso"]
     assert expires
     assert expires.isoformat() == "2028-11-30T00:00:00+00:00"
+
+
+def test_another_issuer_is_refused_while_there_are_tokens_or_secrets(office: Office) -> None:
+    fields = {"issuer": "https://login.example", "client_id": "a"}
+    office.stored.add("contoso", "oidc", fields, {"client_secret": Secret(SECRET)}, ADMIN)
+    service, moved = office.service, {"issuer": "https://evil.example"}
+    service.add_machine("press", "generic")
+    service.get_token(SMTP)
+    with pytest.raises(Refused, match="issuer_has_tokens"):
+        office.stored.change("contoso", moved, {"client_secret": None}, ADMIN)
+    with pytest.raises(Refused, match="issuer_has_tokens"):
+        FleetChanges(office.log, ADMIN, service.clock.now()).set_provider("contoso", moved, ())
+    service.tokens.delete(SMTP, ADMIN)
+    with pytest.raises(Refused, match="issuer_has_secret"):
+        office.stored.change("contoso", moved, {}, ADMIN)
+    office.stored.change("contoso", moved, {"client_secret": Secret("another")}, ADMIN)
+    assert office.stored.find("contoso").state.fields["issuer"] == "https://evil.example"
