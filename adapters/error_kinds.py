@@ -28,6 +28,7 @@ ERROR_KINDS = {
     "Outdated": (412, ExitCode.REFUSED),
     "Conflict": (409, ExitCode.REFUSED),
     "TooManyRequests": (429, ExitCode.FAILED),
+    "ProviderRefused": (424, ExitCode.FAILED),
     "Unreachable": (503, ExitCode.UNREACHABLE),
     "MailtokenError": (500, ExitCode.FAILED),
 }

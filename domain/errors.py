@@ -64,6 +64,10 @@ class Failed(MailtokenError):
     """The action was tried and did not work."""
 
 
+class ProviderRefused(Failed):
+    """The provider was asked and refused."""
+
+
 class Unreachable(MailtokenError):
     """The service, the provider or a mail server can't be reached now: try again.
 

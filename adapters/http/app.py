@@ -21,7 +21,7 @@ from adapters.http.api import (
     store,
     tokens,
 )
-from adapters.http.web import sign_in_pages
+from adapters.http.web import sign_in_pages, unknown_pages
 from adapters.http.web.router import web_pages
 from infrastructure.queries.changes import RelayChanges, StatusChanges
 from infrastructure.service import Service
@@ -35,6 +35,7 @@ def create_app(service: Service) -> FastAPI:
     """
     app = FastAPI(title="Mailtoken", version="1", openapi_url="/api/v1/openapi.json", docs_url=None, redoc_url=None)
     problems.install(app)
+    unknown_pages.install(app)
     statuses = server_sent_events.Follower(StatusChanges(service.events, service.attention))
     admissions = server_sent_events.Follower(RelayChanges(service.events))
     app.state.store_state, app.state.clock = service.store_state, service.clock

@@ -5,6 +5,9 @@ from __future__ import annotations
 from infrastructure.access.administrators import SetUpLink
 from infrastructure.config.tables import Config
 
+FIRST_LINK_FILE = "mailtoken.set-up-link"
+"""The file beside the key with the link that makes the first administrator."""
+
 
 def public_url(config: Config) -> str:
     """The URL of the service for browsers, without a slash at the end."""

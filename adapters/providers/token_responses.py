@@ -29,7 +29,7 @@ from adapters.providers.error_table import (
 )
 from adapters.providers.id_tokens import InvalidIdToken
 from adapters.providers.provider_words import safe_words, without_secrets
-from domain.errors import Failed, Unreachable
+from domain.errors import ProviderRefused, Unreachable
 from domain.outcomes import (
     AcquisitionOutcome,
     AttemptOver,
@@ -205,21 +205,21 @@ def read_device_authorization(
 
     Raises:
         Unreachable: the reply gives no device code for now.
-        Failed: the provider refuses; `setting` names what to correct.
+        ProviderRefused: the provider refuses; `setting` names what to correct.
     """
     document = json_object(reply.body) or {}
     error = read_error(document, overrides)
     if error is not None and not _is_trouble(reply.status) and error.rule.verdict is not Verdict.TRANSIENT:
         setting = error.rule.setting or "client_id and scopes"
         words = without_secrets(error.reply, secrets).facts if error.reply else {}
-        raise Failed("device_code_refused", provider=provider, error=error.code, setting=setting, **words)
+        raise ProviderRefused("device_code_refused", provider=provider, error=error.code, setting=setting, **words)
     device_code, user_code = _text(document, "device_code"), _text(document, "user_code")
     # Google's reply names the field `verification_url`.
     verification_uri = _text(document, "verification_uri") or _text(document, "verification_url")
     if not (device_code and user_code and verification_uri):
         raise Unreachable("no_device_code", provider=provider, status=reply.status)
     if not is_https(verification_uri):
-        raise Failed("verification_uri_not_https", provider=provider, uri=safe_words(verification_uri))
+        raise ProviderRefused("verification_uri_not_https", provider=provider, uri=safe_words(verification_uri))
     interval = _clamped(document.get("interval"), DEFAULT_INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS)
     lifetime = _clamped(document.get("expires_in"), DEFAULT_CODE_SECONDS, LONGEST_CODE_SECONDS)
     return DeviceAuthorization(

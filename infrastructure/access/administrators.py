@@ -154,6 +154,10 @@ class Administrators:
         secret = new_token()
         return SetUpLink(secret, name, self._links.add(secret, id, by, _LINK_LIFE))
 
+    def has_any(self) -> bool:
+        """Whether there is an administrator."""
+        return self._are_there_any()
+
     def first_link(self) -> SetUpLink | None:
         """The link of the first administrator; None if there is an administrator already."""
         return None if self._are_there_any() else self.link(None, "service")

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import structlog
 from eventsourcing.persistence import PersistenceError
 
-from domain.errors import Failed, Refused, Unreachable, VaultDamaged, about
+from domain.errors import ProviderRefused, Refused, Unreachable, VaultDamaged, about
 from domain.outcomes import REPLY_FACTS, Credential
 from domain.renewal import is_due, remaining_seconds
 from domain.token import Token
@@ -90,7 +90,7 @@ class Renewals:
             NotFound: no such profile.
             Refused: the token has no credential that can be renewed.
             Unreachable: the provider; the token is unchanged.
-            Failed: the provider has definitely rejected the grant.
+            ProviderRefused: the provider has definitely rejected the grant.
         """
         status = self._statuses.believed(name)
         # A dead credential may be renewed. Without a credential, `_served` raises the refusal.
@@ -100,7 +100,9 @@ class Renewals:
         self._renew(status.profile.token_id, credential.number, by)
         after = self._statuses.of(name)
         if after.token.dead:
-            raise Failed("token_update_failed", profile=name, **why_invalid(after.token), **self._words_about(after))
+            raise ProviderRefused(
+                "token_update_failed", profile=name, **why_invalid(after.token), **self._words_about(after)
+            )
         return after
 
     def renew_generation(self, token_id: UUID, generation: int) -> None:

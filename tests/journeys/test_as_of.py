@@ -51,7 +51,7 @@ def test_as_of_says_what_the_service_said_then(
     assert service.renew().status == 200
     note(RETRIEVED)
     practice.revoke_account(SCAN)
-    assert service.renew().status == 500
+    assert service.renew().status == 424
     note(INVALID)
     service.request()
     note(WAITING)

@@ -152,7 +152,7 @@ def everything_that_happens(seen: Observer, practice: FaultyProvider) -> None:
             assert service.renew().status == 503, mode
         seen.note_what_is_sealed()
     practice.inject_fault("invalid_grant", grant_type="refresh_token", description=f"AADSTS700082: {spent}")
-    assert service.renew().status == 500
+    assert service.renew().status == 424
     service.wait_for(INVALID)
     assert service.renew().status == 200
     # A crash with the reply in the escrow.

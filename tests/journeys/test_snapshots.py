@@ -79,7 +79,7 @@ class Administrator:
         service.request(self._any())
         assert service.cancel(self._any()).status == 200
         service.provider.revoke_account(SCAN)
-        assert service.renew(self._any()).status == 500
+        assert service.renew(self._any()).status == 424
         self._sign_in(FAX, INVALID)
         self._sign_in(SCAN, RETRIEVED)
         assert service.delete(self._any()).status == 200

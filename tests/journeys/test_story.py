@@ -234,7 +234,7 @@ def test_what_the_provider_does_not_say_for_good_leaves_the_attempt_waiting(
 
 @pytest.mark.parametrize(
     ("mode", "status"),
-    [("server_error", 503), ("garbage", 503), ("hang", 503), ("rate_limited", 503), ("invalid_client", 500)],
+    [("server_error", 503), ("garbage", 503), ("hang", 503), ("rate_limited", 503), ("invalid_client", 424)],
 )
 def test_a_provider_that_gives_no_code_changes_nothing(
     service: ServiceProcess, practice: FaultyProvider, mode: str, status: int
@@ -361,7 +361,7 @@ def test_what_the_provider_says_for_good_makes_the_token_invalid_with_its_reason
     service.get_token()
     practice.inject_fault("error", grant_type="refresh_token", **details)
     answer = service.renew(QUICK)
-    assert (answer.status, "Token update failed" in answer.body["detail"]) == (500, True)
+    assert (answer.status, "Token update failed" in answer.body["detail"]) == (424, True)
     shown = assert_agree(service.statuses())
     assert (shown["token"], shown["reason"], shown["attention"]) == (INVALID, reason, reason)
     refused = service.access_token(ALERT)
@@ -380,7 +380,7 @@ def test_a_strict_provider_refuses_the_refresh_token_whose_reply_was_lost(
     practice.inject_fault("answer_lost", grant_type="refresh_token")
     assert service.renew().status == 503
     assert assert_agree(service.statuses())["token"] == RETRIEVED
-    assert service.renew().status == 500
+    assert service.renew().status == 424
     assert assert_agree(service.statuses())["reason"] == "reply_lost"
     # Invalid, deleted, obtained again: as the manual tells people to do.
     assert service.delete().status == 200

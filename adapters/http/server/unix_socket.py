@@ -26,7 +26,7 @@ from adapters.http.app import create_app
 from adapters.http.middleware.authentication import AuthenticationMiddleware
 from adapters.http.middleware.stopping import StoppingMiddleware
 from adapters.http.principal import principal_of_uid
-from adapters.http.public_url import setup_url
+from adapters.http.public_url import FIRST_LINK_FILE, setup_url
 from adapters.http.server.limited_connection import ConnectionCounts, LimitedConnection
 from adapters.http.server.tcp import CONNECTIONS as TCP_CONNECTIONS
 from adapters.http.server.tcp import ServerWithoutSignals, listen
@@ -45,7 +45,6 @@ _CONNECTIONS, _CONNECTIONS_OF_A_USER = 1000, 250
 _SPARE_DESCRIPTORS = 256
 _FIRST_REQUEST_SECONDS = 2.0
 """The time that a new connection has for its request when the server stops."""
-_FIRST_LINK_FILE = "mailtoken.set-up-link"
 
 
 @contextmanager
@@ -177,7 +176,7 @@ def _invite(service: Service) -> None:
     The log names the file, and has the link itself only on a terminal, as others may read a journal. The link works
     once, within an hour, and is void once there is an administrator; the file goes at the next start.
     """
-    path = service.config.path(service.config.store.key_file).with_name(_FIRST_LINK_FILE)
+    path = service.config.path(service.config.store.key_file).with_name(FIRST_LINK_FILE)
     link = service.administrators.first_link() if service.config.server.listen else None
     try:
         if link is None:

@@ -9,8 +9,10 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
+from adapters.error_kinds import status_of
 from adapters.http.api.path_names import ProfileName
 from adapters.http.principal import ADMINISTRATOR
+from adapters.http.problems import waiting
 from adapters.http.web.forms import FormField, fields_of, typed_in
 from adapters.http.web.page_route import (
     AsOf,
@@ -23,9 +25,9 @@ from adapters.http.web.page_route import (
     setting_path,
 )
 from adapters.http.web.view_models import setting_view, token_view, view_beside_token
-from adapters.texts.errors import sentence
+from adapters.texts.errors import error_text, sentence
 from adapters.texts.wording import Surface
-from domain.errors import InvalidValue
+from domain.errors import InvalidValue, MailtokenError
 from domain.lifecycle import TokenStatus
 from domain.profile import SERVER_FIELDS
 from domain.profile_fields import texts_of
@@ -98,6 +100,8 @@ def _setting_page(
     now: datetime,
     as_of: datetime | None = None,
     problem: tuple[str, str] | None = None,
+    notice: str | None = None,
+    status: int | None = None,
 ) -> Response:
     profile = found.setting.status.profile
     return page_request.render(
@@ -107,6 +111,23 @@ def _setting_page(
         linked=[setting_view(one.profile, found.catalogues.get(one.profile.machine)) for one in found.linked],
         fields=fields,
         problem=problem,
+        notice=notice,
+        status=status,
         as_of=as_of,
         now=now,
     )
+
+
+def setting_after(service: Service, page_request: PageRequest, name: str, error: MailtokenError) -> Response:
+    """The page of a setting as it is now, after what a button of an earlier page of it could not do."""
+    found = service.settings_page.setting(name)
+    answer = _setting_page(
+        page_request,
+        found,
+        _form(service, found),
+        now=service.clock.now(),
+        notice=error_text(error, Surface.PAGE),
+        status=status_of(error),
+    )
+    answer.headers.update(waiting(error))
+    return answer

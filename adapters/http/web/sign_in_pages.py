@@ -21,7 +21,7 @@ from adapters.error_kinds import status_of
 from adapters.http.middleware.authentication import cookie
 from adapters.http.middleware.forwarded import Forwarded
 from adapters.http.problems import waiting
-from adapters.http.public_url import public_url
+from adapters.http.public_url import FIRST_LINK_FILE, public_url
 from adapters.http.session_cookie import COOKIE, browser_session
 from adapters.http.web.organisation_sign_in import OrganisationSignIn
 from adapters.http.web.rendering import render
@@ -153,6 +153,7 @@ class _Pages:
             next=_our_path(next_path),
             name=name,
             provider=provider,
+            first_link_file=None if self._administrators.has_any() else FIRST_LINK_FILE,
             trouble=error and error_text(error, Surface.PAGE),
         )
         return _page(document, error)

@@ -253,6 +253,8 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "sign_in": "Sign in",
         "sign_in.name": "Name",
         "sign_in.password": "Password",
+        "sign_in.nobody": "There is no administrator yet. The link that makes the first one is in the file {file},"
+        " beside the key on the machine of the service. A restart of the service makes a new link.",
         "sign_in.or": "or",
         "sign_in.provider": "Sign in with {provider}",
         "setup": "Set up Mailtoken",
@@ -267,6 +269,7 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "resume": "Resume",
         "resume.because": "Why, for the history",
         "done.resumed": "The hold is lifted: tokens are renewed again.",
+        "done.cancelled_before": "The sign-in was over already.",
         "done.cancelled": "The sign-in is cancelled.",
         "done.renewed": "The token is renewed.",
         "done.machine_removed": "The machine is removed.",
@@ -280,8 +283,10 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "error.409": "Not in this state",
         "error.412": "Somebody else changed it first",
         "error.422": "Not acceptable",
+        "error.424": "The provider refused",
         "error.500": "It failed",
         "error.503": "Not now",
+        "error.no_page": "There is no page {path}.",
         "error.request": "The address of this page is not one of ours.",
         "error.store": "The store can't be reached. Try again.",
     }

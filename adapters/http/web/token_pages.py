@@ -15,17 +15,20 @@ from adapters.http.web.attempt_state import attempt_state
 from adapters.http.web.coming_back import comes_back, redirect_uri
 from adapters.http.web.page_route import Operating, PageRequest, Posted, page_router, redirect, setting_path
 from adapters.http.web.qr import qr_code
+from adapters.http.web.setting_pages import setting_after
 from adapters.http.web.view_models import token_view
 from adapters.texts import profile_fields, verdicts
 from adapters.texts.errors import error_text
 from adapters.texts.wording import Surface
-from domain.errors import InvalidValue, Refused
+from domain.errors import Failed, InvalidValue, Refused, Unreachable
 from infrastructure.service import Service
 from infrastructure.tokens.acquisition import AuthorizationStarted
 
 AttemptId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
+_NOT_DONE = (Refused, Failed, Unreachable)
+"""What may have happened since the page with the button was read: its state is over, or the provider does not do it."""
 _SETTING = "/settings/{machine}/{setting}"
 _ATTEMPT = "/settings/{machine}/{setting}/attempts/{attempt_id}"
 
@@ -64,19 +67,25 @@ def _add_get_token(router: APIRouter, service: Service) -> None:
     @router.post(f"{_SETTING}/get-token")
     def get_token(name: ProfileName, page_request: Operating, form: Posted) -> Response:
         flow = form.get("flow") or None
-        started = tokens.request(
-            name,
-            flow,
-            page_request.actor(OPERATOR),
-            redirect_uri(service, page_request.request) if flow == "browser" else None,
-            form.get("account") or None,
-        )
+        try:
+            started = tokens.request(
+                name,
+                flow,
+                page_request.actor(OPERATOR),
+                redirect_uri(service, page_request.request) if flow == "browser" else None,
+                form.get("account") or None,
+            )
+        except _NOT_DONE as error:
+            return setting_after(service, page_request, name, error)
         service.polling_worker.wake()
         return redirect(f"{setting_path(name)}/attempts/{started.attempt_id}")
 
     @router.post(f"{_SETTING}/renew")
     def renew(name: ProfileName, page_request: Operating) -> Response:
-        tokens.renew(name, page_request.actor(OPERATOR))
+        try:
+            tokens.renew(name, page_request.actor(OPERATOR))
+        except _NOT_DONE as error:
+            return setting_after(service, page_request, name, error)
         return redirect(setting_path(name), "renewed")
 
 
@@ -100,14 +109,18 @@ def _add_attempt(router: APIRouter, service: Service) -> None:
     def complete_redirect(name: ProfileName, attempt_id: AttemptId, page_request: Operating, form: Posted) -> Response:
         try:
             service.tokens.complete(name, form.get("redirected_to", ""))
+        except Refused:
+            # The sign-in ended elsewhere, and its page says how.
+            return redirect(f"{setting_path(name)}/attempts/{attempt_id}")
         except InvalidValue as error:
             return _attempt_page(service, page_request, name, attempt_id, error_text(error, Surface.PAGE))
         return redirect(f"{setting_path(name)}/attempts/{attempt_id}")
 
     @router.post(f"{_SETTING}/cancel")
     def cancel(name: ProfileName, page_request: Operating) -> Response:
+        is_waiting = service.tokens.status(name).token.attempt is not None
         service.tokens.cancel(name, page_request.actor(OPERATOR))
-        return redirect(setting_path(name), "cancelled")
+        return redirect(setting_path(name), "cancelled" if is_waiting else "cancelled_before")
 
 
 def _under_way(service: Service, name: str) -> AuthorizationStarted | None:
@@ -157,7 +170,10 @@ def _add_deletion(router: APIRouter, service: Service) -> None:
 
     @router.post(f"{_SETTING}/delete")
     def delete(name: ProfileName, page_request: Operating) -> Response:
-        deletion = tokens.delete(name, page_request.actor(OPERATOR))
+        try:
+            deletion = tokens.delete(name, page_request.actor(OPERATOR))
+        except _NOT_DONE as error:
+            return setting_after(service, page_request, name, error)
         return redirect(setting_path(name), "deleted_and_revoked" if deletion.revoked else "deleted")
 
 

@@ -55,3 +55,56 @@ function asOf(form) {
 
 localTimes(document);
 document.querySelectorAll("form[data-as-of]").forEach(asOf);
+
+// Parts that follow what happens elsewhere: each is read again when the service says that a status has changed.
+const LIVE = "[data-live]";
+const AT_MOST_EVERY_MS = 1000;
+
+function alike(part, element) {
+  if (!element || element === document.body) return null;
+  return [...part.querySelectorAll(element.tagName)].find((one) => one.textContent === element.textContent);
+}
+
+async function readAgain() {
+  const answer = await fetch(location.href);
+  if (!answer.ok || answer.redirected) return;
+  const read = new DOMParser().parseFromString(await answer.text(), "text/html");
+  localTimes(read);
+  for (const part of document.querySelectorAll(LIVE)) {
+    const fresh = read.getElementById(part.id);
+    if (!fresh || fresh.innerHTML === part.innerHTML) continue;
+    const focused = part.contains(document.activeElement) ? document.activeElement : null;
+    if (focused?.matches("input, select, textarea")) continue;
+    part.replaceWith(fresh);
+    htmx.process(fresh);
+    if (focused) alike(fresh, focused)?.focus();
+  }
+}
+
+function follow() {
+  let source, due;
+  const later = () => {
+    due ??= setTimeout(() => {
+      due = undefined;
+      readAgain();
+    }, AT_MOST_EVERY_MS);
+  };
+  const listen = () => {
+    source = new EventSource("/api/v1/events");
+    source.addEventListener("reset", later);
+    source.addEventListener("status", (event) => {
+      if (JSON.parse(event.data).event !== "Token.Renewed") later();
+    });
+  };
+  // A hidden page keeps no connection: a browser has few of them for all pages of a service.
+  document.addEventListener("visibilitychange", () => {
+    source.close();
+    if (document.hidden) return;
+    listen();
+    later();
+  });
+  addEventListener("pagehide", () => source.close());
+  listen();
+}
+
+if (document.querySelector(LIVE)) follow();

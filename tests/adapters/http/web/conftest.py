@@ -60,7 +60,11 @@ def new_context(browser: Browser, in_process: InProcessService, signed_in: Stora
     def _is_complaint(message: ConsoleMessage) -> bool:
         # What was refused or failed is part of the story; what other people's pages say is not.
         is_ours = message.location["url"].startswith(in_process.origin)
-        return message.type == "error" and is_ours and not re.search("status of (403|422|500)", message.text)
+        return (
+            message.type == "error"
+            and is_ours
+            and not re.search("status of (403|404|409|412|422|424|500)", message.text)
+        )
 
     def make(width: str = "wide", **more: object) -> BrowserContext:
         options: dict[str, Any] = {"storage_state": signed_in, "base_url": in_process.origin, **more}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 from starlette.routing import Route
-from web_service import PASSWORD, PEOPLE, InProcessService
+from web_service import PASSWORD, PEOPLE, SCAN, InProcessService
 
 from adapters.http.web.router import web_pages
 from infrastructure.queries.settings_page import MACHINES_PER_PAGE, SettingOnPage
@@ -151,6 +151,9 @@ def test_a_page_shows_no_button_to_whom_it_is_no_use(people: dict[str, Browser])
         ("/settings/nowhere/smtp", 404, "nowhere/smtp"),
         ("/settings?as_of=tomorrow", 422, "tomorrow"),
         ("/settings?page=0", 422, "not one of ours"),
+        ("/nowhere", 404, "no page /nowhere"),
+        ("/settings/access", 404, "no page /settings/access"),
+        ("/settings/access/smtp/attempts", 404, "no page"),
         ("/history?profile=nowhere", 404, "nowhere"),
         ("/settings/access/smtp/attempts/not-an-id", 422, "not one of ours"),
     ],
@@ -241,3 +244,31 @@ def test_a_first_page_of_a_large_fleet_is_under_100_kilobytes(
     for number in range(MACHINES_PER_PAGE):
         for setting in ("smtp-service", "pop-internet-fax", "pop-email-print", "pop-email-status"):
             in_process.service.tokens.cancel(f"{machine}-{number:02}/{setting}", "operator:otto")
+
+
+def test_an_unknown_page_leads_to_the_sign_in_and_json_stays_under_the_api(in_process: InProcessService) -> None:
+    answer = requests.get(f"{in_process.origin}/nowhere", allow_redirects=False, timeout=30)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in?next=/nowhere")
+    api = requests.get(f"{in_process.origin}/api/v1/nowhere", allow_redirects=False, timeout=30)
+    assert api.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_button_whose_state_is_over_says_so_on_the_page_of_the_setting(
+    in_process: InProcessService, people: dict[str, Browser]
+) -> None:
+    name = in_process.add_printer("over-already", "generic")
+    page = f"/settings/{name}"
+    deleted = people["otto"].post(f"{page}/delete")
+    assert deleted.status_code == 409
+    assert "there is nothing to delete" in deleted.text
+    assert ">Get Token<" in deleted.text
+    cancelled = people["otto"].post(f"{page}/cancel")
+    assert cancelled.headers["Location"] == f"{page}?done=cancelled_before"
+    late = people["otto"].post(f"{page}/attempts/{'0' * 32}/redirect", redirected_to="http://localhost/?state=x&code=y")
+    assert late.status_code == 303
+    in_process.get_token(name)
+    in_process.provider.revoke_account(SCAN)
+    refused = people["otto"].post(f"{page}/renew")
+    assert refused.status_code == 424
+    assert "Token update failed" in refused.text
+    assert "Invalid" in refused.text

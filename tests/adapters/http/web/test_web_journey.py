@@ -325,6 +325,27 @@ def test_a_browser_that_ended_nowhere_is_helped_by_pasting_where_it_ended(
     expect(page.get_by_role("heading", name="The token is in")).to_be_visible()
 
 
+def test_pages_follow_what_happens_elsewhere(in_process: InProcessService, new_context: NewContext) -> None:
+    name = in_process.add_printer("followed", "generic")
+    tokens = in_process.service.tokens
+    tokens.request(name, "device", "operator:otto")
+    setting, listed = new_context().new_page(), new_context().new_page()
+    with setting.expect_request("**/api/v1/events"):
+        setting.goto(f"/settings/{name}")
+    with listed.expect_request("**/api/v1/events"):
+        listed.goto("/settings?q=followed/smtp")
+    expect(setting.get_by_role("button", name="Cancel the sign-in")).to_be_visible()
+    setting.get_by_label("Primary Server").fill("typed.contoso.com")
+    tokens.cancel(name, "operator:otto")
+    expect(setting.get_by_role("button", name="Cancel the sign-in")).to_have_count(0)
+    expect(setting.get_by_role("link", name="Get Token")).to_be_visible()
+    expect(setting.get_by_label("Primary Server")).to_have_value("typed.contoso.com")
+    expect(listed.locator(".state").first).to_have_text("Not Retrieved")
+    in_process.get_token(name)
+    expect(listed.locator(".state").first).to_have_text("Retrieved")
+    expect(setting.get_by_role("button", name="Renew")).to_be_visible()
+
+
 def test_closing_the_page_changes_nothing(in_process: InProcessService, new_context: NewContext) -> None:
     name = in_process.add_printer("closed")
     page = new_context().new_page()

@@ -46,7 +46,14 @@ def test_the_library_that_is_not_ours_is_here_with_its_licence() -> None:
 
 
 def test_what_comes_from_outside_is_escaped() -> None:
-    document = render("sign_in.html", next="/", name='"><script>alert(1)</script>', provider=None, trouble="<b>no</b>")
+    document = render(
+        "sign_in.html",
+        next="/",
+        name='"><script>alert(1)</script>',
+        provider=None,
+        first_link_file=None,
+        trouble="<b>no</b>",
+    )
     assert "<script>alert" not in document
     assert "<b>no" not in document
 
