@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from domain.catalogue import catalogue
-from domain.errors import Outdated
+from domain.errors import NotFound, Outdated
 from domain.ports import Clock
 from domain.profile import Profile, ProfileState, check_provider
 from infrastructure.fleet.changes import FleetChanges
@@ -79,6 +79,30 @@ class SettingsService:
         changes = self._changes(by)
         changes.remove_machine(name)
         changes.save()
+
+    def set_tags(self, name: str, tags: Sequence[str], by: str) -> None:
+        """Give a machine these tags in place of those that it has.
+
+        Raises:
+            NotFound: no such machine.
+            InvalidValue: what is no tag, or too many.
+        """
+        changes = self._changes(by)
+        changes.tag_machine(name, tags)
+        changes.save()
+
+    def tags_of(self, name: str) -> list[str]:
+        """The tags of a machine, sorted.
+
+        Raises:
+            NotFound: no such machine.
+        """
+        with self._log.store.reading() as query:
+            rows = query.rows("SELECT tags FROM machine WHERE name = ?", (name,))
+        if not rows:
+            raise NotFound("machine_not_found", machine=name)
+        tags: str = rows[0]["tags"]
+        return tags.split()
 
     def rename_machine(self, name: str, new_name: str, by: str) -> list[str]:
         """Give a machine another name, and with it its settings and its group; returns the settings' new names.

@@ -62,7 +62,7 @@ class ListedMachine:
             "last_mail": self.mail_day,
             "ends_at": self.ends_at and instant_text(self.ends_at),
             "attention": self.in_need,
-            "settings": [one.as_json() for one in self.settings],
+            "settings": [one.status.profile.name for one in self.settings],
         }
 
 

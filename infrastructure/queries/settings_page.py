@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from domain.errors import NotFound
 from domain.lifecycle import TokenStatus
 from domain.ports import Clock
 from infrastructure.queries.attention import Attention, StatusWithAttention
@@ -114,6 +115,22 @@ class SettingsPageQuery:
         with self._store.reading() as query:
             on_page = [StatusWithAttention(one, None, one.attention) for one in statuses]
             return selection.page(on_page, _catalogues(query, selection.machines))
+
+    def machine(self, name: str) -> tuple[MachineOnPage, Mapping[UUID, int]]:
+        """One machine with all its settings, and the number of settings that use each of their tokens, by token id.
+
+        Raises:
+            NotFound: no such machine.
+        """
+        with self._store.reading() as query:
+            catalogues = _catalogues(query, [name])
+            if name not in catalogues:
+                raise NotFound("machine_not_found", machine=name)
+            settings = self._attention.of_all(read_statuses_of(query, [name], self._clock.now()))
+            tokens = [str(one.status.profile.token_id) for one in settings]
+            rows = rows_in(query, "SELECT token_id FROM profile WHERE token_id IN", list(dict.fromkeys(tokens)))
+            uses = Counter(UUID(row["token_id"]) for row in rows)
+        return MachineOnPage(name, catalogues[name], tuple(settings)), uses
 
     def setting(self, name: str) -> SettingOnPage:
         """One setting, with the settings that share its token.

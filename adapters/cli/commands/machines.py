@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 import typer
 
@@ -29,17 +30,37 @@ def add(
 @app.command("list")
 def list_all(
     context: typer.Context,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[WORD]...", help="Only machines in which every word is somewhere.")
+    ] = None,
+    state: Annotated[str, typer.Option(help="Only machines whose worst setting is in this state.")] = "",
+    account: Annotated[str, typer.Option(help="Only machines with a setting of this account.")] = "",
+    tag: Annotated[str, typer.Option(help="Only machines with this tag.")] = "",
+    cause: Annotated[str, typer.Option(help="Only machines that need a person for this cause, or for any.")] = "",
+    sort: Annotated[str, typer.Option(help="name, state, account, mail or end.")] = "name",
     json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
 ) -> None:
-    """List the machines."""
-    machines = client(context).get("/api/v1/machines")
+    """List the machines, each with the worst state of its settings."""
+    wanted = {"state": state, "account": account, "tag": tag, "cause": cause}
+    query = urlencode({"sort": sort, "q": " ".join(words or ()), **wanted})
+    machines = client(context).get(f"/api/v1/machines?{query}")
     if json:
         output.write_json(machines)
     else:
         output.show(
             output.rows(
-                ("Machine", "Catalogue", "Tags"),
-                ((one["name"], one["catalogue"], " ".join(one["tags"])) for one in machines),
+                ("Machine", "Catalogue", "Token", "Account", "Last mail", "Tags"),
+                (
+                    (
+                        one["name"],
+                        one["catalogue"],
+                        one["state"],
+                        " ".join(one["accounts"]),
+                        one["last_mail"] or "",
+                        " ".join(one["tags"]),
+                    )
+                    for one in machines
+                ),
             )
         )
 

@@ -5,22 +5,42 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
 from adapters.http.api.etags import IfMatch, quoted
 from adapters.http.api.models import settings as models
 from adapters.http.api.models.common import Text
 from adapters.http.api.openapi import api_router
-from adapters.http.api.pagination import OfNames
+from adapters.http.api.pagination import Limit, OfNames, link_next
 from adapters.http.api.path_names import Name, ProfileName
 from adapters.http.principal import AdministratorRole, ReaderRole
 from domain.catalogue import CATALOGUES, catalogue
 from domain.profile import ProfileState
 from infrastructure.config.stale_names import names_of_machine
 from infrastructure.fleet.settings import SettingsService
+from infrastructure.queries.machine_filter import MachineFilter, Place, Sort
 from infrastructure.queries.setting_status import SettingStatus
 from infrastructure.service import Service
 
+_ALL = 1_000_000
+
+
+def _wanted(
+    q: Annotated[Text, Query(max_length=200, description="Words that all must match.", examples=["hamburg 007"])] = "",
+    state: Annotated[Text, Query(description="The worst state of the settings.", examples=["Invalid"])] = "",
+    provider: Annotated[Text, Query(examples=["contoso"])] = "",
+    account: Annotated[Text, Query(examples=["scan@contoso.com"])] = "",
+    tag: Annotated[Text, Query(examples=["hamburg"])] = "",
+    cause: Annotated[Text, Query(description="A code of attention, or `any`.", examples=["any"])] = "",
+    group: Annotated[Text, Query(description="An SMTP group.", examples=["office-mfp"])] = "",
+) -> MachineFilter:
+    texts = {"q": q, "state": state, "provider": provider, "account": account, "tag": tag, "cause": cause}
+    return MachineFilter.of({**texts, "group": group})
+
+
+Wanted = Annotated[MachineFilter, Depends(_wanted)]
+Sorted = Annotated[Sort, Query(description="The order.")]
+After = Annotated[Text, Query(description="List the entries behind this place, which Link has.", examples=["a"])]
 Changes = Annotated[dict[Text, Text], Body(examples=[{"server": "smtp.office365.com", "port": "587"}])]
 
 
@@ -36,10 +56,22 @@ def router(service: Service) -> APIRouter:
 def _add_machine_routes(router: APIRouter, service: Service) -> None:
     settings = service.settings
 
-    @router.get("/machines", response_model=list[models.Machine])
-    def machines(_: ReaderRole, page: OfNames, response: Response) -> list[dict[str, Any]]:
-        """Every machine."""
-        return [dict(machine) for machine in page.of_all(response, settings.machines(), lambda one: str(one["name"]))]
+    @router.get("/machines", response_model=list[models.ListedMachine])
+    def machines(
+        _: ReaderRole,
+        request: Request,
+        response: Response,
+        wanted: Wanted,
+        limit: Limit = None,
+        after: After = "",
+        sort: Sorted = Sort.NAME,
+    ) -> list[dict[str, Any]]:
+        """The machines that are wanted, all without a limit; the header Link has the next page."""
+        place = Place.of(after, sort) if after else None
+        page = service.machines.page(wanted, sort, place, limit or _ALL)
+        if page.after:
+            link_next(request, response, page.after.text(sort))
+        return [machine.as_json() for machine in page.machines]
 
     @router.post("/machines", status_code=201, response_model=models.AddedMachine)
     def add_machine(body: models.NewMachine, by: AdministratorRole) -> dict[str, Any]:

@@ -1,15 +1,17 @@
-"""The pages that add and remove machines."""
+"""The page of a machine, and the pages that add and remove machines."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from fastapi import APIRouter, Response
 
 from adapters.http.api.path_names import Name
 from adapters.http.principal import ADMINISTRATOR
-from adapters.http.web.page_route import Configuring, PageRequest, Posted, page_router, redirect
-from adapters.texts.errors import error_text
+from adapters.http.web.page_route import Configuring, PageRequest, Posted, Reading, page_router, redirect
+from adapters.http.web.view_models import machine_view
+from adapters.texts.errors import error_text, sentence
 from adapters.texts.wording import Surface
 from domain.catalogue import CATALOGUES
 from domain.errors import InvalidValue
@@ -17,7 +19,7 @@ from infrastructure.service import Service
 
 
 def machine_pages(service: Service) -> APIRouter:
-    """The routes that add and remove machines."""
+    """The routes of one machine: its page, its tags, adding and removing it."""
     router, settings = page_router(), service.settings
 
     @router.get("/machines/add")
@@ -32,7 +34,21 @@ def machine_pages(service: Service) -> APIRouter:
         except InvalidValue as error:
             return _machine_form(page_request, typed=form, problem=error_text(error, Surface.PAGE))
         service.polling_worker.wake()
-        return redirect(f"/settings?q={name}")
+        return redirect(panel_path(name))
+
+    @router.get("/machines/{name}/panel")
+    def panel(name: Name, page_request: Reading) -> Response:
+        return _panel(service, page_request, name)
+
+    @router.post("/machines/{name}/tags")
+    def tag(name: Name, page_request: Configuring, form: Posted) -> Response:
+        typed = form.get("tags", "")
+        try:
+            settings.set_tags(name, typed.split(), page_request.actor(ADMINISTRATOR))
+        except InvalidValue as error:
+            problem = sentence(error.code, error.fields, Surface.PAGE)
+            return _panel(service, page_request, name, typed=typed, problem=problem)
+        return redirect(panel_path(name), "tagged")
 
     @router.get("/machines/{name}/remove")
     def removing(name: Name, page_request: Configuring) -> Response:
@@ -41,9 +57,28 @@ def machine_pages(service: Service) -> APIRouter:
     @router.post("/machines/{name}/remove")
     def remove(name: Name, page_request: Configuring) -> Response:
         settings.remove_machine(name, page_request.actor(ADMINISTRATOR))
-        return redirect("/settings", "machine_removed")
+        return redirect("/machines", "machine_removed")
 
     return router
+
+
+def panel_path(name: str) -> str:
+    """The path of the page of a machine."""
+    return f"/machines/{quote(name)}/panel"
+
+
+def _panel(
+    service: Service, page_request: PageRequest, name: str, *, typed: str = "", problem: str | None = None
+) -> Response:
+    machine, uses = service.settings_page.machine(name)
+    return page_request.render(
+        "machine.html",
+        machine=machine_view(machine, uses),
+        tags=service.settings.tags_of(name),
+        typed=typed,
+        problem=problem,
+        now=service.clock.now(),
+    )
 
 
 def _machine_form(

@@ -9,6 +9,7 @@ from adapters.http.web.access_pages import people_pages
 from adapters.http.web.coming_back import come_back, is_coming_back
 from adapters.http.web.fleet_pages import fleet_pages
 from adapters.http.web.history_pages import history_pages
+from adapters.http.web.machine_list_page import machine_list_page
 from adapters.http.web.machine_pages import machine_pages
 from adapters.http.web.page_route import page_router, redirect, to_sign_in
 from adapters.http.web.provider_pages import provider_pages
@@ -28,7 +29,7 @@ def web_pages(service: Service) -> APIRouter:
     def start(request: Request) -> Response:
         if is_coming_back(request):
             return come_back(service, request)
-        return redirect("/settings") if browser_session(request) else to_sign_in(request)
+        return redirect("/machines") if browser_session(request) else to_sign_in(request)
 
     @router.get("/static/{name}")
     def static(name: str) -> Response:
@@ -37,6 +38,15 @@ def web_pages(service: Service) -> APIRouter:
             return Response(status_code=404)
         return Response(file.body, media_type=file.media_type, headers={"Cache-Control": _FOR_EVER})
 
-    for pages in (fleet_pages, setting_pages, machine_pages, token_pages, history_pages, provider_pages, people_pages):
+    for pages in (
+        fleet_pages,
+        setting_pages,
+        machine_list_page,
+        machine_pages,
+        token_pages,
+        history_pages,
+        provider_pages,
+        people_pages,
+    ):
         router.routes.extend(pages(service).routes)
     return router

@@ -119,6 +119,11 @@ class MachineView:
     blocks: tuple[Block, ...]
 
 
+def machine_view(machine: MachineOnPage, uses: Mapping[UUID, int]) -> MachineView:
+    """The view model of one machine; `uses` has the number of settings that use each token."""
+    return MachineView(machine.name, machine.catalogue, tuple(_blocks(machine, uses)))
+
+
 def machine_views(page: SettingsPage) -> list[MachineView]:
     """The view models of a page's machines."""
     return [

@@ -67,6 +67,32 @@ class Machine(BaseModel):
     tags: list[str] = []
 
 
+class ListedMachine(Machine):
+    """A machine of the list. `state` is the worst state of its settings; `attention` counts those that need a person.
+
+    `last_mail` is the last day on which a mail server accepted a message; `ends_at` the first end of a grant within
+    thirty days.
+    """
+
+    model_config = with_example(
+        name="office-mfp",
+        catalogue="sharp-bp",
+        tags=["hamburg"],
+        state="Retrieved",
+        accounts=["scan@contoso.com"],
+        last_mail="2026-11-30",
+        ends_at=None,
+        attention=0,
+        settings=[PROFILE],
+    )
+    state: str
+    accounts: list[str]
+    last_mail: str | None
+    ends_at: str | None
+    attention: int
+    settings: list[str]
+
+
 class AddedMachine(Machine):
     """The machine as it was added, with the profiles it has now."""
 

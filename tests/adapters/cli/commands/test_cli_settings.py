@@ -9,9 +9,10 @@ from service_process import SCAN, ServiceProcess
 def test_a_machine_has_the_settings_of_its_catalogue(service: ServiceProcess, machine: str) -> None:
     added = service.done("machine", "add", machine)
     assert [line for line in added.splitlines() if "/" in line] == [f"{machine}/{s}" for s in ("smtp", "pop", "imap")]
-    assert {"name": machine, "catalogue": "generic", "tags": []} in json.loads(
-        service.done("machine", "list", "--json")
-    )
+    [listed] = json.loads(service.done("machine", "list", machine, "--state", "Not Retrieved", "--json"))
+    assert (listed["name"], listed["catalogue"], listed["tags"]) == (machine, "generic", [])
+    assert service.done("machine", "list", machine, "nowhere", "--json") == "[]\n"
+    assert service.run("machine", "list", "--state", "green").returncode == 2
     assert service.done("machine", "tag", machine, "Hamburg", "floor-3") == f"{machine}: floor-3 hamburg\n"
     assert service.done("machine", "tag", machine, "--remove", "floor-3") == f"{machine}: hamburg\n"
     assert service.run("machine", "tag", machine, "a/b").returncode == 2

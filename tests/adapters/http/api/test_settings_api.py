@@ -102,6 +102,23 @@ def test_the_pages_of_a_list_are_the_list(http: Api, installation: Service, path
         assert 1 <= len(found[-1]) <= limit
 
 
+def test_the_machines_are_searched_filtered_and_sorted(http: Api, installation: Service) -> None:
+    for name, tag in (("hamburg-7", "north"), ("hamburg-8", "south"), ("berlin-7", "south")):
+        installation.settings.add_machine(name, "generic", ADMIN)
+        installation.settings.tag_machine(name, [tag], [], ADMIN)
+
+    def found(query: str) -> list[str]:
+        return [one["name"] for page in pages(http, f"/api/v1/machines?limit=1&{query}") for one in page]
+
+    assert found("q=hamburg+7") == ["hamburg-7"]
+    assert found("tag=south&sort=state") == ["berlin-7", "hamburg-8"]
+    assert found("q=press&sort=account") == ["press"]
+    assert found("cause=any") == found("q=nowhere") == []
+    assert http.ask("GET", "/api/v1/machines?state=green").status == 422
+    [press] = http.get("/api/v1/machines?q=press")
+    assert press["settings"] == [IMAP, "press/pop", SMTP]
+
+
 def test_a_page_goes_on_behind_a_name_that_is_gone(http: Api, installation: Service) -> None:
     installation.settings.add_machine("desk", "generic", ADMIN)
     target = "/api/v1/status?limit=1"

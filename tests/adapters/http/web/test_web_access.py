@@ -32,6 +32,8 @@ PAGES = {
     "/providers": EVERYONE,
     "/clients": ADMINISTRATORS,
     "/administrators": ADMINISTRATORS,
+    "/machines": EVERYONE,
+    "/machines/access/panel": EVERYONE,
     "/machines/add": ADMINISTRATORS,
     "/machines/access/remove": ADMINISTRATORS,
 }
@@ -45,6 +47,7 @@ ACTS = {
     "/settings/access/smtp/test": OPERATORS,
     f"/settings/access/smtp/attempts/{'0' * 32}/redirect": OPERATORS,
     "/machines": ADMINISTRATORS,
+    "/machines/nowhere/tags": ADMINISTRATORS,
     "/resume": ADMINISTRATORS,
     "/machines/nowhere/remove": ADMINISTRATORS,
     "/providers/nowhere/check": OPERATORS,
@@ -237,6 +240,9 @@ def test_a_first_page_of_a_large_fleet_is_under_100_kilobytes(
     for number in range(MACHINES_PER_PAGE):
         for setting in ("smtp-service", "pop-internet-fax", "pop-email-print", "pop-email-status"):
             in_process.service.tokens.request(f"{machine}-{number:02}/{setting}", "device", "operator:otto")
+    page = people["admin"].get(f"/machines?q={machine}")
+    assert page.text.count('scope="row"') == MACHINES_PER_PAGE + 1
+    assert len(page.content) < 100_000
     page = people["admin"].get(f"/settings?q={machine}")
     assert page.text.count('class="machine"') == MACHINES_PER_PAGE
     assert page.text.count("Waiting for authorisation") > 4 * MACHINES_PER_PAGE

@@ -1,0 +1,99 @@
+"""The list of machines and the page of a machine, in a real browser, with and without JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+from test_web_journey import Visitor
+from web_service import FAX, InProcessService
+
+pytestmark = pytest.mark.needs("chromium")
+
+NewContext = Callable[..., BrowserContext]
+VARIANTS = [(width, colours) for width in ("wide", "narrow") for colours in ("light", "dark")]
+
+
+@pytest.fixture(scope="module")
+def fleet(in_process: InProcessService) -> InProcessService:
+    """Machines of two sites; one of them has a token."""
+    for number in (7, 8, 70):
+        in_process.add_printer(f"hamburg-mfp-{number:03}", account=FAX if number == 8 else "scan@contoso.com")
+        in_process.service.settings.set_tags(f"hamburg-mfp-{number:03}", ["hamburg", f"floor-{number}"], "root")
+    in_process.service.settings.add_machine("berlin-server", "generic", "administrator:admin")
+    in_process.get_token("hamburg-mfp-007/smtp-service")
+    return in_process
+
+
+def machines(page: Page) -> list[str]:
+    return page.locator(".rows tbody th > a:first-child").all_inner_texts()
+
+
+@pytest.mark.parametrize(("width", "colours"), VARIANTS)
+def test_the_list_and_a_machine_are_looked_at_in_every_variant(
+    fleet: InProcessService, new_context: NewContext, screenshots: Path, width: str, colours: str
+) -> None:
+    visitor = Visitor(new_context(width, color_scheme=colours).new_page(), screenshots / f"{width}-{colours}")
+    visitor.go("/machines", "machines")
+    visitor.page.get_by_text("7 settings hamburg-mfp-007").click()
+    visitor.page.get_by_text("More filters").click()
+    visitor.look("machines-open")
+    visitor.go("/machines?q=nowhere", "machines-nothing-found")
+    visitor.go("/machines/hamburg-mfp-007/panel", "machine")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_words_filters_and_order_are_in_the_address(
+    fleet: InProcessService, new_context: NewContext, scripts: bool
+) -> None:
+    page = new_context(java_script_enabled=scripts).new_page()
+    page.goto("/machines")
+    page.get_by_role("searchbox").fill("hamburg 007")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_text("1 machine", exact=True)).to_be_visible()
+    assert machines(page) == ["hamburg-mfp-007"]
+    page.goto("/machines?q=hamburg")
+    page.get_by_role("link", name="Not Retrieved").click()
+    assert machines(page) == ["hamburg-mfp-007", "hamburg-mfp-008", "hamburg-mfp-070"]
+    page.get_by_text("More filters").click()
+    page.get_by_label("Account", exact=True).fill(FAX)
+    page.get_by_role("button", name="Search").click()
+    assert machines(page) == ["hamburg-mfp-008"]
+    page.goto("/machines?q=hamburg&sort=state")
+    page.get_by_role("link", name="Account").click()
+    expect(page.locator("[aria-sort]")).to_have_text("Account")
+    assert machines(page) == ["hamburg-mfp-008", "hamburg-mfp-007", "hamburg-mfp-070"]
+    page.get_by_role("link", name="floor-70").click()
+    assert machines(page) == ["hamburg-mfp-070"]
+
+
+def test_the_pages_of_the_list_are_walked_there_and_back(fleet: InProcessService, page: Page) -> None:
+    for number in range(51):
+        fleet.service.settings.add_machine(f"walk-{number:02}", "generic", "administrator:admin")
+    page.goto("/machines?q=walk")
+    first = machines(page)
+    page.get_by_role("link", name="Next").click()
+    assert [*first, *machines(page)] == [f"walk-{number:02}" for number in range(51)]
+    expect(page.get_by_role("link", name="Next")).to_have_count(0)
+    page.get_by_role("link", name="Previous").click()
+    assert machines(page) == first
+    expect(page.get_by_role("link", name="Previous")).to_have_count(0)
+
+
+def test_a_machine_gets_tags_on_its_page_and_its_menu_paths_stand_there(fleet: InProcessService, page: Page) -> None:
+    fleet.add_printer("tagged-mfp")
+    page.goto("/machines?q=tagged-mfp")
+    expect(page.get_by_text("System Settings")).to_have_count(0)
+    page.get_by_role("link", name="tagged-mfp").click()
+    expect(page.get_by_text("System Settings").first).to_be_visible()
+    page.locator("summary", has_text="Tags").click()
+    page.get_by_label("Tags").fill("Hamburg a/b")
+    page.get_by_role("button", name="Save tags").click()
+    expect(page.locator(".problem")).to_contain_text("'a/b' is not a tag")
+    expect(page.get_by_label("Tags")).to_have_value("Hamburg a/b")
+    page.get_by_label("Tags").fill("Hamburg new")
+    page.get_by_role("button", name="Save tags").click()
+    expect(page.get_by_role("status")).to_have_text("The tags are saved.")
+    assert fleet.service.settings.tags_of("tagged-mfp") == ["hamburg", "new"]
