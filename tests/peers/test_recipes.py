@@ -322,7 +322,7 @@ def test_postfix_sends_a_scan_that_another_users_mail_server_would_not_take(
             desk.type("sendmail -t <~/scan", as_root=True)
             assert_arrived(server, you)
         relay.stop()
-        desk.type("mailtoken relay user remove small && mailtoken machine remove small")
+        desk.type("mailtoken relay user remove small && mailtoken machine remove small --yes")
     (message,) = server.messages(you)
     assert message.replace(b"\r\n", b"\n").endswith(page.encode())
 

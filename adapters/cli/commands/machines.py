@@ -9,6 +9,8 @@ import typer
 
 from adapters.cli import output
 from adapters.cli.context import client
+from adapters.cli.http_client import ServiceConnection
+from adapters.cli.prompts import check_answerable, confirm
 from adapters.cli.service_socket import path_of, print_error
 
 app = typer.Typer(help="Add, list and remove machines.", no_args_is_help=True)
@@ -92,7 +94,21 @@ def rename(
 
 
 @app.command()
-def remove(context: typer.Context, name: Annotated[str, typer.Argument(help="Its name.")]) -> None:
+def remove(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+) -> None:
     """Remove a machine and its settings; refused while one of their tokens is held."""
-    client(context).delete(path_of("machine", name))
+    check_answerable(yes)
+    service = client(context)
+    if not yes:
+        confirm(_removal_message(service, name), "Remove the machine?")
+    service.delete(path_of("machine", name))
     output.print_message(f"{name} and its settings are removed.")
+
+
+def _removal_message(service: ServiceConnection, name: str) -> str:
+    settings = [one["profile"] for one in service.objects("/api/v1/status") if one["machine"] == name]
+    listed = "".join(f"\n  {output.clean(one)}" for one in settings)
+    return f"{output.clean(name)} is removed, with its settings; the history stays.{listed}"

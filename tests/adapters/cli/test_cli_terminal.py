@@ -94,3 +94,15 @@ def test_watching_shows_what_changes_until_ctrl_c(own_service: ServiceProcess) -
         terminal.wait_for("4 Retrieved", seen)
         terminal.press(CTRL_C)
         assert terminal.end() == 0
+
+
+def test_a_machine_is_removed_only_when_that_is_confirmed(service: ServiceProcess, smtp: str) -> None:
+    machine = smtp.partition("/")[0]
+    for answer, code in (("n\n", 1), ("y\n", 0)):
+        with PseudoTerminal(service.directory, ["machine", "remove", machine]) as terminal:
+            terminal.wait_for("Remove the machine? [y/N]")
+            assert f"  {machine}/pop-email-print\n" in terminal.text
+            terminal.press(answer)
+            assert terminal.end() == code
+        is_listed = machine in service.done("machine", "list")
+        assert is_listed is (code == 1)

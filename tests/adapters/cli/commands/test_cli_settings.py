@@ -18,7 +18,13 @@ def test_a_machine_has_the_settings_of_its_catalogue(service: ServiceProcess, ma
     assert service.run("machine", "tag", machine, "a/b").returncode == 2
     assert "hamburg" in service.done("export", "--format", "csv")
     assert machine in service.done("machine", "list")
-    service.done("machine", "remove", machine)
+    unasked = service.run("machine", "remove", machine)
+    assert (unasked.returncode, unasked.stderr) == (
+        2,
+        "mailtoken: this has to be confirmed and there is no terminal: say --yes\n",
+    )
+    assert machine in service.done("machine", "list")
+    service.done("machine", "remove", machine, "--yes")
     assert machine not in service.done("machine", "list")
 
 
@@ -27,8 +33,8 @@ def test_a_machine_has_the_settings_of_its_catalogue(service: ServiceProcess, ma
     [
         ("machine add -- -x", 2, "is not a name"),
         ("machine add new --catalogue nonsense", 4, "no catalogue is called 'nonsense'"),
-        ("machine remove nobody", 4, "no machine is called 'nobody'"),
-        ("machine remove no/body", 4, "no machine is called 'no/body'"),
+        ("machine remove nobody --yes", 4, "no machine is called 'nobody'"),
+        ("machine remove no/body --yes", 4, "no machine is called 'no/body'"),
         ("profile show nobody/smtp", 4, "no profile is called 'nobody/smtp'"),
         ("profile show nobody", 4, "no profile is called 'nobody'"),
         ("profile remove nobody/smtp", 4, "no profile is called 'nobody/smtp'"),

@@ -363,7 +363,7 @@ def test_the_log_says_when_what_happened_and_who_did_it(service: ServiceProcess,
 
 
 def test_the_log_of_a_removed_setting_is_still_there(service: ServiceProcess, smtp: str) -> None:
-    service.done("machine", "remove", smtp.partition("/")[0])
+    service.done("machine", "remove", smtp.partition("/")[0], "--yes")
     assert "setting removed" in service.done("audit", "log", smtp)
 
 
