@@ -19,7 +19,7 @@ demo: $(READY)
 	$(BIN)/mailtoken demo
 
 # The last lines of the output count the tests that were left out: the thorough ones, and those that need a program which
-# is missing. .ci/run leaves out none.
+# is missing. .ci/run leaves out none, and tries more examples, rounds and random inputs.
 test: $(READY)
 	$(BIN)/pytest $(PYTEST_OPTIONS)
 

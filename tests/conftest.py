@@ -17,6 +17,7 @@ import freezegun
 import hypothesis
 import pytest
 import structlog
+from effort import be_thorough
 from fakes import FakeClock, FakeProvider, Services
 from memory import memory
 from needs import is_there
@@ -58,6 +59,11 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="run also the tests that are marked as thorough")
     parser.addoption("--nothing-left-out", action="store_true", help="--thorough, and fail if a test is left out")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _is_thorough(config):
+        be_thorough()
 
 
 _SLOW_ROOMS = ("journeys", "peers")
@@ -116,6 +122,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ()))
     for reason, count in sorted(reasons.items()):
         terminalreporter.write_line(f"left out: {count} tests ({reason.removeprefix('Skipped: ')})", yellow=True)
+    if not _is_thorough(terminalreporter.config):
+        terminalreporter.write_line("tried: a part of the examples, rounds and random inputs that --thorough tries")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

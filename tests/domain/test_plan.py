@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from effort import amount
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -156,7 +157,7 @@ PRESENT = st.builds(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=amount(60, of=300))
 @given(WANTED, PRESENT)
 def test_what_a_plan_leaves_behind_needs_no_other_plan(wanted: Wanted, before: Present) -> None:
     planned = plan(wanted, before)
@@ -168,7 +169,7 @@ def test_what_a_plan_leaves_behind_needs_no_other_plan(wanted: Wanted, before: P
     assert plan(wanted, world.present()) == Plan()
 
 
-@settings(max_examples=300)
+@settings(max_examples=amount(60, of=300))
 @given(WANTED, PRESENT)
 def test_only_tokens_the_file_lets_go_are_touched(wanted: Wanted, before: Present) -> None:
     planned = plan(wanted, before)
@@ -190,7 +191,7 @@ def test_only_tokens_the_file_lets_go_are_touched(wanted: Wanted, before: Presen
             assert token in used or token in gone, "a token that is held is never left without a setting"
 
 
-@settings(max_examples=300)
+@settings(max_examples=amount(60, of=300))
 @given(WANTED, PRESENT)
 def test_a_plan_is_the_same_each_time_and_can_be_told_in_json(wanted: Wanted, before: Present) -> None:
     planned = plan(wanted, before)

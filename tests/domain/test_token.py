@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
+from effort import amount
 from event_examples import EVENTS, mapper
 from hypothesis import example, settings
 from hypothesis import given as for_all
@@ -322,7 +323,7 @@ def as_of(events: list[Event[TokenState]], when: datetime) -> TokenState:
     return replay(itertools.takewhile(lambda event: event.timestamp <= when, events)).state.at(when)
 
 
-any_history = settings(max_examples=300)
+any_history = settings(max_examples=amount(60, of=300))
 
 RAN_OUT_THEN_EXPIRED = [
     Step("request"),

@@ -77,6 +77,7 @@ def assert_nothing_is_left(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_without_a_terminal_the_demo_tells_its_story_to_the_end(tmp_path: Path) -> None:
     told = command_line.run("demo", cwd=tmp_path, forked=False, TMPDIR=str(tmp_path))
     assert (told.returncode, told.stderr) == (0, "")

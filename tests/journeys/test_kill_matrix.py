@@ -88,7 +88,14 @@ def _differs(cell: Cell) -> bool:
     return cell.point not in _SELDOM and (asks_again or cell.behaviour == "rotate")
 
 
-MATRIX = [cell for cell in ALL if _differs(cell)]
+def _is_thorough(cell: Cell) -> bool:
+    """Whether the store has no part in it, and the cell of the other engine shows the same."""
+    return cell.engine == "postgresql" and cell.point not in _WHEN_RECOVERING
+
+
+MATRIX = [
+    pytest.param(cell, marks=pytest.mark.thorough if _is_thorough(cell) else ()) for cell in ALL if _differs(cell)
+]
 
 
 class Story:

@@ -8,25 +8,17 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
 
-import pytest
+from effort import amount
 from invariants import assert_agree, assert_whole
 from service_process import FAX, INVALID, NOT_RETRIEVED, RETRIEVED, SCAN, WAITING, Json, ServiceProcess
 from waiting import DEADLINE_SECONDS, in_background
 
 MakeService = Callable[..., ServiceProcess]
 
-
-class Amount(NamedTuple):
-    """How often the token comes and goes, and how often somebody looks meanwhile."""
-
-    rounds: int
-    snapshots: int
-    by_command: int
-
-
-SOME, MANY = Amount(rounds=1, snapshots=100, by_command=3), Amount(rounds=5, snapshots=1000, by_command=12)
+SNAPSHOTS = amount(100, of=1000)
+BY_COMMAND = amount(3, of=12)
+ROUNDS = amount(1, of=5)
 
 
 def fleet(service: ServiceProcess) -> list[str]:
@@ -49,16 +41,15 @@ def fleet(service: ServiceProcess) -> list[str]:
 class Administrator:
     """Gets, loses, renews and deletes the fleet's token, through whichever setting comes first to hand."""
 
-    def __init__(self, service: ServiceProcess, linked: list[str], least_rounds: int) -> None:
+    def __init__(self, service: ServiceProcess, linked: list[str]) -> None:
         self.rounds = 0
-        self._least_rounds = least_rounds
         self._service = service
         self._linked = linked
         self._random = random.Random(50)
         self._enough = threading.Event()
 
     def work(self) -> None:
-        while not self._enough.is_set() or self.rounds < self._least_rounds:
+        while not self._enough.is_set() or self.rounds < ROUNDS:
             self._round()
             self.rounds += 1
 
@@ -100,12 +91,11 @@ def by_command(service: ServiceProcess) -> list[Json]:
     return statuses
 
 
-@pytest.mark.parametrize("amount", [SOME, pytest.param(MANY, marks=pytest.mark.thorough)])
-def test_linked_settings_never_disagree(make_service: MakeService, store_url: str | None, amount: Amount) -> None:
+def test_linked_settings_never_disagree(make_service: MakeService, store_url: str | None) -> None:
     service = make_service(url=store_url)
     linked = fleet(service)
     everyone = {one["profile"] for one in service.statuses()}
-    administrator = Administrator(service, linked, amount.rounds)
+    administrator = Administrator(service, linked)
     seen: list[Json] = []
 
     def look(snapshot: list[Json]) -> None:
@@ -114,10 +104,10 @@ def test_linked_settings_never_disagree(make_service: MakeService, store_url: st
         assert {one["token"] for one in snapshot if one["profile"] not in linked} == {NOT_RETRIEVED}
 
     working = in_background(administrator.work)
-    commands = in_background(lambda: [assert_agree(by_command(service), linked) for _ in range(amount.by_command)])
+    commands = in_background(lambda: [assert_agree(by_command(service), linked) for _ in range(BY_COMMAND)])
 
     def enough() -> bool:
-        return len(seen) >= amount.snapshots and administrator.rounds >= amount.rounds and commands.done()
+        return len(seen) >= SNAPSHOTS and administrator.rounds >= ROUNDS and commands.done()
 
     try:
         while not enough() and not working.done():
@@ -125,15 +115,15 @@ def test_linked_settings_never_disagree(make_service: MakeService, store_url: st
     finally:
         administrator.stop()
     working.result(DEADLINE_SECONDS)
-    assert len(commands.result(DEADLINE_SECONDS)) == amount.by_command
+    assert len(commands.result(DEADLINE_SECONDS)) == BY_COMMAND
 
     # They did overlap.
-    assert len(seen) >= amount.snapshots
+    assert len(seen) >= SNAPSHOTS
     labels = Counter(one["token"] for one in seen)
     assert set(labels) == {NOT_RETRIEVED, WAITING, RETRIEVED, INVALID}
     assert {one["attention"] for one in seen} == {None, "invalid_grant"}
     assert {one["reason"] for one in seen} >= {"invalid_grant", "wrong_account"}
     moments = [(one["token"], one["since"], one["reason"], one["attempt_id"], one["retrieved_by"]) for one in seen]
     changes = sum(one != other for one, other in pairwise(moments))
-    assert changes > 5 * amount.rounds, f"only {changes} changes were seen"
+    assert changes > 5 * ROUNDS, f"only {changes} changes were seen"
     assert_whole(service, linked)

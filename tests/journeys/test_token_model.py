@@ -22,6 +22,7 @@ from typing import Any, overload
 from uuid import UUID
 
 import pytest
+from effort import amount
 from eventsourcing.persistence import OperationalError, PersistenceError
 from eventsourcing.sqlite import SQLiteConnection
 from fakes import FAX, GARBAGE, SCANNER, SERVER_ERROR, Answer, FakeClock, FakeProvider, Services, error
@@ -855,7 +856,7 @@ class TokenModel(RuleBasedStateMachine):
 
 
 USUAL = settings(
-    max_examples=60,
+    max_examples=amount(12, of=60),
     stateful_step_count=30,
     derandomize=True,
     database=None,

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 import uvloop
+from effort import amount
 from line_client import admission
 from receiving_relay import SingleUserAdmissionClient
 
@@ -23,7 +24,7 @@ from adapters.relay.listener import ClientConnection, ConnectionLimits, Endpoint
 from adapters.relay.pop_server import POPRelay
 from domain.catalogue import Protocol
 
-INPUTS = 10_000
+INPUTS = amount(2_000, of=10_000)
 SEEDS = 20
 _AT_ONCE = 100
 _PATIENCE_SECONDS = 60

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 import uvloop
+from effort import amount
 from line_client import MAILBOX, PASSWORD, USER
 from sending_relay import ManyUserAdmissionClient, plain
 
@@ -28,7 +29,7 @@ from adapters.relay.smtp_server import SMTPRelay
 from infrastructure.clock import SystemClock
 from infrastructure.config.tables import MailboxLimitsTable
 
-INPUTS = 10_000
+INPUTS = amount(2_000, of=10_000)
 SEEDS = 20
 AT_ONCE = 64
 SESSION_SECONDS = 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from effort import amount
 from fakes import FakeClock, Services
 from row_writer import PASSWORDS, POP, SMTP, an_office, forge_event, put_everything_back, rights, write
 from store_examples import ADMIN, change, everything
@@ -33,7 +34,7 @@ def written(service: Services, changes: int) -> None:
 
 
 def test_no_change_of_rows_gives_a_right_and_each_is_named(service: Services) -> None:
-    written(service, 60)
+    written(service, amount(20, of=60))
 
 
 @pytest.mark.torture

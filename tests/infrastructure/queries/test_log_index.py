@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pytest
+from effort import amount
 from eventsourcing.persistence import StoredEvent
 from fakes import START, FakeClock, Services
 from hypothesis import HealthCheck, Phase, given, settings
@@ -133,7 +134,7 @@ steps = st.lists(
 
 
 # An example can't be made smaller, as it goes on from those before it.
-@settings(max_examples=8, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=amount(3, of=8), deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(steps=steps)
 def test_the_index_answers_as_a_replay_of_the_whole_log(
     service: Services, clock: FakeClock, steps: list[tuple[Action, str, int, str, int]]

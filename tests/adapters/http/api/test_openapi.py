@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import schemathesis
+from effort import amount
 from fakes import FakeProvider
 from hypothesis import HealthCheck, Phase, given, settings, strategies
 from permissions import PERMITTED_ROLES
@@ -28,7 +29,7 @@ CHECKS = (
     checks.response_headers_conformance,
     checks.allow_header_conformance,
 )
-EXAMPLES, ALL_EXAMPLES = 10, 40
+EXAMPLES = amount(8, of=40)
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +81,15 @@ def remove_everything(service: Service) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(PERMITTED_ROLES))
-@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(ALL_EXAMPLES, marks=pytest.mark.thorough)])
 @pytest.mark.usefixtures("fleet")
-def test_whatever_is_asked_the_answer_is_as_the_document_says(
-    schema: OpenApiSchema, method: str, path: str, examples: int
-) -> None:
+def test_whatever_is_asked_the_answer_is_as_the_document_says(schema: OpenApiSchema, method: str, path: str) -> None:
     operation = schema[path][method]
     right = [operation.as_strategy(), *operation.get_strategies_from_examples()]
     wrong = [operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)] if _takes_anything(operation) else []
 
     @given(case=strategies.one_of(*right, *wrong))
     @settings(
-        max_examples=examples,
+        max_examples=EXAMPLES,
         database=None,
         derandomize=True,
         phases=[Phase.explicit, Phase.generate],
