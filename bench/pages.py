@@ -56,7 +56,9 @@ def pages(directory: Path, size: Size) -> Iterator[Figure]:
     with open_service(load_config(made.config)) as service:
         _fill(service)
         with serve_tcp(service), closing(sqlite3.connect(directory / "mailtoken.db")) as rows:
-            cookie = f"{COOKIE}={service.administrators.sign_in('root', _PASSWORD, '127.0.0.1').reveal()}"
+            session = service.administrators.sign_in("root", _PASSWORD, "127.0.0.1")
+            assert isinstance(session, Secret)
+            cookie = f"{COOKIE}={session.reveal()}"
 
             def page(name: str, path: str) -> Figure:
                 return compare(

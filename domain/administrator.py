@@ -13,7 +13,7 @@ from datetime import datetime
 from uuid import UUID
 
 from domain import aggregate
-from domain.errors import InvalidValue, Refused
+from domain.errors import InvalidValue, NotPermitted, Refused
 from domain.machine import valid_name
 
 ROLES = ("administrator", "operator", "auditor")
@@ -40,12 +40,17 @@ class AdministratorState:
     """The state of an administrator.
 
     `password` numbers the current password and names the sealed row of its hash; 0 means that there is no password.
+    `second_factor` does the same for the second factor. `second_factors` is the number of second factors so far, and
+    `used_codes` has the numbers of the recovery codes of the current one that were used.
     """
 
     name: str
     roles: tuple[str, ...]
     password: int = 0
     removed: bool = False
+    second_factor: int = 0
+    second_factors: int = 0
+    used_codes: tuple[int, ...] = ()
 
     @property
     def administers(self) -> bool:
@@ -97,6 +102,41 @@ class Administrator(aggregate.Aggregate[AdministratorState]):
         def evolve(self, state: AdministratorState) -> AdministratorState:
             return replace(state, removed=True)
 
+    class SecondFactorEnrolled(Event):
+        """The administrator has a second factor; its number names the sealed row of its key and recovery codes."""
+
+        TOPIC = "mailtoken.Administrator.SecondFactorEnrolled.v1"
+        second_factor: int
+
+        def evolve(self, state: AdministratorState) -> AdministratorState:
+            number = self.second_factor
+            return replace(state, second_factor=number, second_factors=number, used_codes=())
+
+    class RecoveryCodeUsed(Event):
+        """The administrator signed in with a recovery code in place of the second factor; `code` is its number."""
+
+        TOPIC = "mailtoken.Administrator.RecoveryCodeUsed.v1"
+        code: int
+
+        def evolve(self, state: AdministratorState) -> AdministratorState:
+            return replace(state, used_codes=(*state.used_codes, self.code))
+
+    class SecondFactorRemoved(Event):
+        """The administrator removed their own second factor."""
+
+        TOPIC = "mailtoken.Administrator.SecondFactorRemoved.v1"
+
+        def evolve(self, state: AdministratorState) -> AdministratorState:
+            return replace(state, second_factor=0, used_codes=())
+
+    class SecondFactorReset(Event):
+        """Somebody else removed the administrator's second factor."""
+
+        TOPIC = "mailtoken.Administrator.SecondFactorReset.v1"
+
+        def evolve(self, state: AdministratorState) -> AdministratorState:
+            return replace(state, second_factor=0, used_codes=())
+
     @classmethod
     def add(cls, id: UUID, name: str, roles: Iterable[str], *, by: str, now: datetime) -> Administrator:
         """An administrator without a password.
@@ -129,6 +169,63 @@ class Administrator(aggregate.Aggregate[AdministratorState]):
     def change_password(self, *, by: str, now: datetime) -> None:
         """Record a new password; the caller seals its hash in the vault under the number in the state."""
         self.record(self.PasswordChanged, password=self.state.password + 1, by=by, now=now)
+
+    def check_no_second_factor(self) -> None:
+        """Check that the administrator may enrol a second factor.
+
+        Raises:
+            Refused: there is one already.
+        """
+        if self.state.second_factor:
+            raise Refused("second_factor_exists")
+
+    def enrol_second_factor(self, *, by: str, now: datetime) -> None:
+        """Record a second factor; the caller seals its key in the vault under the number in the state.
+
+        Raises:
+            Refused: there is one already.
+        """
+        self.check_no_second_factor()
+        self.record(self.SecondFactorEnrolled, second_factor=self.state.second_factors + 1, by=by, now=now)
+
+    def use_recovery_code(self, code: int, *, by: str, now: datetime) -> None:
+        """Use the recovery code of this number.
+
+        Raises:
+            NotPermitted: it was used before.
+        """
+        if not self.state.second_factor or code in self.state.used_codes:
+            raise NotPermitted("wrong_code")
+        self.record(self.RecoveryCodeUsed, code=code, by=by, now=now)
+
+    def remove_second_factor(self, *, by: str, now: datetime) -> None:
+        """Remove one's own second factor; the caller has checked a code of it.
+
+        Raises:
+            Refused: there is none.
+        """
+        self.check_second_factor()
+        self.record(self.SecondFactorRemoved, by=by, now=now)
+
+    def reset_second_factor(self, *, is_own: bool, by: str, now: datetime) -> None:
+        """Remove the second factor of somebody who has lost it.
+
+        Raises:
+            Refused: there is none, or it is the caller's own (`is_own`), whose removal needs a code.
+        """
+        self.check_second_factor()
+        if is_own:
+            raise Refused("second_factor_own")
+        self.record(self.SecondFactorReset, by=by, now=now)
+
+    def check_second_factor(self) -> None:
+        """Check that the administrator has a second factor.
+
+        Raises:
+            Refused: there is none.
+        """
+        if not self.state.second_factor:
+            raise Refused("second_factor_missing", name=self.state.name)
 
     def remove(self, *, others: Iterable[AdministratorState], by: str, now: datetime) -> None:
         """Remove the administrator; `others` are the states of all other administrators.

@@ -18,6 +18,7 @@ class SessionEnd(StrEnum):
 
     SIGNED_OUT = "signed_out"
     EXPIRED = "expired"
+    SECOND_FACTOR_CHANGED = "second_factor_changed"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a reason
     REMOVED = "removed"
     RESTORED = "restored"

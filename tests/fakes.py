@@ -31,7 +31,7 @@ from domain.outcomes import (
 )
 from domain.ports import Clock, Exchange, Provider, Reply
 from domain.secret import Secret
-from infrastructure.access.administrators import Administrators
+from infrastructure.access.administrators import Administrators, CodeNeeded
 from infrastructure.access.api_clients import ApiClients
 from infrastructure.access.password_hashing import PasswordHasher
 from infrastructure.access.relay_users import RelayUsers
@@ -321,6 +321,12 @@ def _credential(grant: dict[str, Any], reply: Reply, old: Secret | None) -> Cred
 
 def _identity(grant: dict[str, Any]) -> Identity:
     return Identity(grant["account"], grant.get("subject", f"subject-of-{grant['account']}"), "contoso-tenant")
+
+
+def session_of(result: Secret | CodeNeeded) -> Secret:
+    """The session that a sign-in without a second factor began."""
+    assert isinstance(result, Secret)
+    return result
 
 
 @dataclass

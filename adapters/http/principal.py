@@ -24,10 +24,11 @@ READERS = (AUDITOR, OPERATOR, ADMINISTRATOR)
 
 
 class PrincipalKind(StrEnum):
-    """How a principal was identified."""
+    """How a principal was identified; a person who is enrolling has to set up a second factor before anything else."""
 
     UNIX_USER = "unix_user"
     PERSON = "person"
+    ENROLLING = "enrolling"
     CLIENT = "client"
     ANONYMOUS = "anonymous"
 
@@ -45,6 +46,10 @@ class Principal:
     profiles: frozenset[str] | None = None
     kind: PrincipalKind = PrincipalKind.UNIX_USER
     id: str | None = None
+
+    def is_administrator(self, name: str) -> bool:
+        """Whether the principal is the local administrator of this name, signed in by password."""
+        return self.kind is PrincipalKind.PERSON and self.name == name
 
     def require_role(self, *roles: str) -> str:
         """The actor for an event, as `role:name`: the first of `roles` that the principal holds.

@@ -18,10 +18,14 @@ COOKIE = "__Host-mailtoken"
 
 @dataclass(frozen=True)
 class BrowserSession:
-    """A signed-in person's session. `csrf_token` goes into each form as `csrf`, or into the header X-CSRF-Token."""
+    """A signed-in person's session. `csrf_token` goes into each form as `csrf`, or into the header X-CSRF-Token.
+
+    A member of the organisation (`is_member`) is no local administrator.
+    """
 
     principal: Principal
     csrf_token: str
+    is_member: bool = False
 
 
 def browser_session(request: Request) -> BrowserSession | None:

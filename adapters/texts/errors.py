@@ -183,6 +183,16 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "set_up_link_without_administrator": ErrorText("this link is not good any more: its administrator was removed"),
         "no_pages": ErrorText("there is no page to lead to: set listen in [server] of the configuration"),
         "wrong_name_or_password": ErrorText("wrong name or password"),
+        "second_factor_exists": ErrorText("there is a second factor already", "remove it first, with a code of it"),
+        "second_factor_missing": ErrorText("{name} has no second factor"),
+        "second_factor_own": ErrorText(
+            "it is your own second factor",
+            page="remove it on the page of your account, with a code of it",
+            step="sign in and remove it on the page of your account, with a code of it",
+        ),
+        "second_factor_of_member": ErrorText("members of the organisation have no second factor here"),
+        "wrong_code": ErrorText("this code is not right, or was used already", "wait for the next code of the app"),
+        "enrolment_over": ErrorText("that key is not good any more", "begin again with the new one"),
         "too_many_sign_ins": ErrorText("too many sign-ins at once", "try again"),
         "passwords_differ": ErrorText("the two are not the same", "type it twice"),
         "no_organisation_sign_in": ErrorText("no organisation's sign-in is configured"),
@@ -402,6 +412,9 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             "{name} is not {role}", "the configuration's [[socket.grants]] says who is"
         ),
         "person_without_role": ErrorText("{name} is not {role}", "an administrator says who is"),
+        "enrolling_without_role": ErrorText(
+            "{name} has to set up a second factor first", "sign in and set it up on the page of your account"
+        ),
         "client_without_role": ErrorText("{name} is not {role}", "a client's key reads access tokens and nothing else"),
         "anonymous_without_role": ErrorText("{name} is not {role}", "show a client's key, or sign in"),
         "token_not_granted": ErrorText("{name} may not read the access token of {profile}"),

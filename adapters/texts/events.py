@@ -38,6 +38,10 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "Administrator.Created": "administrator {name} added: {roles}",
         "Administrator.RolesChanged": "is {roles} now",
         "Administrator.PasswordChanged": "new password",
+        "Administrator.SecondFactorEnrolled": "second factor set up",
+        "Administrator.RecoveryCodeUsed": "recovery code {code} used in place of the second factor",
+        "Administrator.SecondFactorRemoved": "second factor removed, with a code of it",
+        "Administrator.SecondFactorReset": "second factor reset",
         "Administrator.Removed": "administrator removed",
         "Client.Created": "client {name} added",
         "Client.KeyIssued": "new key {key_id}, good until {expires_at}",
@@ -82,6 +86,7 @@ EVENTS: Mapping[str, str] = MappingProxyType(
 _ENDS = {
     "signed_out": "the person signed out",
     "expired": "it expired",
+    "second_factor_changed": "the second factor was set up or reset",
     "password_changed": "there is a new password",
     "removed": "the administrator was removed",
     "replaced": "a newer link takes its place",

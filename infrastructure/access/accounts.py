@@ -112,6 +112,11 @@ class Accounts(Generic[TAggregate, TState]):
         # An older store may have two names that differ in case: each is then found as it is written.
         return found[0] if len(found) == 1 else None
 
+    def with_id(self, id: UUID) -> Account[TState] | None:
+        """The account with this id; None if there is none."""
+        found = self._read(" WHERE id = ?", str(id))
+        return found[0] if found else None
+
     def load(self, name: str) -> TAggregate:
         """The aggregate of the account with this name, for a change.
 

@@ -20,11 +20,13 @@ from domain.one_time_link import OneTimeLink
 from domain.ports import Clock
 from domain.secret import Secret
 from domain.session import SessionEnd
-from infrastructure.access.accounts import ADMINISTRATOR, Accounts
+from infrastructure.access.accounts import ADMINISTRATOR, Account, Accounts
 from infrastructure.access.bearer_tokens import new_token
+from infrastructure.access.browser_state import BrowserState
 from infrastructure.access.login_throttle import LoginThrottle
 from infrastructure.access.one_time_links import OneTimeLinks, UsableLink
 from infrastructure.access.password_hashing import PasswordHasher
+from infrastructure.access.second_factors import SecondFactors
 from infrastructure.access.sessions import Sessions
 from infrastructure.store.event_log import CONFLICTS, EventLog
 from infrastructure.store.store import UnitOfWork
@@ -33,6 +35,7 @@ from infrastructure.store.vault import Vault
 log = structlog.get_logger("mailtoken")
 
 _LINK_LIFE = timedelta(hours=1)
+_SIGN_IN_LIFE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,14 @@ class ListedAdministrator:
     name: str
     roles: tuple[str, ...]
     has_password: bool
+    has_second_factor: bool = False
+
+
+@dataclass(frozen=True)
+class CodeNeeded:
+    """A sign-in that goes on with a code of the second factor; `state` is for the browser to send back with it."""
+
+    state: Secret
 
 
 @dataclass(frozen=True)
@@ -65,13 +76,27 @@ class Administrators:
         self._sessions = sessions
         self._links = OneTimeLinks(events, clock)
         self._throttle = LoginThrottle(clock)
+        self._sign_ins = BrowserState("sign-in with a code", vault, clock)
+        self.second_factors = SecondFactors(events, vault, clock, self._accounts, self._throttle, sessions)
 
     # Administration
 
     def administrators(self) -> list[ListedAdministrator]:
         """Every administrator, in the order of their names."""
         states = (account.state for account in self._accounts.all())
-        return [ListedAdministrator(state.name, state.roles, state.password > 0) for state in states]
+        return [
+            ListedAdministrator(state.name, state.roles, state.password > 0, state.second_factor > 0)
+            for state in states
+        ]
+
+    def administrator(self, name: str) -> ListedAdministrator:
+        """The administrator of this name.
+
+        Raises:
+            NotFound: no such administrator.
+        """
+        state = self._accounts.load(name).state
+        return ListedAdministrator(state.name, state.roles, state.password > 0, state.second_factor > 0)
 
     def add(self, name: str, roles: Iterable[str], password: Secret | None, by: str) -> None:
         """Add an administrator. Without a password the administrator needs a link to choose a password.
@@ -171,8 +196,10 @@ class Administrators:
         """
         return self._whose(self._find_link(secret))
 
-    def use_link(self, secret: Secret, name: str, password: Secret, address: str | None = None) -> Secret:
+    def use_link(self, secret: Secret, name: str, password: Secret, address: str | None = None) -> Secret | CodeNeeded:
         """Choose a password with a link, and sign in from `address`; returns the token for the browser's cookie.
+
+        With a second factor the sign-in goes on with a code of it.
 
         The link of the first administrator makes an administrator called `name`, with every role.
 
@@ -196,7 +223,8 @@ class Administrators:
             self._find_link(secret)
             raise
         self._throttle.forget(administrator.state.name)
-        return self._sessions.begin(administrator.id, administrator.state, address)
+        account = Account(administrator.id, administrator.version, administrator.state)
+        return self._goes_on(account) or self._begin_session(account, address)
 
     def _find_link(self, secret: Secret) -> UsableLink:
         found = self._links.find(secret)
@@ -209,13 +237,16 @@ class Administrators:
 
     # Signing in
 
-    def sign_in(self, name: str, password: Secret, address: str) -> Secret:
+    def sign_in(self, name: str, password: Secret, address: str) -> Secret | CodeNeeded:
         """Sign in from `address`; returns the token for the browser's cookie.
+
+        With a second factor the sign-in goes on with a code of it.
 
         Raises:
             NotPermitted: wrong name or password; the error does not say which.
             TooManyRequests: too many wrong passwords came before; this password was not verified.
             Unreachable: too many sign-ins run at the same time.
+            Conflict: the administrator was changed at the same time.
         """
         self._throttle.begin(name, address)
         account = self._accounts.find(name)
@@ -223,9 +254,50 @@ class Administrators:
         if account is None or not is_right:
             log.warning("sign_in_refused", address=address)
             raise NotPermitted("wrong_name_or_password")
+        if code_needed := self._goes_on(account):
+            self._throttle.take_back(name, address)
+            return code_needed
         self._throttle.succeeded(name, address)
-        # The session belongs to the password that was verified: a password set since then has ended it.
-        return self._sessions.begin(account.id, account.state, address)
+        return self._begin_session(account, address)
+
+    def sign_in_with_code(self, state: Secret, code: str, address: str) -> Secret:
+        """Finish a sign-in with a code of the second factor; returns the token for the browser's cookie.
+
+        Raises:
+            NotPermitted: the sign-in is over, or the code is wrong.
+            TooManyRequests: too many wrong codes or passwords came before; this code was not verified.
+            Conflict: the administrator was changed at the same time.
+        """
+        account = self._account_in(state)
+        self._throttle.begin(account.state.name, address)
+        try:
+            self.second_factors.check(account, code)
+        except NotPermitted:
+            log.warning("sign_in_refused", address=address)
+            raise
+        self._throttle.succeeded(account.state.name, address)
+        # A recovery code has changed the administrator.
+        return self._begin_session(self._account_in(state), address)
+
+    def _goes_on(self, account: Account[AdministratorState]) -> CodeNeeded | None:
+        """The second step of a sign-in, whose password was right; None without a second factor."""
+        checked = account.state
+        if not checked.second_factor:
+            return None
+        return CodeNeeded(
+            self._sign_ins.seal([str(account.id), checked.password, checked.second_factor], _SIGN_IN_LIFE)
+        )
+
+    def _account_in(self, state: Secret) -> Account[AdministratorState]:
+        """The account whose sign-in goes on, if it still has the password and the second factor of the first step."""
+        kept = self._sign_ins.open(state)
+        account = self._accounts.with_id(UUID(kept.values[0])) if kept else None
+        if not kept or not account or [account.state.password, account.state.second_factor] != kept.values[1:]:
+            raise NotPermitted("sign_in_over")
+        return account
+
+    def _begin_session(self, account: Account[AdministratorState], address: str | None) -> Secret:
+        return self._sessions.begin(account.id, account.version, account.state, address)
 
     # Shared
 

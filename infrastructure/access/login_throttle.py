@@ -62,6 +62,8 @@ class ThrottleRule:
 class _Count:
     wrong_tries: int
     last_at: float
+    before_at: float
+    """When the try before the last one was, for a last try that turns out to be right."""
 
 
 class WrongTries:
@@ -90,13 +92,14 @@ class WrongTries:
 
     def add(self, name: str) -> None:
         """Count a wrong try."""
-        count = self._counts.get(name)
-        self._counts[name] = _Count(count.wrong_tries + 1 if count else 1, self._monotonic())
+        count, now = self._counts.get(name), self._monotonic()
+        self._counts[name] = _Count(count.wrong_tries + 1, now, count.last_at) if count else _Count(1, now, now)
 
     def take_back(self, name: str) -> None:
         """Uncount a try that turned out to be right."""
         if count := self._counts.get(name):
             count.wrong_tries -= 1
+            count.last_at = count.before_at
 
     def forget(self, name: str) -> None:
         """Set the count of this name to 0."""
@@ -141,6 +144,13 @@ class LoginThrottle:
             self._accounts.forget(self._counted(account, source))
             self._sources.take_back(source)
             self._signed_in[_place(account, source)] = None
+
+    def take_back(self, account: str, address: str) -> None:
+        """The password was right, and the sign-in goes on with a code: this try alone is uncounted."""
+        source = source_of(address)
+        with self._lock:
+            self._accounts.take_back(self._counted(account, source))
+            self._sources.take_back(source)
 
     def forget(self, account: str) -> None:
         """Set the account's count to 0, after a new password."""

@@ -5,20 +5,19 @@ Anybody may begin a sign-in, so `begin` stores nothing: the browser keeps the se
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from domain.errors import Conflict, NotFound, VaultDamaged
+from domain.errors import Conflict, NotFound
 from domain.one_time_link import LinkEnd, OneTimeLink
 from domain.ports import Clock
 from domain.secret import Secret
 from infrastructure.access.bearer_tokens import LONGEST, token_hash
-from infrastructure.clock import instant_text, read_instant
+from infrastructure.access.browser_state import BrowserState
+from infrastructure.clock import instant_text
 from infrastructure.store.access_rows import EVENTS_OF_OPEN, LINK_ID, SET_UP_LINK, id_of, id_text
 from infrastructure.store.event_log import CONFLICTS, EventLog
 from infrastructure.store.row_macs import AlteredRow, insert_statement, insert_with_mac
@@ -134,26 +133,20 @@ class PendingSignIns:
 
     def __init__(self, store: Store, vault: Vault, clock: Clock) -> None:
         self._store = store
-        self._vault = vault
         self._clock = clock
+        self._kept = BrowserState(self._KIND, vault, clock)
 
     def begin(self, state: Secret, next_path: str, life: timedelta) -> Secret:
         """The value of the cookie for a new sign-in."""
-        expires_at = instant_text(self._clock.now() + life)
-        text = Secret(json.dumps([state.reveal(), next_path, expires_at]))
-        sealed = self._vault.seal_text(self._KIND, text)
-        return Secret(base64.urlsafe_b64encode(sealed.encode()).decode().rstrip("="))
+        return self._kept.seal([state.reveal(), next_path], life)
 
     def find(self, cookie: Secret) -> PendingSignIn | None:
         """The sign-in of this cookie; None if the sign-in has expired, or the service did not make the cookie."""
-        try:
-            sealed = base64.urlsafe_b64decode(cookie.reveal() + "==").decode()
-            state, next_path, expires_at = json.loads(self._vault.text(self._KIND, sealed).reveal())
-        # A cookie may hold anything: no JSON, other JSON, or brackets within brackets.
-        except (ValueError, TypeError, KeyError, RecursionError, VaultDamaged):
+        kept = self._kept.open(cookie)
+        if kept is None:
             return None
-        pending = PendingSignIn(Secret(state), next_path, read_instant(expires_at))
-        return pending if self._clock.now() < pending.expires_at else None
+        state, next_path = kept.values
+        return PendingSignIn(Secret(state), next_path, kept.expires_at)
 
     def finish(self, pending: PendingSignIn) -> bool:
         """End a sign-in; returns False if it has expired or has ended before.

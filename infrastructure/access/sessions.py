@@ -49,10 +49,17 @@ WHERE session.hash = ?
 
 @dataclass(frozen=True)
 class SignedIn:
-    """A person who is signed in."""
+    """A person who is signed in: an administrator, or a member of the organisation, who has no second factor here."""
 
     name: str
     roles: frozenset[str]
+    is_member: bool = False
+    has_second_factor: bool = False
+
+    @property
+    def lacks_second_factor(self) -> bool:
+        """Whether the person could have a second factor and has none."""
+        return not self.is_member and not self.has_second_factor
 
 
 class Sessions:
@@ -64,13 +71,20 @@ class Sessions:
         self._clock = clock
         self._members_for = members_for
 
-    def begin(self, administrator_id: UUID, state: AdministratorState, address: str | None = None) -> Secret:
-        """Begin a session of an administrator; returns the token for the browser's cookie."""
-        return self._begin(administrator_id, state.password, state.name, state.roles, address)
+    def begin(
+        self, administrator_id: UUID, version: int, state: AdministratorState, address: str | None = None
+    ) -> Secret:
+        """Begin a session of an administrator; returns the token for the browser's cookie.
+
+        Raises:
+            Conflict: the administrator was changed since `version`, whose password and second factor were checked.
+        """
+        person = (state.password, state.name, state.roles)
+        return self._begin(administrator_id, *person, address, {administrator_id: version})
 
     def begin_for_member(self, account: str, roles: tuple[str, ...], address: str | None = None) -> Secret:
         """Begin a session of a member of the organisation; returns the token for the browser's cookie."""
-        return self._begin(None, None, account, roles, address)
+        return self._begin(None, None, account, roles, address, {})
 
     def find(self, token: Secret) -> SignedIn | None:
         """The person whose session has this token; None if no session has it. The use is recorded."""
@@ -88,8 +102,10 @@ class Sessions:
         if now - read_instant(row["used_at"]) >= _NOTED_EVERY:
             self._note_use(row, now)
         # An administrator has their current roles; a member of the organisation has the roles of the sign-in.
-        roles = row["roles"] if row["administrator_id"] is None else row[f"{_OF_ADMINISTRATOR}roles"]
-        return SignedIn(row["name"], frozenset(roles.split()))
+        if row["administrator_id"] is None:
+            return SignedIn(row["name"], frozenset(row["roles"].split()), is_member=True)
+        roles, second_factor = row[f"{_OF_ADMINISTRATOR}roles"], row[f"{_OF_ADMINISTRATOR}second_factor"]
+        return SignedIn(row["name"], frozenset(roles.split()), has_second_factor=second_factor > 0)
 
     def end(self, token: Secret) -> None:
         """Sign out. A token without a session changes nothing."""
@@ -101,12 +117,13 @@ class Sessions:
             session.end(SessionEnd.SIGNED_OUT, by=session.person, now=self._clock.now())
             self._save([session], [hashed])
 
-    def end_all(self, administrator_id: UUID, reason: SessionEnd, by: str) -> None:
-        """Sign an administrator out everywhere."""
+    def end_all(self, administrator_id: UUID, reason: SessionEnd, by: str, *, but: Secret | None = None) -> None:
+        """Sign an administrator out everywhere, but not in the session with the token `but`."""
+        kept = token_hash(but) if but else ""
         for _ in range(CONFLICTS):
             with self._store.reading() as query:
-                statement = "SELECT hash FROM session WHERE administrator_id = ?"
-                hashes = [row["hash"] for row in query.rows(statement, (str(administrator_id),))]
+                statement = "SELECT hash FROM session WHERE administrator_id = ? AND hash <> ?"
+                hashes = [row["hash"] for row in query.rows(statement, (str(administrator_id), kept))]
             ended = self._ended(hashes, reason, by)
             with suppress(Conflict):
                 self._save(ended, hashes)
@@ -120,6 +137,7 @@ class Sessions:
         name: str,
         roles: tuple[str, ...],
         address: str | None,
+        expects: Mapping[UUID, int],
     ) -> Secret:
         self._sweep()
         token, now = new_token(), self._clock.now()
@@ -135,7 +153,7 @@ class Sessions:
             "used_at": instant_text(now),
         }
         insert = insert_statement(self._store.integrity.rows, "session", row)
-        self._events.save(session, unit_of_work=UnitOfWork(statements=[insert]))
+        self._events.save(session, unit_of_work=UnitOfWork(statements=[insert], expects=expects))
         log.info("signed_in", user=name)
         return token
 

@@ -105,7 +105,8 @@ class ServerTable(_Table):
 
     `url` is the address that browsers use. The service believes the forwarding headers of proxies
     in `trusted_proxies` only. /metrics may be read without a session from the networks in `metrics_from`. An address
-    other than a trusted proxy's has at most `connections_per_address` connections.
+    other than a trusted proxy's has at most `connections_per_address` connections. With `second_factor = "required"` an
+    administrator without a second factor can do nothing but enrol one.
     """
 
     socket: str = SOCKET_NAME
@@ -117,6 +118,7 @@ class ServerTable(_Table):
     trusted_proxies: tuple[str, ...] = ()
     metrics_from: tuple[str, ...] = ()
     connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 250
+    second_factor: Literal["optional", "required"] = "optional"
     sign_in: SignInTable | None = None
 
     @field_validator("trusted_proxies", "metrics_from")

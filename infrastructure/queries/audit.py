@@ -36,6 +36,7 @@ from infrastructure.store.vault import (
     PASSWORD,
     PENDING,
     PROVIDER_SECRETS,
+    SECOND_FACTOR,
     SIGN_IN_PASSWORD,
     Vault,
     VaultKey,
@@ -210,6 +211,8 @@ def _compare_vault(query: Query, fold: Fold, vault: Vault | None) -> Iterator[Fi
     for id, administrator in fold.of(AdministratorState).items():
         if administrator.password and not administrator.removed:
             expected.add(VaultKey(str(id), SIGN_IN_PASSWORD, administrator.password))
+        if administrator.second_factor and not administrator.removed:
+            expected.add(VaultKey(str(id), SECOND_FACTOR, administrator.second_factor))
     for id, client in fold.of(ApiClientState).items():
         if client.key and not client.removed:
             expected.add(VaultKey(str(id), CLIENT_KEY, client.key))

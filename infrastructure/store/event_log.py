@@ -53,6 +53,7 @@ from infrastructure.store.vault import (
     PASSWORD,
     PENDING,
     PROVIDER_SECRETS,
+    SECOND_FACTOR,
     SIGN_IN_PASSWORD,
 )
 
@@ -332,7 +333,9 @@ _ENDS: Mapping[type[AnyEvent], tuple[str, ...]] = {
     RelayUser.PasswordChanged: (PASSWORD,),
     RelayUser.Removed: (PASSWORD,),
     Administrator.PasswordChanged: (SIGN_IN_PASSWORD,),
-    Administrator.Removed: (SIGN_IN_PASSWORD,),
+    Administrator.SecondFactorRemoved: (SECOND_FACTOR,),
+    Administrator.SecondFactorReset: (SECOND_FACTOR,),
+    Administrator.Removed: (SIGN_IN_PASSWORD, SECOND_FACTOR),
     ApiClient.KeyIssued: (CLIENT_KEY,),
     ApiClient.Removed: (CLIENT_KEY,),
     StoredProvider.Removed: tuple(PROVIDER_SECRETS.values()),

@@ -172,6 +172,15 @@ MIGRATIONS = (
             " sealed {integer} NOT NULL, mac {bytes})",
         ),
     ),
+    Migration(
+        version=14,
+        purpose="an administrator's row says whether there is a second factor, and which recovery codes were used",
+        statements=(
+            "ALTER TABLE administrator ADD COLUMN second_factor {integer} NOT NULL DEFAULT 0",
+            "ALTER TABLE administrator ADD COLUMN second_factors {integer} NOT NULL DEFAULT 0",
+            "ALTER TABLE administrator ADD COLUMN used_codes TEXT NOT NULL DEFAULT ''",
+        ),
+    ),
 )
 
 INTEGRITY_KEYS_SINCE = 7

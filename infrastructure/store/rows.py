@@ -286,13 +286,28 @@ def relay_user_state(row: Mapping[str, Any]) -> RelayUserState:
 
 
 def _administrator_row(id: UUID, version: int, state: AdministratorState) -> Row:
-    roles = " ".join(state.roles)
-    return {"id": str(id), "version": version, "name": state.name, "roles": roles, "password": state.password}
+    return {
+        "id": str(id),
+        "version": version,
+        "name": state.name,
+        "roles": " ".join(state.roles),
+        "password": state.password,
+        "second_factor": state.second_factor,
+        "second_factors": state.second_factors,
+        "used_codes": " ".join(map(str, state.used_codes)),
+    }
 
 
 def administrator_state(row: Mapping[str, Any]) -> AdministratorState:
     """The state of an administrator, from its row."""
-    return AdministratorState(row["name"], tuple(row["roles"].split()), row["password"])
+    return AdministratorState(
+        row["name"],
+        tuple(row["roles"].split()),
+        row["password"],
+        second_factor=row["second_factor"],
+        second_factors=row["second_factors"],
+        used_codes=tuple(map(int, row["used_codes"].split())),
+    )
 
 
 def _api_client_row(id: UUID, version: int, state: ApiClientState) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-PROJECTION_VERSION = 6
+PROJECTION_VERSION = 7
 
 # {bytes} and {integer} are the engine's own types. Instants are text in UTC, ids are text.
 _TABLES = """
@@ -74,6 +74,8 @@ CREATE TABLE IF NOT EXISTS relay_user (
 CREATE TABLE IF NOT EXISTS administrator (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, roles TEXT NOT NULL,
     password {integer} NOT NULL,
+    second_factor {integer} NOT NULL DEFAULT 0, second_factors {integer} NOT NULL DEFAULT 0,
+    used_codes TEXT NOT NULL DEFAULT '',
     mac {bytes});
 CREATE TABLE IF NOT EXISTS client (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, key_number {integer} NOT NULL,

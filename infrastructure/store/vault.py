@@ -1,5 +1,5 @@
-"""The vault and its table `vault`: credentials, pending device codes, hashes of passwords and client keys, and the
-secrets of stored providers, all sealed.
+"""The vault and its table `vault`: credentials, pending device codes, second factors, hashes of passwords and client
+keys, and the secrets of stored providers, all sealed.
 
 Events refer to a row by its generation. A row that is missing or does not open makes its token, relay user,
 administrator, client or provider unusable, and nothing else.
@@ -8,7 +8,7 @@ administrator, client or provider unusable, and nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ CODE_VERIFIER = "code_verifier"
 PASSWORD = "password"  # noqa: S105 - a kind of row
 SIGN_IN_PASSWORD = "sign_in_password"  # noqa: S105 - a kind of row
 """The kinds of a relay user's password and of an administrator's."""
+SECOND_FACTOR = "second_factor"
 CLIENT_KEY = "client_key"
 PROVIDER_SECRETS: Mapping[str, str] = MappingProxyType(
     {
@@ -204,6 +205,22 @@ class Vault:
             VaultDamaged: its row is missing or does not open.
         """
         return Secret(self._open(query, subject_id, kind, number)["hash"])
+
+    def seal_second_factor(
+        self, administrator_id: UUID, number: int, key: Secret, recovery_digests: Sequence[str]
+    ) -> VaultRow:
+        """The row of a second factor and the digests of its recovery codes, for the transaction that records it."""
+        value = {"key": key.reveal(), "recovery": list(recovery_digests)}
+        return self._seal(administrator_id, SECOND_FACTOR, number, value)
+
+    def second_factor(self, query: Query, administrator_id: UUID, number: int) -> tuple[Secret, list[str]]:
+        """Open a second factor: its key, and the digests of its recovery codes.
+
+        Raises:
+            VaultDamaged: its row is missing or does not open.
+        """
+        value = self._open(query, administrator_id, SECOND_FACTOR, number)
+        return Secret(value["key"]), value["recovery"]
 
     def seal_key_digest(self, client_id: UUID, number: int, digest: bytes) -> VaultRow:
         """The row of a client's key, for the transaction that records it."""

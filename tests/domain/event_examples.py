@@ -277,6 +277,18 @@ EVENTS: tuple[Event[Any], ...] = (
     Administrator.RolesChanged(
         originator_id=ADMINISTRATOR, originator_version=3, timestamp=NOW, roles=["operator"], by="administrator:root"
     ),
+    Administrator.SecondFactorEnrolled(
+        originator_id=ADMINISTRATOR, originator_version=4, timestamp=NOW, second_factor=1, by="operator:anna"
+    ),
+    Administrator.RecoveryCodeUsed(
+        originator_id=ADMINISTRATOR, originator_version=5, timestamp=NOW, code=7, by="operator:anna"
+    ),
+    Administrator.SecondFactorRemoved(
+        originator_id=ADMINISTRATOR, originator_version=6, timestamp=NOW, by="operator:anna"
+    ),
+    Administrator.SecondFactorReset(
+        originator_id=ADMINISTRATOR, originator_version=7, timestamp=NOW, by="administrator:root"
+    ),
     Administrator.Removed(originator_id=ADMINISTRATOR, originator_version=4, timestamp=NOW, by="administrator:root"),
     ApiClient.Created(
         originator_id=CLIENT,

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from domain.administrator import Administrator, AdministratorState, valid_roles
-from domain.errors import InvalidValue, Refused
+from domain.errors import InvalidValue, NotPermitted, Refused
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 ID = UUID(int=1)
@@ -100,3 +100,36 @@ def test_who_administers_nothing_yet_can_be_removed(roles: tuple[str, ...]) -> N
         one.change_password(by=ROOT, now=NOW)
     one.remove(others=(), by=ROOT, now=NOW)
     assert one.state.removed
+
+
+def test_a_second_factor_is_numbered_anew_each_time_and_each_recovery_code_counts_once() -> None:
+    one = anna()
+    one.enrol_second_factor(by="operator:anna", now=NOW)
+    with pytest.raises(Refused, match="second_factor_exists"):
+        one.enrol_second_factor(by="operator:anna", now=NOW)
+    one.use_recovery_code(3, by="operator:anna", now=NOW)
+    with pytest.raises(NotPermitted, match="wrong_code"):
+        one.use_recovery_code(3, by="operator:anna", now=NOW)
+    one.use_recovery_code(1, by="operator:anna", now=NOW)
+    assert (one.state.second_factor, one.state.used_codes) == (1, (3, 1))
+    one.remove_second_factor(by="operator:anna", now=NOW)
+    with pytest.raises(NotPermitted, match="wrong_code"):
+        one.use_recovery_code(2, by="operator:anna", now=NOW)
+    one.enrol_second_factor(by="operator:anna", now=NOW)
+    assert (one.state.second_factor, one.state.used_codes) == (2, ())
+
+
+def test_somebody_else_resets_a_second_factor_that_is_there() -> None:
+    one = anna()
+    acts: list[Callable[[], None]] = [
+        lambda: one.remove_second_factor(by=ROOT, now=NOW),
+        lambda: one.reset_second_factor(is_own=False, by=ROOT, now=NOW),
+    ]
+    for act in acts:
+        with pytest.raises(Refused, match="second_factor_missing name='anna'"):
+            act()
+    one.enrol_second_factor(by="operator:anna", now=NOW)
+    with pytest.raises(Refused, match="second_factor_own"):
+        one.reset_second_factor(is_own=True, by="administrator:anna", now=NOW)
+    one.reset_second_factor(is_own=False, by=ROOT, now=NOW)
+    assert one.state.second_factor == 0

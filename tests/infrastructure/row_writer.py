@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from fakes import Services
+from fakes import Services, session_of
 from store_examples import ADMIN, change, everything
 
 from domain.catalogue import Protocol
@@ -73,7 +73,7 @@ def an_office(service: Services) -> Office:
     relay.add("scanner", [SMTP, POP], [], PASSWORDS["old"], ADMIN)
     relay.add("desk", [SMTP], ["198.51.100.0/24"], None, ADMIN)
     for name in ("anna", "bob", "eve"):
-        office.sessions[f"{name}, old"] = people.sign_in(name, PASSWORDS["old"], HERE)
+        office.sessions[f"{name}, old"] = session_of(people.sign_in(name, PASSWORDS["old"], HERE))
     office.sessions["member, out"] = service.sessions.begin_for_member("m@contoso.com", ("operator",), HERE)
     office.links["used"] = people.link("bob", ADMIN).secret
     office.remember()
@@ -94,7 +94,7 @@ def an_office(service: Services) -> Office:
     service.settings.set_profile(SMTP, {"server": "smtp.contoso.com"}, ADMIN)
     service.tokens.renew(SMTP, ADMIN)
     office.links["live"] = people.link("bob", ADMIN).secret
-    office.sessions["anna"] = people.sign_in("anna", PASSWORDS["new"], HERE)
+    office.sessions["anna"] = session_of(people.sign_in("anna", PASSWORDS["new"], HERE))
     office.sessions["member"] = service.sessions.begin_for_member("n@contoso.com", ("auditor",), HERE)
     return office
 
@@ -123,7 +123,7 @@ def _gets(office: Office, service: Services) -> Iterator[Callable[[], tuple[Any,
             yield lambda name=name, password=password, address=f"203.0.113.{number}": (  # type: ignore[misc]
                 "sign-in",
                 name,
-                repr(service.sessions.find(service.administrators.sign_in(name, password, address))),
+                repr(service.sessions.find(session_of(service.administrators.sign_in(name, password, address)))),
             )
     for name in (SMTP, POP):
         yield lambda name=name: ("token", *_token(service, name))  # type: ignore[misc]

@@ -51,8 +51,11 @@ def list_all(
     if json:
         output.write_json(listed)
         return
-    rows = ((one["name"], ", ".join(one["roles"]), "yes" if one["password"] else "no") for one in listed)
-    output.show(output.rows(("Administrator", "Roles", "Password"), rows))
+    rows = (
+        (one["name"], ", ".join(one["roles"]), _yes_or_no(one["password"]), _yes_or_no(one["second_factor"]))
+        for one in listed
+    )
+    output.show(output.rows(("Administrator", "Roles", "Password", "Second factor"), rows))
 
 
 @app.command()
@@ -80,6 +83,13 @@ def link(
     _show_link(client(context), name)
 
 
+@app.command("reset-second-factor")
+def reset_second_factor(context: typer.Context, name: Name) -> None:
+    """Remove the second factor of an administrator who has lost it, which ends their sessions."""
+    client(context).delete(f"{_path(name)}/second-factor")
+    output.print_message(f"{name} has no second factor any more.")
+
+
 @app.command()
 def remove(context: typer.Context, name: Name) -> None:
     """Remove an administrator; wherever they are signed in they are not any more."""
@@ -92,6 +102,10 @@ def _show_link(service: ServiceConnection, name: str | None) -> None:
     # The link is alone on standard output, so that a script can send it to the administrator.
     sys.stderr.write(f"Open this link until {made['expires_at'][11:16]} UTC; it is good once:\n")
     sys.stdout.write(f"{made['url']}\n")
+
+
+def _yes_or_no(value: object) -> str:
+    return "yes" if value else "no"
 
 
 def _path(name: str) -> str:

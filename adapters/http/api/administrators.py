@@ -10,7 +10,7 @@ from pydantic import BaseModel, SecretStr
 from adapters.http.api.models.common import Instant, Text, with_example
 from adapters.http.api.openapi import api_router
 from adapters.http.api.path_names import Name
-from adapters.http.principal import AccessReaderRole, AdministratorRole
+from adapters.http.principal import AccessReaderRole, AdministratorRole, CurrentPrincipal
 from adapters.http.public_url import setup_url
 from domain.errors import Refused
 from domain.secret import Secret
@@ -52,12 +52,13 @@ class WhoseLink(BaseModel):
 
 
 class AdministratorOut(BaseModel):
-    """An administrator, their roles, and whether they have chosen a password."""
+    """An administrator, their roles, whether they have chosen a password, and whether they have a second factor."""
 
-    model_config = with_example(name="anna", roles=["administrator", "operator"], password=True)
+    model_config = with_example(name="anna", roles=["administrator", "operator"], password=True, second_factor=True)
     name: str
     roles: list[str]
     password: bool
+    second_factor: bool
 
 
 class Link(BaseModel):
@@ -77,7 +78,12 @@ def router(service: Service) -> APIRouter:
     def list_administrators(_: AccessReaderRole) -> list[dict[str, Any]]:
         """The people who may sign in with a password of this service's own."""
         return [
-            {"name": one.name, "roles": list(one.roles), "password": one.has_password}
+            {
+                "name": one.name,
+                "roles": list(one.roles),
+                "password": one.has_password,
+                "second_factor": one.has_second_factor,
+            }
             for one in administrators.administrators()
         ]
 
@@ -103,6 +109,11 @@ def router(service: Service) -> APIRouter:
     def set_password(name: Name, body: NewPassword, by: AdministratorRole) -> None:
         """Give an administrator a new password; it ends their sessions."""
         administrators.set_password(name, _secret(body.password), by)
+
+    @router.delete("/administrators/{name}/second-factor", tags=["administrators"], status_code=204)
+    def reset_second_factor(name: Name, principal: CurrentPrincipal, by: AdministratorRole) -> None:
+        """Remove the second factor of an administrator who has lost it; it ends their sessions."""
+        administrators.second_factors.reset(name, by, is_own=principal.is_administrator(name))
 
     @router.delete("/administrators/{name}", tags=["administrators"], status_code=204)
     def remove_administrator(name: Name, by: AdministratorRole) -> None:

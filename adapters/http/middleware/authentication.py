@@ -35,8 +35,8 @@ _ALWAYS = (
     (b"referrer-policy", b"no-referrer"),
 )
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
-_WITHOUT_SESSION = ("/sign-in", "/setup")
-"""Forms that carry their own proof, a password or a link, so an earlier session does not count."""
+_WITHOUT_SESSION = ("/sign-in", "/sign-in/code", "/setup")
+"""Forms that carry their own proof, a password, a code or a link, so an earlier session does not count."""
 _HOST = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<name>[^\[\]:]+))(?::[0-9]*)?")
 _NO_STORE = (b"cache-control", b"no-store")
 # The only white space in a head. `strip` would also remove 0xA0, which for a browser is a part of the cookie's name. A
@@ -109,7 +109,9 @@ class AuthenticationMiddleware:
         if not token or not signed_in:
             return None
         principal = Principal(signed_in.name, signed_in.roles, frozenset(), PrincipalKind.PERSON)
-        return BrowserSession(principal, derived_token(token, "csrf"))
+        if self._service.config.server.second_factor == "required" and signed_in.lacks_second_factor:
+            principal = Principal(signed_in.name, frozenset(), frozenset(), PrincipalKind.ENROLLING)
+        return BrowserSession(principal, derived_token(token, "csrf"), signed_in.is_member)
 
     async def _check_forgery(
         self,

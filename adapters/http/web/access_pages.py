@@ -130,6 +130,16 @@ def _administrators(router: APIRouter, service: Service) -> None:
         administrators.set_roles(name, _roles(form), page_request.actor(ADMINISTRATOR))
         return redirect("/administrators", "roles")
 
+    @router.get("/administrators/{name}/second-factor")
+    def confirm_reset(name: Name, page_request: Configuring) -> Response:
+        return page_request.render("second_factor_reset.html", name=name)
+
+    @router.post("/administrators/{name}/second-factor")
+    def reset_second_factor(name: Name, page_request: Configuring) -> Response:
+        is_own = page_request.session.principal.is_administrator(name)
+        administrators.second_factors.reset(name, page_request.actor(ADMINISTRATOR), is_own=is_own)
+        return redirect("/administrators", "second_factor_reset")
+
     _removal(router, "administrator", administrators.remove)
 
 

@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute
 from markupsafe import Markup
 
 from adapters.error_kinds import status_of
-from adapters.http.principal import ADMINISTRATOR, AUDITOR, OPERATOR
+from adapters.http.principal import ADMINISTRATOR, AUDITOR, OPERATOR, PrincipalKind
 from adapters.http.problems import storage_error, waiting
 from adapters.http.session_cookie import BrowserSession, browser_session
 from adapters.http.web.rendering import render
@@ -38,6 +38,10 @@ READERS = (AUDITOR, OPERATOR, ADMINISTRATOR)
 
 class _NotSignedIn(Exception):
     """The request has no session."""
+
+
+class _NotEnrolled(Exception):
+    """The person has to set up a second factor first."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class PageRequest:
 
     def _store_attention(self) -> Sequence[StoreSentence]:
         """What needs a person about the installation as a whole; nothing if the store can't be read."""
+        if self.enrols:
+            return ()
         try:
             state = self.request.app.state.store_state.now().as_json()
         except PersistenceError:
@@ -97,6 +103,11 @@ class PageRequest:
     def _csrf(self) -> Markup:
         """The hidden field with the CSRF token, which every form has."""
         return Markup('<input type="hidden" name="csrf" value="{}">').format(self.session.csrf_token)
+
+    @property
+    def enrols(self) -> bool:
+        """Whether the person has to set up a second factor before anything else."""
+        return self.session.principal.kind is PrincipalKind.ENROLLING
 
     @property
     def operates(self) -> bool:
@@ -114,11 +125,21 @@ class PageRequest:
         return self.may(AUDITOR)
 
 
-def _page_request(request: Request) -> PageRequest:
+def _signed_in(request: Request) -> PageRequest:
     session = browser_session(request)
     if session is None:
         raise _NotSignedIn
     return PageRequest(request, session)
+
+
+SignedIn = Annotated[PageRequest, Depends(_signed_in)]
+"""The request of a person who may have no more rights than to set up a second factor."""
+
+
+def _page_request(page_request: SignedIn) -> PageRequest:
+    if page_request.enrols:
+        raise _NotEnrolled
+    return page_request
 
 
 def _reading(page_request: Annotated[PageRequest, Depends(_page_request)]) -> PageRequest:
@@ -177,6 +198,8 @@ class _PageRoute(APIRoute):
                 return await handle(request)
             except _NotSignedIn:
                 return to_sign_in(request)
+            except _NotEnrolled:
+                return _to_page(request, "/account/second-factor")
             except (MailtokenError, PersistenceError, RequestValidationError) as error:
                 return _error_page(request, error)
             except asyncio.CancelledError:
@@ -203,14 +226,18 @@ def setting_path(profile: str) -> str:
     return f"/settings/{quote(profile)}"
 
 
-def to_sign_in(request: Request) -> Response:
-    """The way to the sign-in page, and from there back."""
+def _to_page(request: Request, path: str) -> Response:
     if "hx-request" in request.headers:
         # A part of the open page would be replaced by the answer, so the browser loads the whole page again.
         return Response(headers={"HX-Refresh": "true"})
+    return RedirectResponse(path, HTTPStatus.SEE_OTHER)
+
+
+def to_sign_in(request: Request) -> Response:
+    """The way to the sign-in page, and from there back."""
     query = f"?{request.url.query}" if request.url.query else ""
     came_for = f"{request.url.path}{query}" if request.method == "GET" else "/"
-    return RedirectResponse(f"/sign-in?next={quote(came_for, safe='/')}", HTTPStatus.SEE_OTHER)
+    return _to_page(request, f"/sign-in?next={quote(came_for, safe='/')}")
 
 
 def _error_page(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from adapters.http.session_cookie import browser_session
 from adapters.http.web.access_pages import people_pages
+from adapters.http.web.account_pages import account_pages
 from adapters.http.web.coming_back import come_back, is_coming_back
 from adapters.http.web.fleet_pages import fleet_pages
 from adapters.http.web.history_pages import history_pages
@@ -47,6 +48,7 @@ def web_pages(service: Service) -> APIRouter:
         history_pages,
         provider_pages,
         people_pages,
+        account_pages,
     ):
         router.routes.extend(pages(service).routes)
     return router

@@ -1,9 +1,10 @@
 """The pages to sign in and out, and the page of a set-up link, on which a person chooses a password.
 
 The template `sign_in.html` has `next` (the path to go on to), `name`, `provider` (the organisation's, or None) and
-`trouble` (a sentence, or None); its form posts `name`, `password` and `next` to /sign-in. `setup.html` has `code`,
-`name` (the administrator's, or None to choose one) and `trouble`; its form posts `code`, `name`, `password` and
-`repeated` to /setup.
+`trouble` (a sentence, or None); its form posts `name`, `password` and `next` to /sign-in. `code.html` has `state` (of
+the sign-in that goes on with a code of the second factor), `next` and `trouble`; its form posts `state`, `code` and
+`next` to /sign-in/code. `setup.html` has `code`, `name` (the administrator's, or None to choose one) and `trouble`; its
+form posts `code`, `name`, `password` and `repeated` to /setup.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from adapters.texts.errors import error_text
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, MailtokenError, NotPermitted
 from domain.secret import Secret
+from infrastructure.access.administrators import CodeNeeded
 from infrastructure.service import Service
 
 _OIDC_COOKIE = "__Host-mailtoken-sign-in"
@@ -57,6 +59,7 @@ def router(service: Service) -> APIRouter:
     pages = _Pages(service)
     router.get("/sign-in")(pages.show_sign_in)
     router.post("/sign-in")(pages.sign_in)
+    router.post("/sign-in/code")(pages.sign_in_with_code)
     router.post("/sign-out")(pages.sign_out)
     router.get("/setup")(pages.show_setup)
     router.post("/setup")(pages.set_up)
@@ -81,9 +84,19 @@ class _Pages:
     def sign_in(self, request: Request, posted: Posted) -> Response:
         name, next_path = posted.get("name", "").strip(), posted.get("next", "/")
         try:
-            token = self._administrators.sign_in(name, Secret(posted.get("password", "")), _address(request))
+            result = self._administrators.sign_in(name, Secret(posted.get("password", "")), address_of(request))
         except MailtokenError as error:
             return self._sign_in_page(next_path, name, error)
+        return self._goes_on(request, result, next_path)
+
+    def sign_in_with_code(self, request: Request, posted: Posted) -> Response:
+        state, next_path = Secret(posted.get("state", "")), posted.get("next", "/")
+        try:
+            token = self._administrators.sign_in_with_code(state, posted.get("code", ""), address_of(request))
+        except MailtokenError as error:
+            if error.code == "sign_in_over":
+                return self._sign_in_page(next_path, "", error)
+            return _code_page(state, next_path, error)
         return self._signed_in(request, token, next_path)
 
     def sign_out(self, request: Request) -> Response:
@@ -104,14 +117,14 @@ class _Pages:
             whose = self._administrators.whose_link(Secret(code))
             if posted.get("password") != posted.get("repeated"):
                 raise InvalidValue("password", "passwords_differ")
-            token = self._administrators.use_link(
-                Secret(code), posted.get("name", "").strip(), Secret(posted.get("password", "")), _address(request)
+            result = self._administrators.use_link(
+                Secret(code), posted.get("name", "").strip(), Secret(posted.get("password", "")), address_of(request)
             )
         except NotPermitted as error:
             return _setup_page("", None, error)
         except MailtokenError as error:
             return _setup_page(code, whose, error)
-        return self._signed_in(request, token, "/")
+        return self._goes_on(request, result, "/")
 
     def begin_at_organisation(self, next: str = "/") -> Response:  # noqa: A002 - the field's name
         if self._organisation is None:
@@ -143,7 +156,7 @@ class _Pages:
         member = self._organisation.finish(pending.state, code)
         if not self._service.pending_sign_ins.finish(pending):
             raise NotPermitted("sign_in_finished")
-        token = self._service.sessions.begin_for_member(member.account, member.roles, _address(request))
+        token = self._service.sessions.begin_for_member(member.account, member.roles, address_of(request))
         return token, pending.next_path
 
     def _sign_in_page(self, next_path: str, name: str = "", error: MailtokenError | None = None) -> Response:
@@ -157,6 +170,11 @@ class _Pages:
             trouble=error and error_text(error, Surface.PAGE),
         )
         return _page(document, error)
+
+    def _goes_on(self, request: Request, result: Secret | CodeNeeded, next_path: str) -> Response:
+        if isinstance(result, CodeNeeded):
+            return _code_page(result.state, next_path)
+        return self._signed_in(request, result, next_path)
 
     def _signed_in(self, request: Request, token: Secret, next_path: str) -> Response:
         self._end(request)
@@ -177,13 +195,19 @@ def _setup_page(code: str, name: str | None, error: MailtokenError | None = None
     return _page(render("setup.html", code=code, name=name, trouble=error and error_text(error, Surface.PAGE)), error)
 
 
+def _code_page(state: Secret, next_path: str, error: MailtokenError | None = None) -> Response:
+    trouble = error and error_text(error, Surface.PAGE)
+    return _page(render("code.html", state=state.reveal(), next=_our_path(next_path), trouble=trouble), error)
+
+
 def _page(document: str, error: MailtokenError | None) -> Response:
     if error is None:
         return HTMLResponse(document)
     return HTMLResponse(document, status_of(error), waiting(error))
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """The address that a browser's request came from."""
     forwarded: Forwarded | None = getattr(request.state, "forwarded", None)
     return forwarded.address if forwarded else "the Unix socket"
 

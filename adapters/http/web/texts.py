@@ -284,6 +284,32 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "role.operator.help": "Gets, renews, cancels, deletes and tests tokens.",
         "role.auditor": "Auditor",
         "role.auditor.help": "Reads states and the history.",
+        "administrators.second_factor": "With a second factor.",
+        "administrators.no_second_factor": "Without a second factor.",
+        # One's own account
+        "account": "Your account",
+        "second_factor": "Second factor",
+        "second_factor.none": "You sign in with your password alone.",
+        "second_factor.is_set": "You sign in with your password and a code of your authenticator app.",
+        "second_factor.member": "Your organisation's sign-in asks for a second factor if it wants one.",
+        "second_factor.set_up": "Set up a second factor",
+        "second_factor.required": "Everybody with a password here needs a second factor.",
+        "second_factor.scan": "Scan the QR code with an authenticator app, or type this key into it:",
+        "second_factor.enter": "Enter the code that the app shows",
+        "second_factor.qr": "QR code for the authenticator app",
+        "second_factor.code": "Code",
+        "second_factor.code.help": "The six digits that your authenticator app shows, or a recovery code.",
+        "second_factor.remove": "Remove the second factor",
+        "second_factor.codes": "Recovery codes",
+        "second_factor.codes.once": (
+            "Keep these codes where your telephone is not. They are not shown again, and each works once in place of"
+            " the app."
+        ),
+        "second_factor.done": "The second factor is set up.",
+        "second_factor.continue": "I have kept them",
+        "second_factor.reset": "Reset the second factor",
+        "second_factor.reset.title": "Reset the second factor of {name}?",
+        "second_factor.reset.confirm": "They sign in with their password alone then, and their sessions end.",
         # Sign-in and set-up
         "sign_in": "Sign in",
         "sign_in.name": "Name",
@@ -312,6 +338,8 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "done.granted": "The client's grants are changed.",
         "done.client_removed": "The client is removed.",
         "done.roles": "The roles are changed.",
+        "done.second_factor_removed": "The second factor is removed.",
+        "done.second_factor_reset": "The second factor is reset.",
         "done.administrator_removed": "The administrator is removed.",
         # What went wrong
         "error.403": "You may not do this",

@@ -16,6 +16,7 @@ from adapters.http.web.coming_back import comes_back, redirect_uri
 from adapters.http.web.page_route import Operating, PageRequest, Posted, page_router, redirect, setting_path
 from adapters.http.web.qr import qr_code
 from adapters.http.web.setting_pages import setting_after
+from adapters.http.web.texts import text
 from adapters.http.web.view_models import token_view
 from adapters.texts import profile_fields, verdicts
 from adapters.texts.errors import error_text
@@ -145,7 +146,7 @@ def _attempt_page(
         linked=[linked.profile.name for linked in found.linked],
         state=state,
         started=started,
-        code=qr_code(address) if address else None,
+        code=qr_code(address, text("attempt.qr")) if address else None,
         comes_back=comes_back(started.authorization_uri if started else None),
         problem=problem,
         now=service.clock.now(),

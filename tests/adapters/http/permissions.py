@@ -74,6 +74,7 @@ PERMITTED_ROLES = {
     ("POST", "/api/v1/administrators/link"): CONFIGURES,
     ("PUT", "/api/v1/administrators/{name}/roles"): CONFIGURES,
     ("PUT", "/api/v1/administrators/{name}/password"): CONFIGURES,
+    ("DELETE", "/api/v1/administrators/{name}/second-factor"): CONFIGURES,
     ("DELETE", "/api/v1/administrators/{name}"): CONFIGURES,
     ("GET", "/api/v1/clients"): SEES_CLIENTS,
     ("POST", "/api/v1/clients"): CONFIGURES,

@@ -12,12 +12,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from fakes import START, FakeClock, Services
+from fakes import START, FakeClock, Services, session_of
 from store_examples import ADMIN, LOG, change, everything, files_with
 
-from domain.errors import InvalidValue, NotFound, NotPermitted, Refused, TooManyRequests
+from domain.errors import Conflict, InvalidValue, NotFound, NotPermitted, Refused, TooManyRequests
 from domain.secret import Secret
-from infrastructure.access.administrators import Administrators, ListedAdministrator
+from infrastructure.access.administrators import Administrators, CodeNeeded, ListedAdministrator
 from infrastructure.access.bearer_tokens import token_hash
 from infrastructure.access.one_time_links import PendingSignIns
 from infrastructure.access.password_hashing import PasswordHasher
@@ -41,11 +41,11 @@ def zoe(administrators: Administrators) -> None:
 
 
 def sign_in(administrators: Administrators, password: Secret = PASSWORD, address: str = HERE) -> Secret:
-    return administrators.sign_in("anna", password, address)
+    return session_of(administrators.sign_in("anna", password, address))
 
 
-def name_of(service: Services, shown: Secret) -> str | None:
-    signed_in = service.sessions.find(shown)
+def name_of(service: Services, result: Secret | CodeNeeded) -> str | None:
+    signed_in = service.sessions.find(session_of(result))
     return signed_in.name if signed_in else None
 
 
@@ -329,7 +329,7 @@ def test_sign_ins_and_their_ends_are_in_the_record(
 
 def test_somebody_of_the_organisation_has_the_roles_of_their_sign_in(service: Services) -> None:
     shown = service.sessions.begin_for_member("eve@contoso.com", ("auditor",))
-    assert service.sessions.find(shown) == SignedIn("eve@contoso.com", frozenset({"auditor"}))
+    assert service.sessions.find(shown) == SignedIn("eve@contoso.com", frozenset({"auditor"}), is_member=True)
 
 
 def test_a_member_of_the_organisation_signs_in_again_as_soon_as_the_configuration_says(
@@ -350,7 +350,7 @@ def test_a_member_of_the_organisation_signs_in_again_as_soon_as_the_configuratio
     assert Sessions(service.events, clock, timedelta(0)).find(again) is None
 
 
-def test_a_session_of_a_password_that_was_changed_while_it_was_verified_is_over(
+def test_a_password_that_is_changed_while_it_is_verified_begins_no_session(
     service: Services, administrators: Administrators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matches = PasswordHasher._matches
@@ -361,7 +361,9 @@ def test_a_session_of_a_password_that_was_changed_while_it_was_verified_is_over(
         return matches(hasher, hashed, password)
 
     monkeypatch.setattr(PasswordHasher, "_matches", changed_meanwhile)
-    assert service.sessions.find(sign_in(administrators)) is None
+    with pytest.raises(Conflict):
+        sign_in(administrators)
+    assert everything(service.store)["session"] == []
     assert service.sessions.find(sign_in(administrators, OTHER))
 
 

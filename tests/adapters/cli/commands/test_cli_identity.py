@@ -165,8 +165,8 @@ def test_an_administrator_is_added_with_a_password_or_with_a_link(open_service: 
     assert set_up(port, linked.stdout.strip(), "") == 403
     service.done("administrator", "roles", "anna", "--role", "auditor")
     assert json.loads(service.done("administrator", "list", "--json")) == [
-        {"name": "anna", "roles": ["auditor"], "password": True},
-        {"name": "bob", "roles": ["administrator", "auditor"], "password": True},
+        {"name": "anna", "roles": ["auditor"], "password": True, "second_factor": False},
+        {"name": "bob", "roles": ["administrator", "auditor"], "password": True, "second_factor": False},
     ]
     again = service.run("administrator", "password", "anna", message="another-password\n")
     assert (again.returncode, again.stdout) == (0, "anna has a new password.\n")
@@ -186,6 +186,7 @@ def test_an_administrator_is_added_with_a_password_or_with_a_link(open_service: 
         (("add", "x@contoso.com", "--role", "operator", "--link"), 2, "administrator: 'x@contoso.com' is not a name"),
         (("add", "x"), 2, "Missing option '--role'"),
         (("link", "ghost"), 4, "no administrator is called 'ghost': see mailtoken administrator list"),
+        (("reset-second-factor", "ghost"), 4, "no administrator is called 'ghost'"),
         (("remove", "ghost"), 4, "no administrator is called 'ghost'"),
         (("roles", "a/b", "--role", "operator"), 4, "no administrator is called 'a/b'"),
     ],

@@ -34,6 +34,8 @@ PAGES = {
     "/administrators": ADMINISTRATORS,
     "/machines": EVERYONE,
     "/machines/access/panel": EVERYONE,
+    "/account": EVERYONE,
+    "/account/second-factor": EVERYONE,
     "/machines/add": ADMINISTRATORS,
     "/machines/access/remove": ADMINISTRATORS,
 }
@@ -60,6 +62,9 @@ ACTS = {
     "/administrators/nobody/link": ADMINISTRATORS,
     "/administrators/nobody/roles": ADMINISTRATORS,
     "/administrators/nobody/remove": ADMINISTRATORS,
+    "/administrators/nobody/second-factor": ADMINISTRATORS,
+    "/account/second-factor": EVERYONE,
+    "/account/second-factor/remove": EVERYONE,
 }
 
 
@@ -109,6 +114,7 @@ def test_every_route_of_the_pages_is_in_the_tables(in_process: InProcessService)
     # These show what another route has begun, or are files.
     assert sorted(unknown) == [
         "GET /administrators/{name}/remove",
+        "GET /administrators/{name}/second-factor",
         "GET /clients/{name}/remove",
         "GET /settings/{machine}/{setting}/attempts/{attempt_id}",
         "GET /settings/{machine}/{setting}/attempts/{attempt_id}/state",

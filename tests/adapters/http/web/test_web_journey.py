@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyotp
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 from web_service import FAX, PASSWORD, SCAN, InProcessService
@@ -443,6 +444,56 @@ def test_somebody_signs_in_chooses_a_password_by_link_and_signs_out(
     page.get_by_label("Password").fill("a long enough password")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="Attention")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("width", "colours"), [("narrow", "light"), pytest.param("wide", "dark", marks=pytest.mark.thorough)]
+)
+def test_somebody_sets_up_a_second_factor_signs_in_with_it_and_removes_it(
+    in_process: InProcessService, new_context: NewContext, screenshots: Path, width: str, colours: str
+) -> None:
+    name = f"factor-{width}"
+    in_process.service.administrators.add(name, ["operator"], PASSWORD, "service")
+    visitor = Visitor(
+        new_context(width, color_scheme=colours, storage_state=None).new_page(), screenshots / f"second-factor-{width}"
+    )
+    page = visitor.page
+
+    def sign_in() -> None:
+        page.goto("/sign-in?next=/account")
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Password").fill(PASSWORD.reveal())
+        page.get_by_role("button", name="Sign in").click()
+
+    sign_in()
+    visitor.look("account")
+    page.get_by_role("link", name="Set up a second factor").click()
+    key = (page.locator("#key").text_content() or "").replace(" ", "")
+    visitor.look("set-up")
+    page.get_by_label("Enter the code").fill("000000x")
+    page.get_by_role("button", name="Set up").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    visitor.look("set-up-with-a-problem")
+    page.get_by_label("Enter the code").fill(pyotp.TOTP(key).now())
+    page.get_by_role("button", name="Set up").click()
+    codes = (page.locator("#codes").text_content() or "").split()
+    visitor.look("recovery-codes")
+    page.get_by_role("button", name="Sign out").click()
+    sign_in()
+    visitor.look("code")
+    page.get_by_label("Code").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    visitor.look("code-with-a-problem")
+    page.get_by_label("Code").fill(codes[0])
+    page.get_by_role("button", name="Sign in").click()
+    visitor.look("account-with-a-second-factor")
+    admin = Visitor(new_context(width, color_scheme=colours).new_page(), screenshots / f"second-factor-{width}")
+    admin.go("/administrators", "administrators")
+    admin.go(f"/administrators/{name}/second-factor", "reset")
+    page.get_by_label("Code").fill(codes[1])
+    page.get_by_role("button", name="Remove the second factor").click()
+    expect(page.get_by_role("status")).to_have_text("The second factor is removed.")
 
 
 def test_a_client_gets_a_key_that_is_shown_once(in_process: InProcessService, page: Page, screenshots: Path) -> None:
