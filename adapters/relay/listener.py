@@ -34,11 +34,10 @@ from domain.networks import Network
 from domain.profile_fields import is_loopback
 from infrastructure.access.login_throttle import source_of
 from infrastructure.clock import SystemClock, instant_text
-from infrastructure.config.tables import Ciphers, RelayTable
+from infrastructure.config.tables import DEFAULT_LISTEN, Ciphers, RelayTable
 
 log = structlog.get_logger("mailtoken")
 
-DEFAULT_LISTEN = ("smtp://127.0.0.1:2587", "pop3://127.0.0.1:2110", "imap://127.0.0.1:2143")
 _BACKLOG = 1024
 _TLS_SECONDS = 20.0
 _FIRST_PASSED_DESCRIPTOR = 3

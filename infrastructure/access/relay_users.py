@@ -5,6 +5,7 @@ A wrong sign-in changes nothing, and gets the same answer for a wrong user, pass
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from infrastructure.store.vault import Vault
 from infrastructure.tokens.renewal import ServedAccessToken
 from infrastructure.tokens.token_service import TokenService
 
+# Without letters that look alike, since people type it at a printer's panel. 20 of 31 are 99 bits.
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+_LENGTH = 20
 _FORCED_RENEWAL_EVERY = timedelta(minutes=10)
 """A mail server that rejects a newly renewed token would reject the next too: the cause is a wrong setting there."""
 
@@ -77,6 +81,11 @@ class _Forced:
     at: datetime
 
 
+def generated_password() -> Secret:
+    """A random password for a relay user."""
+    return Secret("".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)))
+
+
 class RelayUsers:
     """The use cases around relay users."""
 
@@ -94,6 +103,19 @@ class RelayUsers:
 
     def users(self) -> list[ListedUser]:
         """Every relay user, in the order of their names."""
+        return self._listed(account.state for account in self._accounts.all())
+
+    def find(self, name: str) -> ListedUser:
+        """The relay user of this name.
+
+        Raises:
+            NotFound: there is none.
+            Refused: their row was altered.
+        """
+        [user] = self._listed([self._accounts.load(name).state])
+        return user
+
+    def _listed(self, users: Iterable[RelayUserState]) -> list[ListedUser]:
         with self._events.store.reading() as query:
             names = {UUID(row["id"]): row["name"] for row in query.rows("SELECT id, name FROM profile")}
         return [
@@ -105,7 +127,7 @@ class RelayUsers:
                 user.sender,
                 user.normalize,
             )
-            for user in (account.state for account in self._accounts.all())
+            for user in users
         ]
 
     def add(

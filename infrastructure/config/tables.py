@@ -378,6 +378,10 @@ Ciphers = Literal["modern", "legacy"]
 """The ciphers of TLS 1.2 at a listener. Those of TLS 1.3 are the same at every listener."""
 
 
+DEFAULT_LISTEN = ("smtp://127.0.0.1:2587", "pop3://127.0.0.1:2110", "imap://127.0.0.1:2143")
+"""The addresses at which a relay listens that no configuration and no service manager tells."""
+
+
 class ListenerTable(_Table):
     """An entry of `[[relay.listeners]]`: one more address at which the relay listens, with ciphers of its own."""
 
@@ -430,6 +434,11 @@ class RelayTable(_Table):
         if not self.certificate_file and any(listener.ciphers == "legacy" for listener in self.listeners):
             raise NotAcceptable("ciphers_need_certificate")
         return self
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The URLs at which the relay listens, unless the service manager passes it sockets."""
+        return (*(DEFAULT_LISTEN if self.listen is None else self.listen), *(one.listen for one in self.listeners))
 
     def mailbox_limits(self, host: str) -> MailboxLimitsTable:
         """What the mail server `host` allows for one mailbox."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.relay.listener import DEFAULT_LISTEN
 from infrastructure.config.load import load_config
+from infrastructure.config.tables import DEFAULT_LISTEN
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 UNITS = PACKAGING / "systemd"

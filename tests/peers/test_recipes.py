@@ -33,7 +33,7 @@ from waiting import DEADLINE_SECONDS, in_background, wait_until
 from adapters.mail.sasl_client import Mechanism
 from adapters.practice import browser_user
 from adapters.practice.ca import PracticeCA
-from adapters.relay.listener import DEFAULT_LISTEN
+from infrastructure.config.tables import DEFAULT_LISTEN
 
 pytestmark = pytest.mark.needs("strace")
 

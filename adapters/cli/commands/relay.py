@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from typing import Annotated
 from urllib.parse import quote
@@ -20,10 +19,6 @@ from domain.secret import Secret
 app = typer.Typer(help="Run the relay, or say who may use it.")
 users = typer.Typer(help="Who may use the relay, and as which settings.", no_args_is_help=True)
 app.add_typer(users, name="user")
-
-# Without letters that look alike, since people type it at a printer's panel. 20 of 31 are 99 bits.
-_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-_LENGTH = 20
 
 Name = Annotated[str, typer.Argument(help="Their name, like printers or crm@contoso.com.")]
 Profiles = Annotated[
@@ -168,7 +163,9 @@ def _path(name: str) -> str:
 
 
 def _password(generate: bool) -> Secret:
-    return Secret("".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))) if generate else new_password()
+    from infrastructure.access.relay_users import generated_password
+
+    return generated_password() if generate else new_password()
 
 
 def _show(done: str, password: Secret | None) -> None:

@@ -14,6 +14,7 @@ from adapters.http.web.machine_list_page import machine_list_page
 from adapters.http.web.machine_pages import machine_pages
 from adapters.http.web.page_route import page_router, redirect, to_sign_in
 from adapters.http.web.provider_pages import provider_pages
+from adapters.http.web.relay_pages import relay_pages
 from adapters.http.web.rendering import static_files
 from adapters.http.web.setting_pages import setting_pages
 from adapters.http.web.token_pages import token_pages
@@ -49,6 +50,7 @@ def web_pages(service: Service) -> APIRouter:
         provider_pages,
         people_pages,
         account_pages,
+        relay_pages,
     ):
         router.routes.extend(pages(service).routes)
     return router

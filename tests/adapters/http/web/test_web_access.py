@@ -31,6 +31,8 @@ PAGES = {
     "/history?profile=access/smtp": AUDITORS,
     "/providers": EVERYONE,
     "/clients": ADMINISTRATORS,
+    "/relay-users": ADMINISTRATORS,
+    "/relay-users/access/sheet": ADMINISTRATORS,
     "/administrators": ADMINISTRATORS,
     "/machines": EVERYONE,
     "/machines/access/panel": EVERYONE,
@@ -58,6 +60,12 @@ ACTS = {
     "/clients/nobody/grant": ADMINISTRATORS,
     "/clients/nobody/revoke": ADMINISTRATORS,
     "/clients/nobody/remove": ADMINISTRATORS,
+    "/relay-users": ADMINISTRATORS,
+    "/relay-users/nobody/settings": ADMINISTRATORS,
+    "/relay-users/nobody/networks": ADMINISTRATORS,
+    "/relay-users/nobody/messages": ADMINISTRATORS,
+    "/relay-users/nobody/password": ADMINISTRATORS,
+    "/relay-users/nobody/remove": ADMINISTRATORS,
     "/administrators": ADMINISTRATORS,
     "/administrators/nobody/link": ADMINISTRATORS,
     "/administrators/nobody/roles": ADMINISTRATORS,
@@ -93,7 +101,8 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def people(in_process: InProcessService) -> dict[str, Browser]:
-    in_process.add_printer("access", "generic")
+    name = in_process.add_printer("access", "generic")
+    in_process.service.relay_users.add("access", [name], ["192.0.2.7/32"], None, "administrator:admin")
     return {name: Browser(in_process.origin, name) for name in PEOPLE}
 
 
@@ -116,6 +125,7 @@ def test_every_route_of_the_pages_is_in_the_tables(in_process: InProcessService)
         "GET /administrators/{name}/remove",
         "GET /administrators/{name}/second-factor",
         "GET /clients/{name}/remove",
+        "GET /relay-users/{name}/remove",
         "GET /settings/{machine}/{setting}/attempts/{attempt_id}",
         "GET /settings/{machine}/{setting}/attempts/{attempt_id}/state",
         "GET /static/{name}",
