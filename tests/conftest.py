@@ -18,6 +18,7 @@ import hypothesis
 import pytest
 import structlog
 from effort import be_thorough
+from engines import BOTH
 from fakes import FakeClock, FakeProvider, Services
 from memory import memory
 from needs import is_there
@@ -163,7 +164,7 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=BOTH)
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine a store can have."""
     name: str = request.param

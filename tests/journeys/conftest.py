@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engines import MOSTLY_SQLITE
 from practice_faults.mail_server import FaultyMailServer
 from practice_faults.provider import FaultyProvider
 from service_process import ServiceProcess
@@ -31,6 +32,13 @@ def practice(ca: PracticeCA) -> Iterator[FaultyProvider]:
 def mail(ca: PracticeCA, practice: FaultyProvider) -> Iterator[FaultyMailServer]:
     with FaultyMailServer(ca, practice) as mail:
         yield mail
+
+
+@pytest.fixture(params=MOSTLY_SQLITE)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The engine of the store."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture

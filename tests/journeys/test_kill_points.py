@@ -17,7 +17,9 @@ from infrastructure.clock import instant_text, read_instant
 
 MakeService = Callable[..., ServiceProcess]
 
-both_stores = pytest.mark.parametrize(("engine", "kind"), [("sqlite", "microsoft"), ("postgresql", "oidc")])
+both_stores = pytest.mark.parametrize(
+    ("engine", "kind"), [("sqlite", "microsoft"), pytest.param("postgresql", "oidc", marks=pytest.mark.thorough)]
+)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from engines import MOSTLY_SQLITE
 from invariants import assert_agree, assert_whole
 from practice_faults.mail_server import FaultyMailServer
 from practice_faults.provider import DEVICE_CODE_GRANT, FaultyProvider
@@ -34,7 +35,9 @@ MakeService = Callable[..., ServiceProcess]
 QUICK, ALERT = f"{PRINTER}/smtp-quick", f"{PRINTER}/smtp-alert"
 MESSAGE = b"From: scan@contoso.com\r\nTo: admin@contoso.com\r\nSubject: scan\r\n\r\nOne page.\r\n"
 
-both_kinds = pytest.mark.parametrize(("engine", "kind"), [("sqlite", "microsoft"), ("postgresql", "oidc")])
+both_kinds = pytest.mark.parametrize(
+    ("engine", "kind"), [("sqlite", "microsoft"), pytest.param("postgresql", "oidc", marks=pytest.mark.thorough)]
+)
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def unchanged(service: ServiceProcess) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("kind", ["microsoft", "oidc"])
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("engine", MOSTLY_SQLITE)
 def test_get_token_for_one_setting_send_with_another_and_delete(
     make_service: MakeService, practice: FaultyProvider, mail: FaultyMailServer, store_url: str | None, kind: str
 ) -> None:
