@@ -18,16 +18,23 @@ from datetime import datetime
 from email.headerregistry import AddressHeader, HeaderRegistry
 from email.utils import format_datetime, formataddr, getaddresses, make_msgid
 
+from domain.errors import InvalidValue
+
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _BLANK = (b"\n", b"\r\n")
 _RECIPIENT_FIELDS = ("to", "cc", "bcc")
 _RESENT = "resent-"
 # The fields that a mail server puts on top of a message, so also between two blocks of Resent fields.
 _TRACE_FIELDS = ("received", "return-path", "delivered-to")
-_CARRIAGE_RETURNS_BEFORE_LINE_FEED = re.compile(rb"\r{2,}\n")
+_CARRIAGE_RETURNS_BEFORE_LINE_FEED = re.compile(rb"(?<!\r)\r{2,}\n")
 _NOT_SENDABLE = re.compile(rb"\r(?!\n)|\0")
-# A quoted string, a comment, an address in brackets or a domain literal; a mark of the list; or text between them.
-_WORD_OR_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|\((?:[^()\\]|\\.)*\)|<[^>]*>|\[[^\]]*\]|[:;]|[^":;(<\[]+|.', re.DOTALL)
+# A quoted string or a comment, to the end of the text if it is not closed; an address in brackets or a domain literal;
+# a mark of the list; or text between them.
+_WORD_OR_MARK = re.compile(
+    r'"(?:[^"\\]|\\.)*\\?(?:"|\Z)|\((?:[^()\\]|\\.)*\\?(?:\)|\Z)|<[^<>]*>|\[[^\[\]]*\]|[:;]|[^":;(<\[]+|.', re.DOTALL
+)
+# The library's parser takes a time that grows with the square of a field, and a call for each nested comment.
+_READ_CHARACTERS = 32 * 1024
 _LISTED = re.compile("[<,;]")
 _read_field = HeaderRegistry()
 
@@ -48,16 +55,19 @@ class Field:
         return [name for name, _ in self._mailboxes() if name]
 
     def _mailboxes(self) -> list[tuple[str, str]]:
-        """The display name and the address of each mailbox in it."""
+        """The display name and the address of each mailbox in it.
+
+        Raises:
+            InvalidValue: the field is too long to be read, or its comments are nested too deeply.
+        """
         value = self.raw.partition(b":")[2].decode("utf-8", "replace")
+        if len(value) > _READ_CHARACTERS:
+            raise InvalidValue(self.name, "header_field_too_long", limit=_READ_CHARACTERS)
         text = _with_commas(re.sub(r"[\r\n]+", "", value).strip())
         try:
-            header = _read_field(self.name, text)
-            assert isinstance(header, AddressHeader)
-            return [(address.display_name, address.addr_spec) for address in header.addresses]
-        except (AttributeError, LookupError, TypeError, ValueError):
-            # The library's newer parser fails on some malformed fields, and its older one reads them.
-            return getaddresses([text])
+            return _read_mailboxes(self.name, text)
+        except RecursionError:
+            raise InvalidValue(self.name, "header_field_too_deep") from None
 
 
 @dataclass(frozen=True)
@@ -73,19 +83,19 @@ class Message:
         lines = _sendable(raw).splitlines(keepends=True)
         if lines and lines[0].startswith(b"From "):
             del lines[0]
-        fields: list[Field] = []
+        fields: list[tuple[str, list[bytes]]] = []
         at = 0
         for at, line in enumerate([*lines, b""]):  # noqa: B007 - where the header ends is used after the loop
             match = _FIELD.match(line)
             if match:
-                fields.append(Field(match[1].decode("ascii").lower(), line))
+                fields.append((match[1].decode("ascii").lower(), [line]))
             elif fields and line[:1] in (b" ", b"\t"):
-                fields[-1] = Field(fields[-1].name, fields[-1].raw + line)
+                fields[-1][1].append(line)
             else:
                 break
         if at < len(lines) and lines[at] in _BLANK:
             at += 1
-        return cls(tuple(fields), b"".join(lines[at:]))
+        return cls(tuple(Field(name, b"".join(raw)) for name, raw in fields), b"".join(lines[at:]))
 
     def sender(self) -> str | None:
         """The first address of the author that is not only this machine's; None if there is none.
@@ -157,6 +167,16 @@ class Message:
 
     def _known_from(self) -> str | None:
         return _known_address(field for field in self.fields if field.name == "from")
+
+
+def _read_mailboxes(name: str, text: str) -> list[tuple[str, str]]:
+    try:
+        header = _read_field(name, text)
+        assert isinstance(header, AddressHeader)
+        return [(address.display_name, address.addr_spec) for address in header.addresses]
+    except (AttributeError, LookupError, TypeError, ValueError):
+        # The library's newer parser fails on some malformed fields, and its older one reads them.
+        return getaddresses([text])
 
 
 def _sendable(raw: bytes) -> bytes:

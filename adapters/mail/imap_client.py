@@ -15,7 +15,7 @@ from adapters.mail.session import MailSession, no_token_wanted
 # RFC 9051 sets no limit to a command's length; servers do, and no known server's limit is lower than this.
 COMMAND_LIMIT_OCTETS = 512
 _RESPONSE_CODE = re.compile(r"\S+ \[([^\] ]+)")
-_CAPABILITY_CODE = re.compile(r"OK \[CAPABILITY ([^\]]*)\]", re.IGNORECASE)
+_CAPABILITY_CODE = re.compile(r"OK \[CAPABILITY ([^\[\]]*)\]", re.IGNORECASE)
 
 
 class IMAPSession(MailSession):

@@ -19,8 +19,7 @@ LINE_OCTETS = 998
 """The limit for a line without its CRLF (RFC 5322 section 2.1.1)."""
 # Without a limit for lines the library leaves header fields as they are.
 _AS_IT_IS = policy.compat32.clone(max_line_length=None, cte_type="8bit", linesep="\r\n")
-_FIELD = re.compile(rb"[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
-_TOO_LONG = re.compile(rb"[^\r\n]{%d}" % (LINE_OCTETS + 1))
+_FIELD_END = re.compile(rb"(?<=\r\n)(?![ \t])")
 _FOLDED = policy.SMTP.clone(utf8=False)
 _read_field = HeaderRegistry()
 _read_text = HeaderRegistry(use_default_map=False)
@@ -28,13 +27,13 @@ _read_text = HeaderRegistry(use_default_map=False)
 
 def has_long_lines(content: bytes) -> bool:
     """Whether a line is longer than a mail server must take."""
-    return _TOO_LONG.search(content) is not None
+    return any(len(line) > LINE_OCTETS for line in content.splitlines())
 
 
 def encoded_header(content: bytes) -> bytes:
     """The message with a header in ASCII and in short lines, apart from addresses that are not in ASCII."""
     header, blank, body = content.partition(b"\r\n\r\n")
-    fields = _FIELD.findall(header + b"\r\n")
+    fields = filter(None, _FIELD_END.split(header + b"\r\n"))
     return b"".join(map(_encoded_field, fields)) + blank.removeprefix(b"\r\n") + body
 
 

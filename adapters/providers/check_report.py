@@ -17,7 +17,7 @@ from domain.errors import Fact
 
 State = Literal["ok", "warning", "failed", "not checked"]
 # A host name or an IP address. A label that is empty or too long is left out: no library makes a request to it.
-_HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?|(?=[0-9a-f.]*:)[0-9a-f:.]+")
 _SHOWN_CHARACTERS = 200
 
 

@@ -13,6 +13,8 @@ from adapters.mail.line_connection import BareControl, TooLong
 from adapters.relay.message_scanner import LINE_LIMIT_OCTETS, MessageScanner
 
 _HEADER_LIMIT_OCTETS = 256 * 1024
+_FROM_LIMIT_OCTETS = 998
+"""A longer From has no display name for us: the library's parser takes a call for each nested comment."""
 _FROM = re.compile(rb"(?im)^From[ \t]*:((?:[^\r\n]*\r\n[ \t])*[^\r\n]*)\r\n")
 
 
@@ -61,7 +63,7 @@ class SenderRewriter:
 
     def __init__(self, sender: str) -> None:
         self._sender = sender
-        self._header: bytes | None = b""
+        self._header: bytearray | None = bytearray()
 
     def feed(self, message: bytes, *, is_last: bool) -> bytes:
         """The octets to pass on; `is_last` is whether the piece ends the message.
@@ -71,22 +73,21 @@ class SenderRewriter:
         """
         if self._header is None:
             return message
-        held = self._header + message
-        end = 0 if held.startswith(b"\r\n") else held.find(b"\r\n\r\n") + 2
+        held, looked_at = self._header, max(0, len(self._header) - 3)
+        held += message
+        end = 0 if held.startswith(b"\r\n") else held.find(b"\r\n\r\n", looked_at) + 2
         if end == 1:
             if len(held) > _HEADER_LIMIT_OCTETS:
                 raise TooLong(f"a header of more than {_HEADER_LIMIT_OCTETS} octets")
             if not is_last:
-                self._header = held
                 return b""
             end = len(held) - len(b".\r\n")
         self._header = None
-        return self._rewritten(held[:end]) + held[end:]
+        return self._rewritten(bytes(held[:end])) + held[end:]
 
     def _rewritten(self, header: bytes) -> bytes:
         found = _FROM.search(header)
-        name = parseaddr(found[1].decode("utf-8", "surrogateescape"))[0] if found else ""
-        field = self._field(name)
+        field = self._field(_display_name(found[1]) if found else "")
         if found is None:
             return field + header
         return header[: found.start()] + field + _FROM.sub(b"", header[found.end() :])
@@ -95,3 +96,13 @@ class SenderRewriter:
         """The field From. A display name with a character that could end the line is left out."""
         printable = name if name.isprintable() and len(name) < 200 else ""
         return f"From: {formataddr((printable, self._sender))}\r\n".encode()
+
+
+def _display_name(value: bytes) -> str:
+    """The display name in From, "" if there is none that can be read."""
+    if len(value) > _FROM_LIMIT_OCTETS:
+        return ""
+    try:
+        return parseaddr(value.decode("utf-8", "surrogateescape"))[0]
+    except RecursionError:
+        return ""

@@ -19,7 +19,7 @@ _LITERALS = 8
 _COMMAND = re.compile(rb"([^\x00-\x20\x7f-\xff(){%*\"\\+]{1,64}) +([A-Za-z]{1,32})(?: (.*))?", re.DOTALL)
 _LITERAL = re.compile(rb"\{([0-9]{1,10})(\+?)\}\Z")
 _STRING = rb'"(?:[^"\\]|\\["\\])*"|[^\x00-\x20\x7f"(){\\]+'
-_STRINGS = re.compile(rb" *(?:(?:%b)(?: +(?:%b))*)? *" % (_STRING, _STRING))
+_STRINGS = re.compile(rb" *(?:(?:%b)(?: +(?:%b))* *)?" % (_STRING, _STRING))
 _ESCAPED = re.compile(rb'\\(["\\])')
 
 

@@ -59,8 +59,8 @@ def parsed(form: re.Pattern[bytes], argument: bytes) -> tuple[bytes, dict[bytes,
         raise SMTPRefusal(501, "5.5.4", "the command needs an address like <scan@contoso.com>")
     path = found["path"] if found["bare"] is None else found["bare"]
     parameters = (parameter.partition(b"=") for parameter in found["parameters"].split())
-    path = _SOURCE_ROUTE.sub(b"", path, count=1) if path.startswith(b"@") else path
-    return path, {keyword.upper(): value for keyword, _, value in parameters}
+    route = _SOURCE_ROUTE.match(path)
+    return path[route.end() if route else 0 :], {keyword.upper(): value for keyword, _, value in parameters}
 
 
 def check_path(path: bytes, may_be_utf8: bool) -> None:

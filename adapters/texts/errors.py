@@ -381,6 +381,8 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             command="name it with --profile",
             api="name it as profile",
         ),
+        "header_field_too_long": ErrorText("it is longer than {limit} characters", "name fewer addresses in it"),
+        "header_field_too_deep": ErrorText("its comments are nested too deeply to be read"),
         "no_recipients": ErrorText(
             "there are no recipients", "name one", command="name one, or use -t with To, Cc or Bcc in the message"
         ),

@@ -6,6 +6,7 @@ import pytest
 
 from adapters.cli.sendmail_message import Message, addresses_of, is_local
 from adapters.mail.submission import Submission
+from domain.errors import InvalidValue
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 SCAN = "scan@contoso.com"
@@ -220,3 +221,13 @@ def test_a_malformed_field_loses_no_message(field: bytes) -> None:
     assert message.sender() is None
     message.recipients()
     assert message.completed(SCAN, message.sender_name(), NOW).endswith(b"\n\noutput\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [(b", ".join([b"a@contoso.com"] * 3000), "header_field_too_long"), (b"(" * 5000, "header_field_too_deep")],
+)
+def test_a_list_of_recipients_that_would_take_the_parser_too_much_is_refused(value: bytes, code: str) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        Message.read(b"To: " + value + b"\n\nhello\n").recipients()
+    assert (refused.value.field, refused.value.code) == ("to", code)

@@ -85,6 +85,8 @@ def test_whatever_comes_the_strict_scanner_sees_one_message_in_what_is_passed_on
         (b"From: a@b.c\r\nTo: y\r\nFrom: d@e.f\r\n", b"From: scan@contoso.com\r\nTo: y\r\n"),
         (b"To: y\r\n", b"From: scan@contoso.com\r\nTo: y\r\n"),
         (b"", b"From: scan@contoso.com\r\n"),
+        (b"From: " + b"(" * 990 + b"\r\n", b"From: scan@contoso.com\r\n"),
+        (b"From: " + b"(" * 9000 + b"\r\n", b"From: scan@contoso.com\r\n"),
     ],
 )
 @pytest.mark.parametrize("rest", [b"\r\nFrom: not a field\r\n.\r\n", b"\r\n.\r\n", b".\r\n"])

@@ -224,6 +224,7 @@ def test_tls_can_begin_with_starttls_or_at_once(receive: Receive, client_tls: ss
         b"* LOGIN mfp-3 x",
         b"a" * 65 + b" LOGIN mfp-3 x",
         b"a1 LOGIN mfp-3 " + b"x" * 20_000,
+        b"a1 LOGIN" + b" " * 12_000 + b"(",
         b"a1",
         b"",
         b" LOGIN mfp-3 x",
