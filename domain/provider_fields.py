@@ -136,7 +136,10 @@ def read_provider_name(text: str) -> str:
     Raises:
         InvalidValue: `text` is not one.
     """
-    return str(ProviderName().read("name", text))
+    try:
+        return str(ProviderName().read("name", text))
+    except InvalidValue:
+        raise InvalidValue("name", "not_a_name", value=text[:_LONGEST]) from None
 
 
 def changed_provider_fields(kind: str, fields: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from uuid import UUID
 
 from domain import aggregate
-from domain.errors import InvalidValue, NotFound, Refused
+from domain.errors import InvalidValue, InvalidValues, NotFound, Refused
 from domain.provider_fields import (
     KINDS,
     PROVIDER_FIELDS,
@@ -134,8 +134,17 @@ class StoredProvider(aggregate.Aggregate[StoredProviderState]):
         """
         if kind not in KINDS:
             raise InvalidValue("kind", "not_a_choice", value=kind, choices=KINDS)
-        name = read_provider_name(name)
-        fields = changed_provider_fields(kind, {}, texts)
+        problems, fields = list[InvalidValue](), dict[str, str]()
+        try:
+            name = read_provider_name(name)
+        except InvalidValue as invalid:
+            problems.append(invalid)
+        try:
+            fields = changed_provider_fields(kind, {}, texts)
+        except InvalidValues as invalid:
+            problems += invalid.problems
+        if problems:
+            raise InvalidValues(problems)
         return cls.start(id, cls.Created, name=name, kind=kind, fields=fields, by=by, now=now)
 
     def change(

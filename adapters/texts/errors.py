@@ -287,6 +287,7 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             "another issuer would get the {secret} of {provider}",
             "upload the one of the new issuer with this change, or remove it; nothing was changed",
         ),
+        "provider_kind_unknown": ErrorText("no kind of provider is called {kind!r}; there are: {known}"),
         "other_kind": ErrorText(
             "provider {provider} is of the kind {kind}, not {wanted}", "remove it first, or take another name"
         ),

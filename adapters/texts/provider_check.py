@@ -115,11 +115,12 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
         "try_again_or_see_name_service": "try again; see if the name service is slow",
         "provider_in_trouble": "the provider is in trouble: try again",
         "let_through": (
-            "let {place} through the firewall, check the name service, or set proxy of [providers.{provider}]"
+            "let {place} through the firewall, check the name service, or set the proxy of {provider} in the"
+            " configuration file"
         ),
         "look_for_proxy_or_portal": "look for a proxy or portal between",
         "look_for_proxy_that_breaks_tls": "look for a proxy that breaks TLS",
-        "correct_setting": "correct {setting} of [providers.{provider}]",
+        "correct_setting": "correct {setting} of the provider {provider}",
         # Certificates and clock
         "renew_server_certificate": "have the server's administrator renew its certificate",
         "set_clock": "have this machine's clock set by NTP",

@@ -43,7 +43,7 @@ PROVIDER_FIELD_TEXTS: Mapping[str, ProviderFieldText] = MappingProxyType(
             "An unused grant ends after", "Leave it empty for what this kind of provider documents."
         ),
         "revokes_one_grant": ProviderFieldText(
-            "Revocation ends one grant", "yes, if a revocation at this provider leaves the account's other grants."
+            "Revocation ends one grant", "Whether a revocation at this provider leaves the account's other grants."
         ),
         "timeout": ProviderFieldText("Timeout", "For a whole request. Leave it empty for 30 seconds."),
     }

@@ -62,10 +62,16 @@ def test_no_kind_has_a_field_for_a_file_a_command_a_proxy_or_a_private_host() ->
     assert not any("file" in name for name in (*PROVIDER_FIELDS, *PROVIDER_SECRETS))
 
 
+def test_a_wrong_name_is_told_together_with_the_wrong_fields() -> None:
+    with pytest.raises(InvalidValues) as invalid:
+        StoredProvider.add(UUID(int=1), "", "google", {}, by=ANNA, now=NOW)
+    assert [problem.field for problem in invalid.value.problems] == ["name", "client_id"]
+
+
 def test_an_unknown_kind_and_a_name_that_is_none_are_refused() -> None:
     with pytest.raises(InvalidValue, match="not_a_choice"):
         contoso("yahoo")
-    with pytest.raises(InvalidValue, match="not_a_provider_name"):
+    with pytest.raises(InvalidValue, match="not_a_name"):
         StoredProvider.add(UUID(int=1), "a b", "microsoft", MICROSOFT, by=ANNA, now=NOW)
 
 

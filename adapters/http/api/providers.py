@@ -61,7 +61,8 @@ def _add_routes_of_all(router: APIRouter, service: Service) -> None:
     @router.post("/providers/{name}/check", response_model=models.ProviderReport)
     def check(name: Name, _: OperatorRole) -> dict[str, Any]:
         """Check this service's registration at a provider from outside."""
-        return _as_json(check_registration(service, name))
+        uris = (config.server.callback.url,) if config.server.callback else ()
+        return _as_json(check_registration(service, name, *uris, "http://localhost"))
 
     @router.post("/providers/{name}/rename", response_model=Renamed)
     def rename(name: Name, body: NewName, by: AdministratorRole) -> dict[str, Any]:
@@ -170,8 +171,10 @@ def _as_json(report: ProviderReport) -> dict[str, Any]:
     }
 
 
-def check_registration(service: Service, name: str) -> ProviderReport:
+def check_registration(service: Service, name: str, *redirect_uris: str) -> ProviderReport:
     """The check of this service's registration at a provider from outside, with the mailboxes that settings name.
+
+    The steps to set it up have these redirect URIs.
 
     Raises:
         NotFound: there is no such provider.
@@ -183,7 +186,7 @@ def check_registration(service: Service, name: str) -> ProviderReport:
     service.tokens.holds.check()
     profiles = service.settings.profiles()
     mailboxes = {p.mailbox for p in profiles if p.settings.provider == name and p.mailbox}
-    return check_provider(settings, service.clock, sorted(mailboxes))
+    return check_provider(settings, service.clock, sorted(mailboxes), redirect_uris=redirect_uris)
 
 
 def _settings_of(service: Service, name: str) -> ProviderSettings:

@@ -37,6 +37,11 @@ def redirect_uri(service: Service, request: Request) -> str:
     return NOWHERE
 
 
+def redirect_uris(service: Service, request: Request) -> tuple[str, ...]:
+    """The redirect URIs to register: where this browser comes back to, and the one for the command line."""
+    return tuple(dict.fromkeys((redirect_uri(service, request), NOWHERE)))
+
+
 def comes_back(authorization_uri: str | None) -> bool:
     """Whether a browser that goes there comes back to this service."""
     if not authorization_uri:

@@ -51,6 +51,7 @@ def fleet_pages(service: Service) -> APIRouter:
         )
         return page_request.render(
             "settings.html",
+            has_providers=bool(service.providers),
             machines=machine_views(found),
             page=found,
             settings_filter=settings_filter,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.http.web.texts import text
+from adapters.providers.mail_servers import MAIL_SERVERS
 from adapters.texts.profile_fields import CHOICE_TEXTS, FIELD_TEXTS, help_text, label
 from domain.profile import ProfileState
 from domain.profile_fields import (
@@ -41,6 +42,7 @@ class FormField:
 def fields_of(
     profile: ProfileState,
     providers: Sequence[str],
+    kinds: Mapping[str, str],
     *,
     may_change_account: bool,
     typed: Mapping[str, str] | None = None,
@@ -48,8 +50,8 @@ def fields_of(
 ) -> list[FormField]:
     """The fields of a setting in the manual's order, with their values or the texts that were `typed`.
 
-    `problem` is the name of a field and what is wrong with it. Provider and account are fixed while they belong to a
-    token.
+    `kinds` has the kind of each provider. `problem` is the name of a field and what is wrong with it. Provider and
+    account are fixed while they belong to a token.
     """
     accepted = accepted_fields(profile.protocol)
     values = texts_of(profile.settings)
@@ -59,7 +61,7 @@ def fields_of(
             label=label(name, profile.protocol),
             value=(typed or {}).get(name, values[name]),
             kind=_kind(FIELDS[name].type),
-            help=help_text(name, profile.default_port),
+            help=_preset_help(name, profile, kinds) or help_text(name, profile.default_port),
             choices=_choices(name, providers, values[name]),
             range=_range(FIELDS[name].type),
             fixed=name in AUTHORIZATION_FIELDS and not may_change_account,
@@ -68,6 +70,26 @@ def fields_of(
         for name in FIELD_TEXTS
         if name in accepted
     ]
+
+
+def with_server_of_provider(
+    typed: Mapping[str, str], profile: ProfileState, kinds: Mapping[str, str]
+) -> Mapping[str, str]:
+    """What was typed and, where server and port are empty, the server of the provider, which serves this protocol."""
+    provider = typed.get("provider", profile.settings.provider or "")
+    preset = MAIL_SERVERS.get(kinds.get(provider, ""), {}).get(profile.protocol)
+    if preset is None or typed.get("server") or typed.get("port") or "server" not in typed:
+        return typed
+    return {**typed, **preset.texts}
+
+
+def _preset_help(name: str, profile: ProfileState, kinds: Mapping[str, str]) -> str | None:
+    kind = kinds.get(profile.settings.provider or "", "")
+    preset = MAIL_SERVERS.get(kind, {}).get(profile.protocol)
+    if name != "server" or preset is None or profile.settings.server:
+        return None
+    names = {"kind": text(f"provider.kind.{kind}"), "tls": CHOICE_TEXTS[preset.tls]}
+    return text("field.server.preset", server=preset.server, port=preset.port, **names)
 
 
 def typed_in(profile: ProfileState, form: Mapping[str, str]) -> dict[str, str]:

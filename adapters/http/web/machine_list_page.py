@@ -53,6 +53,7 @@ def machine_list_page(service: Service) -> APIRouter:
         links = MachineLinks(wanted, sort)
         return page_request.render(
             "machines.html",
+            has_providers=bool(service.providers),
             page=found,
             wanted=wanted,
             sort=sort,

@@ -221,6 +221,11 @@ def redirect(path: str, done: str | None = None) -> RedirectResponse:
     return RedirectResponse(f"{path}?done={done}" if done else path, HTTPStatus.SEE_OTHER)
 
 
+def provider_path(name: str) -> str:
+    """The path of the page of a stored provider."""
+    return f"/providers/{quote(name)}"
+
+
 def setting_path(profile: str) -> str:
     """The path of the page of `machine/setting`."""
     return f"/settings/{quote(profile)}"

@@ -1,4 +1,4 @@
-"""Providers: the authorization servers of the configuration, and the check of each registration."""
+"""The list of the providers, of the configuration file and of the store, and the check of each registration."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Response
 
 from adapters.http.api.path_names import Name
-from adapters.http.api.providers import check_registration
+from adapters.http.api.providers import check_registration, listed_providers
+from adapters.http.web.coming_back import redirect_uris
 from adapters.http.web.page_route import Operating, Reading, page_router
 from adapters.texts.provider_check import finding_text, remedy_text, step_text, subject_text
 from adapters.texts.wording import Surface
-from infrastructure.config.tables import ProviderTable
 from infrastructure.service import Service
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ class ProviderView:
     """A provider; `refused` are the client secrets that it rejects, with its error code for each."""
 
     name: str
-    table: ProviderTable
+    kind: str
+    authority: str | None
+    client_id: str
+    is_stored: bool
     flows: tuple[str, ...]
     refused: dict[str, str]
     settings: int
@@ -64,20 +67,26 @@ def provider_pages(service: Service) -> APIRouter:
         used = service.settings_page.settings_by_provider()
         views = [
             ProviderView(
-                name,
-                table,
-                tuple(service.tokens.flows(name)),
-                faults[name],
-                used.get(name, 0),
-                table.client_secret_expires_at,
+                one.name,
+                one.kind,
+                one.authority,
+                one.client_id,
+                one.is_stored,
+                tuple(service.tokens.flows(one.name)),
+                faults[one.name],
+                used.get(one.name, 0),
+                one.client_secret_expires_at,
             )
-            for name, table in sorted(service.config.providers.items())
+            for one in listed_providers(service)
         ]
-        return page_request.render("providers.html", providers=views, now=service.clock.now())
+        stored = [row.state.name for row in service.providers.stored]
+        unused = [name for name in stored if not service.providers.is_in_use(name)]
+        return page_request.render("providers.html", providers=views, unused=unused, now=service.clock.now())
 
     @router.post("/providers/{name}/check")
     def check(name: Name, page_request: Operating) -> Response:
-        return page_request.render("provider_check.html", report=_view_of(check_registration(service, name)))
+        report = check_registration(service, name, *redirect_uris(service, page_request.request))
+        return page_request.render("provider_check.html", report=_view_of(report), here="/providers")
 
     return router
 

@@ -14,6 +14,7 @@ from adapters.http.web.machine_list_page import machine_list_page
 from adapters.http.web.machine_pages import machine_pages
 from adapters.http.web.page_route import page_router, redirect, to_sign_in
 from adapters.http.web.provider_pages import provider_pages
+from adapters.http.web.provider_wizard import provider_wizard
 from adapters.http.web.relay_pages import relay_pages
 from adapters.http.web.rendering import static_files
 from adapters.http.web.setting_pages import setting_pages
@@ -48,6 +49,7 @@ def web_pages(service: Service) -> APIRouter:
         token_pages,
         history_pages,
         provider_pages,
+        provider_wizard,
         people_pages,
         account_pages,
         relay_pages,

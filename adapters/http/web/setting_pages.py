@@ -11,9 +11,10 @@ from fastapi.responses import HTMLResponse
 
 from adapters.error_kinds import status_of
 from adapters.http.api.path_names import ProfileName
+from adapters.http.api.providers import listed_providers
 from adapters.http.principal import ADMINISTRATOR
 from adapters.http.problems import waiting
-from adapters.http.web.forms import FormField, fields_of, typed_in
+from adapters.http.web.forms import FormField, fields_of, typed_in, with_server_of_provider
 from adapters.http.web.page_route import (
     AsOf,
     Configuring,
@@ -46,7 +47,8 @@ def setting_pages(service: Service) -> APIRouter:
 
     @router.post("/settings/{machine}/{setting}")
     def save(name: ProfileName, page_request: Configuring, form: Posted) -> Response:
-        typed = typed_in(service.tokens.status(name).profile, form)
+        profile = service.tokens.status(name).profile
+        typed = with_server_of_provider(typed_in(profile, form), profile, _kinds(service))
         seen = {form["edition"]} if "edition" in form else None
         try:
             service.settings.set_profile(name, typed, page_request.actor(ADMINISTRATOR), seen)
@@ -75,6 +77,10 @@ def setting_pages(service: Service) -> APIRouter:
     return router
 
 
+def _kinds(service: Service) -> dict[str, str]:
+    return {one.name: one.kind for one in listed_providers(service)}
+
+
 def _form(
     service: Service,
     found: SettingOnPage,
@@ -85,7 +91,8 @@ def _form(
     status = found.setting.status
     return fields_of(
         status.profile,
-        list(service.config.providers),
+        list(service.providers),
+        kinds=_kinds(service),
         may_change_account=status.token.status is TokenStatus.NOT_RETRIEVED,
         typed=typed,
         problem=problem,

@@ -30,6 +30,10 @@ PAGES = {
     "/history": AUDITORS,
     "/history?profile=access/smtp": AUDITORS,
     "/providers": EVERYONE,
+    "/providers/own": EVERYONE,
+    "/providers/own/remove": ADMINISTRATORS,
+    "/add-provider": ADMINISTRATORS,
+    "/add-provider/google": ADMINISTRATORS,
     "/clients": ADMINISTRATORS,
     "/relay-users": ADMINISTRATORS,
     "/relay-users/access/sheet": ADMINISTRATORS,
@@ -55,6 +59,9 @@ ACTS = {
     "/resume": ADMINISTRATORS,
     "/machines/nowhere/remove": ADMINISTRATORS,
     "/providers/nowhere/check": OPERATORS,
+    "/providers/nowhere": ADMINISTRATORS,
+    "/providers/nowhere/remove": ADMINISTRATORS,
+    "/add-provider/google": ADMINISTRATORS,
     "/clients": ADMINISTRATORS,
     "/clients/nobody/key": ADMINISTRATORS,
     "/clients/nobody/grant": ADMINISTRATORS,
@@ -103,6 +110,7 @@ class Browser:
 def people(in_process: InProcessService) -> dict[str, Browser]:
     name = in_process.add_printer("access", "generic")
     in_process.service.relay_users.add("access", [name], ["192.0.2.7/32"], None, "administrator:admin")
+    in_process.service.stored_providers.add("own", "google", {"client_id": "1"}, {}, "administrator:admin")
     return {name: Browser(in_process.origin, name) for name in PEOPLE}
 
 

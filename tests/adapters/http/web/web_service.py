@@ -82,14 +82,14 @@ class InProcessService:
 
 
 @contextmanager
-def in_process_service(directory: Path) -> Iterator[InProcessService]:
+def in_process_service(directory: Path, text: str = _CONFIG) -> Iterator[InProcessService]:
     """A service in this process on a new directory; its pages are served until the context ends."""
     ca = PracticeCA.create(directory / "ca")
     with FaultyProvider(ca, interval=1) as provider, PracticeMailServer(ca, provider) as mail:
         made = initialise(directory / "house")
         with made.config.open("a") as config:
             config.write(
-                _CONFIG.format(
+                text.format(
                     issuer=provider.issuer,
                     client_id=provider.client_id,
                     robot=provider.confidential_client_id,
