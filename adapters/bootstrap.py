@@ -33,6 +33,7 @@ from infrastructure.evidence.checkpoint_worker import CheckpointWorker
 from infrastructure.evidence.log_evidence import LogEvidence
 from infrastructure.fleet.apply import Applier
 from infrastructure.fleet.settings import SettingsService
+from infrastructure.jobs.jobs import Jobs, UseCases
 from infrastructure.mail import MailService
 from infrastructure.mail_counters import MailCounters
 from infrastructure.mail_counts import MailCounts
@@ -106,10 +107,12 @@ def open_service(
         audit, history = Audit(events, vault), History(events)
         store_state = StoreStateQuery.of(config, events.store, clock, unusable=lambda: known.faults)
         passwords, sessions = PasswordHasher(), Sessions(events, clock, config.server.members_for)
+        settings = SettingsService(events, clock, known)
+        machines = MachinesQuery(events.store, clock, attention)
         yield Service(
             config=config,
             clock=clock,
-            settings=SettingsService(events, clock, known),
+            settings=settings,
             tokens=tokens,
             attention=attention,
             mail=mail,
@@ -121,7 +124,8 @@ def open_service(
             relay_users=RelayUsers(events, vault, tokens, clock, passwords),
             settings_page=SettingsPageQuery(events.store, clock, attention, audit, history),
             attention_query=AttentionQuery(events.store, clock, attention, audit),
-            machines=MachinesQuery(events.store, clock, attention),
+            machines=machines,
+            jobs=Jobs(events.store, clock, machines, UseCases(settings, tokens, mail)),
             history=history,
             applier=Applier(events, tokens, clock, known, lambda provider: build(provider, {})),
             administrators=Administrators(events, vault, clock, passwords, sessions),

@@ -15,6 +15,7 @@ from infrastructure.config.tables import Config
 from infrastructure.evidence.checkpoint_worker import CheckpointWorker
 from infrastructure.fleet.apply import Applier
 from infrastructure.fleet.settings import SettingsService
+from infrastructure.jobs.jobs import Jobs
 from infrastructure.mail import MailService
 from infrastructure.mail_counts import MailCounts
 from infrastructure.node_reports import NodeReports
@@ -70,6 +71,7 @@ class Service:
     node_reports: NodeReports
     providers: KnownProviders
     stored_providers: StoredProviders
+    jobs: Jobs
     relay_refusals: RelayRefusals = field(default_factory=RelayRefusals)
 
     @property

@@ -123,6 +123,11 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "not_a_name": ErrorText(
             "{value!r} is not a name", step="1 to 63 letters, digits, '.', '-' or '_', no sign at either end"
         ),
+        "job_not_found": ErrorText("there is no job {id}", step="a job that ended long ago is forgotten"),
+        "too_many_jobs": ErrorText("{most} jobs run already", step="wait for one to end, or stop one"),
+        "too_many_machines": ErrorText("a job takes at most {most} machines", step="select fewer"),
+        "no_fields": ErrorText("no field is to be set"),
+        "no_tags": ErrorText("no tag is to be added or taken away"),
         "not_a_tag": ErrorText(
             "{value!r} is not a tag", step="1 to 32 letters, digits, '.', ':', '-' or '_', no sign at either end"
         ),

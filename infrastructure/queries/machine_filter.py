@@ -5,8 +5,8 @@ The pages, the API and the command line all read their texts here, so that the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -58,6 +58,10 @@ class MachineFilter:
         if given["state"] is not None and given["state"] not in {state.value for state in TokenStatus}:
             raise InvalidValue("state", "not_a_choice", value=given["state"], choices=", ".join(TokenStatus))
         return cls(**{**given, "state": given["state"] and TokenStatus(given["state"])})
+
+    def among(self, names: Iterable[str] | None) -> MachineFilter:
+        """The same filter over a choice of machines; None is no choice."""
+        return self if names is None else replace(self, names=tuple(names))
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from adapters.http.web.account_pages import account_pages
 from adapters.http.web.coming_back import come_back, is_coming_back
 from adapters.http.web.fleet_pages import fleet_pages
 from adapters.http.web.history_pages import history_pages
+from adapters.http.web.job_pages import job_pages
 from adapters.http.web.machine_list_page import machine_list_page
 from adapters.http.web.machine_pages import machine_pages
 from adapters.http.web.page_route import page_router, redirect, to_sign_in
@@ -44,6 +45,7 @@ def web_pages(service: Service) -> APIRouter:
     for pages in (
         fleet_pages,
         setting_pages,
+        job_pages,
         machine_list_page,
         machine_pages,
         token_pages,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 from test_web_journey import Visitor
+from waiting import wait_until
 from web_service import FAX, InProcessService
 
 pytestmark = pytest.mark.needs("chromium")
@@ -28,7 +29,7 @@ def fleet(in_process: InProcessService) -> InProcessService:
 
 
 def machines(page: Page) -> list[str]:
-    return page.locator(".rows tbody th > a:first-child").all_inner_texts()
+    return page.locator(".rows tbody th > a.name").all_inner_texts()
 
 
 @pytest.mark.parametrize(("width", "colours"), VARIANTS)
@@ -75,9 +76,11 @@ def test_the_pages_of_the_list_are_walked_there_and_back(fleet: InProcessService
     page.goto("/machines?q=walk")
     first = machines(page)
     page.get_by_role("link", name="Next").click()
+    expect(page.get_by_role("link", name="Previous")).to_be_visible()
     assert [*first, *machines(page)] == [f"walk-{number:02}" for number in range(51)]
     expect(page.get_by_role("link", name="Next")).to_have_count(0)
     page.get_by_role("link", name="Previous").click()
+    expect(page.get_by_role("link", name="Next")).to_be_visible()
     assert machines(page) == first
     expect(page.get_by_role("link", name="Previous")).to_have_count(0)
 
@@ -97,3 +100,66 @@ def test_a_machine_gets_tags_on_its_page_and_its_menu_paths_stand_there(fleet: I
     page.get_by_role("button", name="Save tags").click()
     expect(page.get_by_role("status")).to_have_text("The tags are saved.")
     assert fleet.service.settings.tags_of("tagged-mfp") == ["hamburg", "new"]
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_job_over_all_that_match_shows_the_outcome_of_each(
+    fleet: InProcessService, new_context: NewContext, screenshots: Path, scripts: bool
+) -> None:
+    for number in range(3):
+        fleet.service.settings.add_machine(f"job-{scripts}-{number}".lower(), "generic", "administrator:admin")
+    name = f"job-{scripts}".lower()
+    page = new_context("wide" if scripts else "narrow", java_script_enabled=scripts).new_page()
+    page.goto(f"/machines?q={name}")
+    page.get_by_label("With the machines you select").select_option("Set a field")
+    page.get_by_label("All 3 that match").check()
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_label("Field").select_option("Port Number")
+    page.get_by_label("Value").fill("99999")
+    if scripts:
+        Visitor(page, screenshots / "wide-light").look("job-new")
+    page.get_by_role("button", name="Begin").click()
+    wait_until(fleet.service.jobs.all()[0].ended.is_set, "the end of the job")
+    page.reload()
+    expect(page.get_by_role("heading", name="Ended")).to_be_visible()
+    expect(page.get_by_text("Done: 0. Refused: 9. Left: 0. Of 9.")).to_be_visible()
+    expect(page.get_by_text("is not a whole number").first).to_be_visible()
+    if scripts:
+        Visitor(page, screenshots / "wide-light").look("job")
+        Visitor(page, screenshots / "wide-light").go("/jobs", "jobs")
+
+
+def test_tokens_are_obtained_one_sign_in_after_another(fleet: InProcessService, page: Page, screenshots: Path) -> None:
+    for name in ("queue-a", "queue-b"):
+        fleet.add_printer(name, "generic")
+        for setting in ("pop", "imap"):
+            fleet.service.settings.remove_profile(f"{name}/{setting}", "administrator:admin")
+    page.goto("/machines?q=queue")
+    page.get_by_label("queue-a", exact=True).check()
+    page.get_by_label("queue-b", exact=True).check()
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_text("Machines: 2. Steps: 2.")).to_be_visible()
+    page.get_by_role("button", name="Begin").click()
+    for name in ("queue-a/smtp", "queue-b/smtp"):
+        expect(page.get_by_text(f"Sign in for {name}")).to_be_visible(timeout=60_000)
+        Visitor(page, screenshots / "wide-light").look("job-waiting")
+        with page.expect_popup() as opened:
+            page.locator(".job section a[target]").click()
+        opened.value.get_by_label("scan@contoso.com").check()
+        opened.value.get_by_role("button", name="Approve").click()
+        opened.value.wait_for_load_state()
+        opened.value.close()
+    expect(page.get_by_text("Done: 2. Refused: 0. Left: 0. Of 2.")).to_be_visible(timeout=60_000)
+    assert all(fleet.service.tokens.status(f"{name}/smtp").token.credential for name in ("queue-a", "queue-b"))
+
+
+def test_a_stopped_job_says_what_is_left(fleet: InProcessService, page: Page) -> None:
+    fleet.add_printer("stopped-mfp")
+    page.goto("/machines?q=stopped-mfp")
+    page.get_by_label("All 1 that match").check()
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_text("Sign in for stopped-mfp")).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("heading", name="Stopped")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Done: 0. Refused: 1. Left: 3. Of 4.")).to_be_visible()

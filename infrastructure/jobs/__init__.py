@@ -1,0 +1,1 @@
+"""Bulk actions over a selection of machines, which run in the service."""
