@@ -205,7 +205,7 @@ def import_everything() -> None:
     for name in (
         "adapters.bootstrap",
         "adapters.cli.app",
-        "adapters.cli.fleet_files",
+        "adapters.fleet_files",
         "adapters.cli.package_check",
         "adapters.cli.token_show",
         "adapters.http.server.unix_socket",

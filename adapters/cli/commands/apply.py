@@ -33,9 +33,13 @@ def apply(
     ] = False,
 ) -> None:
     """Make machines, settings, groups, clients and providers as a file says; what it does not name stays as it is."""
-    from adapters.cli.fleet_files import read
+    from adapters.fleet_files import NotAFleetFile, read
 
-    fleet, service = read(file), client(context)
+    try:
+        fleet = read(file)
+    except NotAFleetFile as why:
+        raise CommandError(ExitCode.USAGE, f"{file}: {why}") from None
+    service = client(context)
     plan = service.post(f"{_TARGET}?dry_run=true", fleet.document)
     _check(plan, fleet.where, file)
     if json:
@@ -61,8 +65,10 @@ def export(
     ] = "toml",
 ) -> None:
     """Write the file that makes an empty store what this one is, but for tokens and the keys of clients."""
-    from adapters.cli.fleet_files import write
+    from adapters.fleet_files import FORMATS, write
 
+    if file_format not in FORMATS:
+        raise CommandError(ExitCode.USAGE, f"--format: {file_format!r} is not {', '.join(FORMATS)}")
     sys.stdout.write(write(client(context).get("/api/v1/export"), file_format))
 
 
@@ -82,7 +88,7 @@ def _why(refusal: Object) -> str:
 
 def _show(plan: Object) -> None:
     for change in plan["changes"]:
-        output.print_message(plan_changes.change_text(change))
+        output.print_message(plan_changes.change_text(change, Surface.COMMAND))
     if not plan["changes"]:
         output.print_message("Everything is so already: nothing to change.")
     elif len(plan["changes"]) > 1:

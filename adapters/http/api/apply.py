@@ -26,7 +26,7 @@ def router(applier: Applier) -> APIRouter:
     @router.get("/export", response_model=models.Fleet, response_model_exclude_unset=True)
     def export(_: AccessReaderRole) -> dict[str, Any]:
         """The document that makes an empty store equal to this one, except for tokens and the keys of clients."""
-        return _fleet_json(applier.export())
+        return fleet_json(applier.export())
 
     @router.post("/apply", response_model=models.Plan, response_model_exclude_unset=True)
     def apply(
@@ -38,7 +38,7 @@ def router(applier: Applier) -> APIRouter:
         dry_run: Annotated[bool, Query(description="List the changes without making them.", examples=[True])] = False,
     ) -> dict[str, Any]:
         """Make all changes of the document, or none. With a plan's fingerprint in If-Match, make that plan or none."""
-        wanted = _wanted(body)
+        wanted = wanted_of(body)
         if dry_run:
             planned = applier.plan(wanted)
         else:
@@ -58,7 +58,8 @@ def _one(tags: frozenset[str] | None) -> str | None:
     return next(iter(tags))
 
 
-def _wanted(fleet: models.Fleet) -> Wanted:
+def wanted_of(fleet: models.Fleet) -> Wanted:
+    """What a document asks for."""
     machines = {name: _machine(machine) for name, machine in fleet.machines.items()}
     providers = {name: _provider(provider) for name, provider in fleet.providers.items()}
     return Wanted(machines, fleet.groups, fleet.clients, providers)
@@ -79,7 +80,8 @@ def _setting(setting: models.DeclaredSetting) -> WantedSetting:
     return WantedSetting(fields, setting.absent, setting.delete_token)
 
 
-def _fleet_json(wanted: Wanted) -> dict[str, Any]:
+def fleet_json(wanted: Wanted) -> dict[str, Any]:
+    """The document that asks for this."""
     machines = {
         name: {
             "catalogue": machine.catalogue,

@@ -20,6 +20,7 @@ from adapters.http.web.relay_pages import relay_pages
 from adapters.http.web.rendering import static_files
 from adapters.http.web.setting_pages import setting_pages
 from adapters.http.web.token_pages import token_pages
+from adapters.http.web.transfer_pages import transfer_pages
 from infrastructure.service import Service
 
 _FOR_EVER = "public, max-age=31536000, immutable"
@@ -55,6 +56,7 @@ def web_pages(service: Service) -> APIRouter:
         people_pages,
         account_pages,
         relay_pages,
+        transfer_pages,
     ):
         router.routes.extend(pages(service).routes)
     return router

@@ -348,6 +348,21 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "clients.new_expires": "Last day of the key, if any",
         "clients.first_key": "Make its key",
         "clients.new_key": "Make a new key",
+        # Import and export
+        "import": "Import and export",
+        "import.about": "A file describes machines, settings, groups and clients. What it leaves out stays as it is.",
+        "import.file": "A file of this computer",
+        "import.text": "Its content",
+        "import.text.help": "CSV has a line for each setting, with the columns machine, catalogue, setting and fields.",
+        "import.format": "Format",
+        "import.show": "Show what would change",
+        "import.problems": "Nothing is changed: correct this first",
+        "import.plan": "What would change: {count:,}",
+        "import.nothing": "Everything is so already.",
+        "import.apply": "Change all of it",
+        "export": "Export",
+        "export.about": "The file that makes an empty store equal to this one, except for tokens, keys and passwords."
+        " CSV has the settings alone.",
         # Relay users
         "relay_users.about": "Printers and programs that know only passwords sign in at the relay, which sends and"
         " receives for them with the token of a setting.",
@@ -461,6 +476,7 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "done.machine_removed": "The machine is removed.",
         "done.granted": "The client's grants are changed.",
         "done.client_removed": "The client is removed.",
+        "done.applied": "All of it is changed.",
         "done.relay_user": "The relay user is changed.",
         "done.relay_user_removed": "The relay user is removed.",
         "done.roles": "The roles are changed.",

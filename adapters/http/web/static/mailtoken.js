@@ -14,6 +14,17 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+// The content of a chosen file goes into the field beside it.
+document.addEventListener("change", async (event) => {
+  const { into, format } = event.target.dataset;
+  const [file] = event.target.files ?? [];
+  if (!into || !file) return;
+  document.getElementById(into).value = await file.text();
+  const suffix = file.name.split(".").pop().toLowerCase().replace("yml", "yaml");
+  const formats = document.getElementById(format);
+  if ([...formats.options].some((one) => one.value === suffix)) formats.value = suffix;
+});
+
 function left(milliseconds) {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;

@@ -7,8 +7,8 @@ import pytest
 from pseudo_terminal import PseudoTerminal
 from service_process import ServiceProcess
 
-from adapters.cli.fleet_files import read, write
-from adapters.cli.service_socket import CommandError
+from adapters.cli.app import run
+from adapters.fleet_files import NotAFleetFile, read, write
 
 CHANGED, REFUSED, USAGE = 7, 5, 2
 
@@ -207,11 +207,17 @@ def test_three_hundred_machines_are_one_change_of_the_store(own_service: Service
     ],
 )
 def test_a_file_that_cant_be_read_says_the_line(files: Path, name: str, text: str, said: str) -> None:
-    file = written(files, name, text)
-    with pytest.raises(CommandError) as refused:
-        read(Path(file))
-    assert str(refused.value).startswith(f"{file}: {said}")
-    assert refused.value.exit_code == USAGE
+    with pytest.raises(NotAFleetFile) as refused:
+        read(Path(written(files, name, text)))
+    assert str(refused.value).startswith(said)
+
+
+def test_a_wrong_file_and_a_wrong_format_are_usage_errors(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = written(files, "fleet.txt", "")
+    assert run(["apply", file]) == USAGE
+    assert capfd.readouterr().err == f"mailtoken: {file}: not a .toml, .yaml, .yml or .csv file\n"
+    assert run(["export", "--format", "xml"]) == USAGE
+    assert capfd.readouterr().err == "mailtoken: --format: 'xml' is not toml, yaml, csv\n"
 
 
 def test_yaml_may_say_once_what_many_share(files: Path) -> None:

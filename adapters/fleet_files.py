@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.cli.service_socket import CommandError
-from adapters.error_kinds import ExitCode
 from domain.plan import Place
 from domain.profile_fields import FIELDS, Field
 from domain.provider_fields import PROVIDER_FIELDS, ProviderField
@@ -42,37 +40,47 @@ class FleetFile:
         return name
 
 
+FORMATS = ("toml", "yaml", "csv")
+
+
+class NotAFleetFile(Exception):
+    """The reason why a file can't be read: a sentence for people, which names the line."""
+
+
 def read(path: Path) -> FleetFile:
     """Read a file in the format that the suffix of its name says.
 
     Raises:
-        CommandError: the file can't be read, or does not have this format; names the line.
+        NotAFleetFile: the file can't be read, or does not have this format.
     """
-    parse = _READERS.get(path.suffix.lower())
-    if parse is None:
-        raise CommandError(ExitCode.USAGE, f"{path}: not a .toml, .yaml, .yml or .csv file")
+    file_format = path.suffix.lower().removeprefix(".").replace("yml", "yaml")
+    if file_format not in FORMATS:
+        raise NotAFleetFile("not a .toml, .yaml, .yml or .csv file")
     try:
-        fleet = parse(path.read_text(encoding="utf-8-sig"))
-        _check_plain(fleet, fleet.document, ())
+        return parse(path.read_text(encoding="utf-8-sig"), file_format)
     except OSError as error:
-        raise CommandError(ExitCode.USAGE, f"{path}: can't be read ({error.strerror})") from None
+        raise NotAFleetFile(f"can't be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise CommandError(ExitCode.USAGE, f"{path}: not UTF-8") from None
+        raise NotAFleetFile("not UTF-8") from None
+
+
+def parse(text: str, file_format: str) -> FleetFile:
+    """Read the text of a file in one of `FORMATS`.
+
+    Raises:
+        NotAFleetFile: the text does not have this format.
+    """
+    try:
+        fleet = _READERS[file_format](text)
+        _check_plain(fleet, fleet.document, ())
     except ValueError as error:
-        raise CommandError(ExitCode.USAGE, f"{path}: {error}") from None
+        raise NotAFleetFile(str(error)) from None
     return fleet
 
 
 def write(document: Mapping[str, Any], file_format: str) -> str:
-    """The text of a file with this document.
-
-    Raises:
-        CommandError: `file_format` is not a format.
-    """
-    writer = _WRITERS.get(file_format)
-    if writer is None:
-        raise CommandError(ExitCode.USAGE, f"--format: {file_format!r} is not {', '.join(_WRITERS)}")
-    return writer(document)
+    """The text of a file with this document, in one of `FORMATS`."""
+    return _WRITERS[file_format](document)
 
 
 def _check_plain(fleet: FleetFile, value: Any, place: Place) -> None:
@@ -222,10 +230,9 @@ def _numbers_in(values: Mapping[str, Any], fields: Mapping[str, Field | Provider
 
 
 _READERS: Mapping[str, Callable[[str], FleetFile]] = {
-    ".toml": _read_toml,
-    ".yaml": _read_yaml,
-    ".yml": _read_yaml,
-    ".csv": _read_csv,
+    "toml": _read_toml,
+    "yaml": _read_yaml,
+    "csv": _read_csv,
 }
 _WRITERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "toml": _write_toml,
