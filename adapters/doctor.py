@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -79,7 +79,7 @@ def examine(path: Path, ask: Ask) -> Iterator[Diagnosis]:
     service = _service(ask)
     yield service
     if service.verdict is not Verdict.BAD:
-        for name in sorted(config.providers):
+        for name in _provider_names(config, ask):
             yield _provider(name, ask)
     yield from _ports(config)
 
@@ -164,6 +164,14 @@ def _service(ask: Ask) -> Diagnosis:
     except Exception as error:
         return _found("service", Verdict.BAD, "service_away", reason=str(error))
     return _found("service", Verdict.GOOD, "service_good")
+
+
+def _provider_names(config: Config, ask: Ask) -> Sequence[str]:
+    """The names of the providers in use; those of the configuration file if the service does not say."""
+    try:
+        return [one["name"] for one in ask("GET", "/api/v1/providers")]
+    except Exception:
+        return sorted(config.providers)
 
 
 def _provider(name: str, ask: Ask) -> Diagnosis:

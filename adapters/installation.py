@@ -53,6 +53,7 @@ from infrastructure.store.hash_chain import Head, last_position
 from infrastructure.store.keyed_chain_marker import KeyedChainMarker
 from infrastructure.store.migrations import KEYED_CHAIN_SINCE, Migration
 from infrastructure.store.open import check_names, create_store, has_store, looks_new, read_meta_with_key
+from infrastructure.store.stored_provider_rows import read_stored_states
 from infrastructure.store.upgrade import BackedUp, upgrade_store
 from infrastructure.store.vault import Vault
 from infrastructure.tokens.log_memory import LogComparison, LogMemory, compare_log
@@ -172,7 +173,7 @@ def _initialise(path: Path, directory: Path, *, is_new: bool) -> Initialised:
 
 
 def providers_left(config_path: Path) -> Mapping[str, int]:
-    """The providers of tokens that the configuration lacks, with the number of settings of each.
+    """The providers of tokens that neither the configuration nor the store has, with the number of settings of each.
 
     Raises:
         StoreRefused, InvalidValue, Unreachable: the store can't be read, as for `offline`.
@@ -180,7 +181,8 @@ def providers_left(config_path: Path) -> Mapping[str, int]:
     config = load_config(config_path)
     sealer = read_key(config.path(config.store.key_file), os.environ)
     with store_errors(), as_owner(config), opened_store(config, sealer) as (events, _), events.store.reading() as query:
-        return read_providers_left(query, config.providers)
+        stored = [state.name for state in read_stored_states(query)]
+        return read_providers_left(query, [*config.providers, *stored])
 
 
 def upgrade(config_path: Path, backup: str | None) -> Iterator[BackedUp | Migration | Head]:

@@ -36,7 +36,7 @@ def init(
     output.print_message(f"key {made.key}")
     output.print_message(f"store {made.store}")
     output.print_message("Keep a copy of the key elsewhere: without it nothing in the store opens.")
-    output.print_message("Next: add a [providers.NAME] table to the configuration, then run mailtoken serve.")
+    output.print_message("Next: run mailtoken serve, then add a provider in the pages or with mailtoken provider add.")
 
 
 def _place(option: str | None) -> Path:

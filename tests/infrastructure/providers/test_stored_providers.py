@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from fakes import FakeClock, FakeProvider, Services
+from fakes import START, FakeClock, FakeProvider, Services
 from store_examples import ADMIN, change, change_with_key, files_with
+from waiting import wait_until
 
 from domain.errors import InvalidValue, InvalidValues, NotFound, Outdated, Refused
 from domain.ports import Provider
 from domain.secret import Secret
 from domain.stored_provider import StoredProvider, StoredProviderState
 from infrastructure.config.tables import ProviderTable
+from infrastructure.encryption.envelope import Sealer
 from infrastructure.fleet.changes import FleetChanges
 from infrastructure.providers.known_providers import KnownProviders
 from infrastructure.providers.stored_providers import LONGEST_SECRET, StoredProviders
+from infrastructure.queries.audit import Audit
 from infrastructure.queries.store_state import StoreStateQuery
+from infrastructure.store.backup import ConfigurationFile, restore_backup, write_backup
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.key_rotation import reseal
+from infrastructure.store.open import read_meta
+from infrastructure.store.sqlite import SqliteStore
+from infrastructure.store.vault import Vault
 
 FIELDS = {"tenant": "contoso.com", "client_id": "6f1c0d5e"}
 SECRET = "a-client-secret-in-clear"
@@ -304,3 +314,43 @@ def test_another_issuer_is_refused_while_there_are_tokens_or_secrets(office: Off
         office.stored.change("contoso", moved, {}, ADMIN)
     office.stored.change("contoso", moved, {"client_secret": Secret("another")}, ADMIN)
     assert office.stored.find("contoso").state.fields["issuer"] == "https://evil.example"
+
+
+def test_a_backup_brings_it_back_with_its_secrets(office: Office, sealer: Sealer, tmp_path: Path) -> None:
+    office.add(client_secret=SECRET)
+    file = io.BytesIO()
+    configuration = ConfigurationFile(b"", 0o640, "mailtoken.key")
+    write_backup(office.service.store, sealer, file, configuration, program="1.2.3", now=START)
+    file.seek(0)
+    with closing(SqliteStore(tmp_path / "target.db")) as target:
+        restore_backup(target, sealer, file, "a.backup", by=ADMIN, now=START)
+        log = EventLog(target)
+        with target.reading() as query:
+            vault = Vault(sealer, read_meta(query).store_id)
+        restored = KnownProviders(log, vault, {}, {}, office.build)
+        assert list(restored) == ["contoso"]
+        assert office.built[-1] == ("6f1c0d5e", {"client_secret": Secret(SECRET)})
+        assert Audit(log, vault).verify().findings == ()
+
+
+def test_a_store_that_nodes_share_is_followed_by_a_thread_and_another_is_not(office: Office) -> None:
+    office.known.start()
+    try:
+        assert office.known.tickers[0]._was_started is office.service.store.shared_by_nodes
+        if office.service.store.shared_by_nodes:
+            other = EventLog(office.service.store)
+            provider = StoredProvider.add(UUID(int=9), "elsewhere", "microsoft", FIELDS, by=ADMIN, now=START)
+            other.save(provider)
+            wait_until(lambda: "elsewhere" in office.known, "the other node's provider is known")
+    finally:
+        office.known.stop()
+
+
+def test_a_new_key_seals_its_secrets_anew(office: Office) -> None:
+    office.add(client_secret=SECRET)
+    newer, older = bytes(range(1, 33)), office.service.sealer.keys
+    sealer = Sealer(newer, *older)
+    assert sum(reseal(office.service.store, sealer)) > 0
+    alone = Vault(Sealer(newer), office.service.store_id)
+    KnownProviders(office.log, alone, {}, {}, office.build)
+    assert office.built[-1] == ("6f1c0d5e", {"client_secret": Secret(SECRET)})

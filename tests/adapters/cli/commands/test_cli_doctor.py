@@ -25,6 +25,8 @@ def verdicts(path: Path, **answers: object) -> dict[str, tuple[str, str]]:
     def ask(_: str, target: str) -> object:
         if not answers:
             raise CommandError(ExitCode.UNREACHABLE, "the service is not running: start it with mailtoken serve")
+        if target.endswith("/providers"):
+            return [{"name": name} for name in ("contoso", "of-the-store")]
         return answers.get("check", {}) if target.endswith("/check") else {}
 
     return {one.subject: (one.verdict, one.text) for one in examine(path, ask)}
@@ -70,7 +72,8 @@ def test_each_provider_is_checked_by_the_service(tmp_path: Path) -> None:
     made.config.write_text(
         made.config.read_text() + '\n[providers.contoso]\nkind = "google"\nclient_id = "mailtoken"\n'
     )
-    assert verdicts(made.config, check={"ok": True})["provider contoso"][0] == Verdict.GOOD
+    found = verdicts(made.config, check={"ok": True})
+    assert found["provider contoso"][0] == found["provider of-the-store"][0] == Verdict.GOOD
     verdict, text = verdicts(made.config, check={"ok": False})["provider contoso"]
     assert (verdict, text) == (
         Verdict.BAD,
