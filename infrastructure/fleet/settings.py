@@ -11,7 +11,7 @@ from domain.errors import NotFound, Outdated
 from domain.ports import Clock
 from domain.profile import Profile, ProfileState, check_provider
 from infrastructure.fleet.changes import FleetChanges
-from infrastructure.queries.setting_status import SettingStatus, edition, read_statuses
+from infrastructure.queries.setting_status import SettingStatus, edition, read_statuses, read_statuses_called
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import profile_state
@@ -189,6 +189,23 @@ class SettingsService:
             if status.group:
                 members.setdefault(status.group, []).append(status)
         return [Group(name, tuple(members[name])) for name in sorted(members)]
+
+    def group(self, name: str) -> Group | None:
+        """The SMTP group of this name; None if there is none."""
+        with self._log.store.reading() as query:
+            rows = query.rows(
+                "SELECT profile.name FROM profile JOIN smtp_group ON smtp_group.id = profile.group_id"
+                " WHERE smtp_group.name = ?",
+                (name,),
+            )
+            members = read_statuses_called(query, [row["name"] for row in rows], self._clock.now())
+        return Group(name, tuple(members)) if members else None
+
+    def some_group_names(self, limit: int) -> list[str]:
+        """The names of up to `limit` groups, sorted."""
+        with self._log.store.reading() as query:
+            rows = query.rows("SELECT name FROM smtp_group ORDER BY name LIMIT ?", (limit,))
+        return sorted(row["name"] for row in rows)
 
     def link(self, group_name: str, names: Sequence[str], by: str) -> None:
         """Link all of these SMTP settings into a group, which is created if it does not exist, or none of them.

@@ -11,6 +11,7 @@ from adapters.http.web.coming_back import come_back, is_coming_back
 from adapters.http.web.fleet_pages import fleet_pages
 from adapters.http.web.history_pages import history_pages
 from adapters.http.web.job_pages import job_pages
+from adapters.http.web.linking_pages import linking_pages
 from adapters.http.web.machine_list_page import machine_list_page
 from adapters.http.web.machine_pages import machine_pages
 from adapters.http.web.page_route import page_router, redirect, to_sign_in
@@ -56,6 +57,7 @@ def web_pages(service: Service) -> APIRouter:
         people_pages,
         account_pages,
         relay_pages,
+        linking_pages,
         transfer_pages,
     ):
         router.routes.extend(pages(service).routes)

@@ -23,6 +23,9 @@ PAGES = {
     "/settings?as_of=2020-01-01T10:00": EVERYONE,
     "/settings/access/smtp": EVERYONE,
     "/settings/access/smtp/token": EVERYONE,
+    "/settings/access/smtp/link": ADMINISTRATORS,
+    "/settings/access/smtp/link?group=together": ADMINISTRATORS,
+    "/settings/access/smtp/unlink": ADMINISTRATORS,
     "/settings/access/smtp/get-token": OPERATORS,
     "/settings/access/smtp/delete": OPERATORS,
     "/settings/access/smtp/test": OPERATORS,
@@ -53,6 +56,8 @@ PAGES = {
 ACTS = {
     "/settings/access/smtp/copy-server": ADMINISTRATORS,
     "/settings/access/smtp": ADMINISTRATORS,
+    "/settings/access/smtp/link": ADMINISTRATORS,
+    "/settings/access/smtp/unlink": ADMINISTRATORS,
     "/settings/access/smtp/get-token": OPERATORS,
     "/settings/access/smtp/cancel": OPERATORS,
     "/settings/access/smtp/delete": OPERATORS,
