@@ -48,6 +48,7 @@ from infrastructure.queries.history import History
 from infrastructure.queries.machines import MachinesQuery
 from infrastructure.queries.settings_page import SettingsPageQuery
 from infrastructure.queries.store_state import StoreStateQuery, read_providers_left
+from infrastructure.queries.verifier import Verifier
 from infrastructure.service import Service
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.keyed_chain_marker import KeyedChainMarker
@@ -127,6 +128,7 @@ def open_service(
             machines=machines,
             jobs=Jobs(events.store, clock, machines, UseCases(settings, tokens, mail)),
             history=history,
+            verifier=Verifier(audit, clock),
             applier=Applier(events, tokens, clock, known, lambda provider: build(provider, {})),
             administrators=Administrators(events, vault, clock, passwords, sessions),
             sessions=sessions,

@@ -29,6 +29,7 @@ from infrastructure.queries.history import History
 from infrastructure.queries.machines import MachinesQuery
 from infrastructure.queries.settings_page import SettingsPageQuery
 from infrastructure.queries.store_state import StoreStateQuery
+from infrastructure.queries.verifier import Verifier
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.row_scan import RowWatch
 from infrastructure.ticker import Ticker
@@ -58,6 +59,7 @@ class Service:
     attention_query: AttentionQuery
     machines: MachinesQuery
     history: History
+    verifier: Verifier
     applier: Applier
     administrators: Administrators
     sessions: Sessions

@@ -49,7 +49,7 @@ def create_app(service: Service) -> FastAPI:
         tokens.router(service),
         server_sent_events.router(statuses, admissions),
         mail.router(service),
-        audit.router(service.history),
+        audit.router(service.history, service.verifier),
         store.router(service),
         jobs.router(service),
         apply.router(service.applier),

@@ -11,10 +11,14 @@ from adapters.http.api.models.common import PROFILE, Text
 from adapters.http.api.openapi import api_router
 from adapters.http.api.pagination import Limit, link_next
 from adapters.http.principal import AuditorRole
+from adapters.texts.audit_findings import finding_text
+from domain.errors import NotFound
+from infrastructure.clock import instant_text
 from infrastructure.queries.history import History
+from infrastructure.queries.verifier import Verifier, VerifierRun
 
 
-def router(history: History) -> APIRouter:
+def router(history: History, verifier: Verifier) -> APIRouter:
     """The routes of the audit."""
     router = api_router(prefix="/api/v1", tags=["audit"])
 
@@ -36,4 +40,28 @@ def router(history: History) -> APIRouter:
             link_next(request, response, page[-1].position)
         return [record.as_json() for record in page]
 
+    @router.post("/audit/verification", response_model=models.VerificationRun, status_code=202)
+    def begin(by: AuditorRole) -> dict[str, Any]:
+        """Begin to verify the log and what is stored beside it, unless that is under way."""
+        return _run_json(verifier.begin(by))
+
+    @router.get("/audit/verification", response_model=models.VerificationRun)
+    def verification(_: AuditorRole) -> dict[str, Any]:
+        """The verification under way or the last one since the service began."""
+        if verifier.last is None:
+            raise NotFound("verification_not_found")
+        return _run_json(verifier.last)
+
     return router
+
+
+def _run_json(run: VerifierRun) -> dict[str, Any]:
+    findings = run.result.findings if run.result else ()
+    return {
+        "begun_at": instant_text(run.begun_at),
+        "by": run.by,
+        "events": run.events,
+        "ended_at": instant_text(run.ended_at) if run.ended_at else None,
+        "whole": not findings if run.result else None,
+        "findings": [{"event": one.index, "code": one.code, "text": finding_text(one)} for one in findings],
+    }

@@ -22,6 +22,7 @@ from adapters.http.web.rendering import static_files
 from adapters.http.web.setting_pages import setting_pages
 from adapters.http.web.token_pages import token_pages
 from adapters.http.web.transfer_pages import transfer_pages
+from adapters.http.web.verify_page import verify_page
 from infrastructure.service import Service
 
 _FOR_EVER = "public, max-age=31536000, immutable"
@@ -57,6 +58,7 @@ def web_pages(service: Service) -> APIRouter:
         people_pages,
         account_pages,
         relay_pages,
+        verify_page,
         linking_pages,
         transfer_pages,
     ):

@@ -348,6 +348,17 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "clients.new_expires": "Last day of the key, if any",
         "clients.first_key": "Make its key",
         "clients.new_key": "Make a new key",
+        # Verify
+        "verify": "Verify",
+        "verify.about": "Replays the whole log, and compares the hash chain, the rows and the vault with it.",
+        "verify.none": "Nothing was verified since the service began.",
+        "verify.begin": "Verify now",
+        "verify.running": "Verifying: {events:,} events so far",
+        "verify.whole": "All {events:,} events are as they were written, and so is what is stored beside them.",
+        "verify.findings": "{count:,} differences, with {events:,} events read",
+        "verify.event": "Event {number:,}:",
+        "verify.failed": "The verification could not be finished. The service's log has the reason.",
+        "verify.ended": "Begun by {by}; ended",
         # Linking
         "link": "Link",
         "link.title": "Link into a group",

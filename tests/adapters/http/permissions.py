@@ -59,6 +59,8 @@ PERMITTED_ROLES = {
     ("GET", "/api/v1/send"): READS_TOKENS,
     ("POST", "/api/v1/send"): READS_TOKENS,
     ("GET", "/api/v1/audit/log"): AUDITS,
+    ("GET", "/api/v1/audit/verification"): AUDITS,
+    ("POST", "/api/v1/audit/verification"): AUDITS,
     ("GET", "/api/v1/export"): SEES_CLIENTS,
     ("POST", "/api/v1/apply"): CONFIGURES,
     ("GET", "/api/v1/relay/users"): CONFIGURES,

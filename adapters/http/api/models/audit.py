@@ -32,3 +32,26 @@ class Record(BaseModel):
     by: str
     profile: str | None
     facts: dict[str, Any]
+
+
+class VerificationFinding(BaseModel):
+    """A difference between the log and what is stored; `event` is the number of the event that it is about."""
+
+    event: int | None
+    code: str
+    text: str
+
+
+class VerificationRun(BaseModel):
+    """A verification of the log: `events` read so far, and once it has ended whether everything is as it was written.
+
+    `whole` is null while it runs, and if it could not be finished.
+    """
+
+    model_config = with_example(begun_at=AT, by="auditor:anna", events=1200, ended_at=AT, whole=True, findings=[])
+    begun_at: Instant
+    by: str
+    events: int
+    ended_at: Instant | None
+    whole: bool | None
+    findings: list[VerificationFinding]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Page, expect
+from test_web_journey import Visitor
 from web_service import InProcessService
 
 from adapters.http.web.access_pages import CLIENTS_ON_A_PAGE
@@ -88,3 +90,12 @@ def test_a_certificate_near_its_end_is_said_on_every_page(
     for address in ("/settings", "/attention", "/providers", "/history"):
         page.goto(address)
         expect(page.get_by_role("status")).to_contain_text("The certificate of [relay] ends at ")
+
+
+def test_the_log_is_verified_on_a_page(in_process: InProcessService, page: Page, screenshots: Path) -> None:
+    in_process.add_printer("verified", "generic")
+    visitor = Visitor(page, screenshots / "verify")
+    visitor.go("/verify", "before")
+    page.get_by_role("button", name="Verify now").click()
+    expect(page.get_by_text("events are as they were written")).to_be_visible()
+    visitor.look("whole")
