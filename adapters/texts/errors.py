@@ -270,7 +270,6 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "command_did_not_end": ErrorText("the command did not end within {seconds:g} seconds"),
         "command_not_run": ErrorText("the command can't be run ({reason})"),
         "command_failed": ErrorText("the command ended with {exit_code}"),
-        "verification_not_found": ErrorText("nothing was verified since the service began", "begin a verification"),
         # Providers
         "provider_in_use": ErrorText(
             "settings have the provider {provider} already", "take a name that no setting has; nothing was changed"

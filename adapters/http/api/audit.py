@@ -12,7 +12,6 @@ from adapters.http.api.openapi import api_router
 from adapters.http.api.pagination import Limit, link_next
 from adapters.http.principal import AuditorRole
 from adapters.texts.audit_findings import finding_text
-from domain.errors import NotFound
 from infrastructure.clock import instant_text
 from infrastructure.queries.history import History
 from infrastructure.queries.verifier import Verifier, VerifierRun
@@ -45,12 +44,10 @@ def router(history: History, verifier: Verifier) -> APIRouter:
         """Begin to verify the log and what is stored beside it, unless that is under way."""
         return _run_json(verifier.begin(by))
 
-    @router.get("/audit/verification", response_model=models.VerificationRun)
-    def verification(_: AuditorRole) -> dict[str, Any]:
-        """The verification under way or the last one since the service began."""
-        if verifier.last is None:
-            raise NotFound("verification_not_found")
-        return _run_json(verifier.last)
+    @router.get("/audit/verification", response_model=models.VerificationRun | None)
+    def verification(_: AuditorRole) -> dict[str, Any] | None:
+        """The verification under way or the last one since the service began; null if there was none."""
+        return _run_json(verifier.last) if verifier.last else None
 
     return router
 
