@@ -45,6 +45,7 @@ from infrastructure.queries.attention import Attention
 from infrastructure.queries.attention_page import AttentionQuery
 from infrastructure.queries.audit import Audit
 from infrastructure.queries.history import History
+from infrastructure.queries.home import HomeQuery
 from infrastructure.queries.machines import MachinesQuery
 from infrastructure.queries.settings_page import SettingsPageQuery
 from infrastructure.queries.store_state import StoreStateQuery, read_providers_left
@@ -109,6 +110,8 @@ def open_service(
         store_state = StoreStateQuery.of(config, events.store, clock, unusable=lambda: known.faults)
         passwords, sessions = PasswordHasher(), Sessions(events, clock, config.server.members_for)
         settings = SettingsService(events, clock, known)
+        attention_query = AttentionQuery(events.store, clock, attention, audit)
+        secrets_end = known.client_secrets_expire_at
         machines = MachinesQuery(events.store, clock, attention)
         yield Service(
             config=config,
@@ -124,8 +127,9 @@ def open_service(
             notifier=Notifier(events.store, claims, clock, attention, _channels(config, mail, clock), store_state),
             relay_users=RelayUsers(events, vault, tokens, clock, passwords),
             settings_page=SettingsPageQuery(events.store, clock, attention, audit, history),
-            attention_query=AttentionQuery(events.store, clock, attention, audit),
+            attention_query=attention_query,
             machines=machines,
+            home=HomeQuery(events.store, clock, attention, attention_query, store_state, secrets_end),
             jobs=Jobs(events.store, clock, machines, UseCases(settings, tokens, mail)),
             history=history,
             verifier=Verifier(audit, clock),

@@ -13,8 +13,6 @@ from infrastructure.tokens.claims import node_name
 from infrastructure.tokens.escrow import replies_by_key
 
 _EVERY_SECONDS = 30.0
-ALIVE_SECONDS = 5 * _EVERY_SECONDS
-"""The age of a report after which its node counts as down."""
 
 
 class NodeReports:

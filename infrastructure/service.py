@@ -26,6 +26,7 @@ from infrastructure.queries.attention import Attention
 from infrastructure.queries.attention_page import AttentionQuery
 from infrastructure.queries.audit import Audit
 from infrastructure.queries.history import History
+from infrastructure.queries.home import HomeQuery
 from infrastructure.queries.machines import MachinesQuery
 from infrastructure.queries.settings_page import SettingsPageQuery
 from infrastructure.queries.store_state import StoreStateQuery
@@ -74,6 +75,7 @@ class Service:
     providers: KnownProviders
     stored_providers: StoredProviders
     jobs: Jobs
+    home: HomeQuery
     relay_refusals: RelayRefusals = field(default_factory=RelayRefusals)
 
     @property

@@ -56,13 +56,14 @@ class UpcomingExpiry:
 
     expiry: Expiry
     settings: Sequence[str]
+    provider: str | None = None
 
 
 @dataclass(frozen=True)
 class AttentionPage:
     """Page `number` of `pages`, out of `total` items. Every page has all `upcoming` expiries within `SOON`.
 
-    `counts` are of all items.
+    `counts` are of all items. `ends` has the upcoming expiries and those that need a person already.
     """
 
     items: Sequence[AttentionItem]
@@ -71,6 +72,7 @@ class AttentionPage:
     total: int
     number: int
     pages: int
+    ends: Sequence[UpcomingExpiry] = ()
 
 
 class AttentionQuery:
@@ -155,7 +157,9 @@ class _Selection:
         """The page, made of statuses that include the settings in `names`."""
         firsts = {one.profile.name: one for one in statuses}
         items = [self._item(firsts[self._first(item)], item) for item in self._page]
-        return AttentionPage(items, self._upcoming(), self._counts, self._total, self._number, self._pages)
+        upcoming = self._expiries(one for one in self._tokens if not one.attention)
+        ends = self._expiries(self._tokens)
+        return AttentionPage(items, upcoming, self._counts, self._total, self._number, self._pages, ends)
 
     def _grouped(self) -> list[list[TokenWithAttention]]:
         items: dict[str, list[TokenWithAttention]] = {}
@@ -175,16 +179,18 @@ class _Selection:
         judged = StatusWithAttention(first, item[0].expiry, item[0].attention)
         return AttentionItem(judged, self._names_of(item), _troubled_provider(item[0]))
 
-    def _upcoming(self) -> list[UpcomingExpiry]:
+    def _expiries(self, tokens: Iterable[TokenWithAttention]) -> list[UpcomingExpiry]:
         found: dict[tuple[str, str | None, datetime], list[tuple[Expiry, TokenWithAttention]]] = {}
-        for one in self._tokens:
-            if one.expiry and not one.attention:
+        for one in tokens:
+            if one.expiry:
                 day = one.expiry.at.replace(hour=0, minute=0, second=0, microsecond=0)
                 key = (one.expiry.cause.value, one.provider, day)
                 found.setdefault(key, []).append((one.expiry, one))
         upcoming = (
-            UpcomingExpiry(min((expiry for expiry, _ in ones), key=_at), self._names_of([one for _, one in ones]))
-            for ones in found.values()
+            UpcomingExpiry(
+                min((expiry for expiry, _ in ones), key=_at), self._names_of([one for _, one in ones]), provider
+            )
+            for (_, provider, _), ones in found.items()
         )
         return sorted(upcoming, key=lambda one: one.expiry.at)
 

@@ -153,6 +153,7 @@ MIGRATIONS = (
             "CREATE INDEX IF NOT EXISTS token_last_day ON token (expires_at) WHERE renewable = 0",
             "CREATE INDEX IF NOT EXISTS profile_machine ON profile (machine_id, token_id, provider)",
             "CREATE INDEX IF NOT EXISTS mail_count_profile ON mail_count (profile, day)",
+            "CREATE INDEX IF NOT EXISTS mail_count_day ON mail_count (day, messages, refusals)",
         ),
     ),
     Migration(

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from infrastructure.store.query import Query
 
+ALIVE_SECONDS = 150.0
+"""The age of a report after which its node counts as down: five times that between two reports."""
+
 
 @dataclass(frozen=True)
 class NodeRow:

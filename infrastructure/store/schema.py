@@ -90,6 +90,7 @@ CREATE TABLE IF NOT EXISTS mail_count (
     source TEXT, profile TEXT, day TEXT, messages BIGINT NOT NULL, octets BIGINT NOT NULL, refusals BIGINT NOT NULL,
     PRIMARY KEY (source, profile, day));
 CREATE INDEX IF NOT EXISTS mail_count_profile ON mail_count (profile, day);
+CREATE INDEX IF NOT EXISTS mail_count_day ON mail_count (day, messages, refusals);
 CREATE TABLE IF NOT EXISTS log_hold (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, reason TEXT NOT NULL, since TEXT NOT NULL,
     backup_made_at TEXT NOT NULL,

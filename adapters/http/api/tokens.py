@@ -65,6 +65,11 @@ def _add_statuses(router: APIRouter, service: Service) -> None:
         counts = service.attention_query.counts()
         return {"causes": counts.causes, "settings": counts.settings}
 
+    @router.get("/overview", response_model=models.Overview)
+    def overview(_: ReaderRole) -> dict[str, Any]:
+        """Tokens by state, causes, what ends in the next ninety days, mail of fourteen days, and the nodes."""
+        return service.home.now().as_json()
+
     @router.get("/profiles/{machine}/{setting}/status", response_model=models.Status)
     def status(name: ProfileName, _: ReaderRole, as_of: AsOf = None) -> dict[str, Any]:
         """The label that a setting displays under "Token"."""

@@ -10,6 +10,7 @@ from adapters.http.web.account_pages import account_pages
 from adapters.http.web.coming_back import come_back, is_coming_back
 from adapters.http.web.fleet_pages import fleet_pages
 from adapters.http.web.history_pages import history_pages
+from adapters.http.web.home_page import home_page
 from adapters.http.web.job_pages import job_pages
 from adapters.http.web.linking_pages import linking_pages
 from adapters.http.web.machine_list_page import machine_list_page
@@ -36,7 +37,7 @@ def web_pages(service: Service) -> APIRouter:
     def start(request: Request) -> Response:
         if is_coming_back(request):
             return come_back(service, request)
-        return redirect("/machines") if browser_session(request) else to_sign_in(request)
+        return redirect("/home") if browser_session(request) else to_sign_in(request)
 
     @router.get("/static/{name}")
     def static(name: str) -> Response:
@@ -48,6 +49,7 @@ def web_pages(service: Service) -> APIRouter:
     for pages in (
         fleet_pages,
         setting_pages,
+        home_page,
         job_pages,
         machine_list_page,
         machine_pages,

@@ -42,6 +42,7 @@ PERMITTED_ROLES = {
     ("POST", "/api/v1/providers/{name}/check"): OPERATES,
     ("GET", "/api/v1/status"): READERS,
     ("GET", "/api/v1/attention"): READERS,
+    ("GET", "/api/v1/overview"): READERS,
     ("GET", "/api/v1/store"): READERS,
     ("POST", "/api/v1/store/resume"): CONFIGURES,
     ("GET", f"{PROFILE}/status"): READERS,

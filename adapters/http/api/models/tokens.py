@@ -139,6 +139,50 @@ class AttentionCounts(BaseModel):
     settings: ByUrgency
 
 
+class Ending(BaseModel):
+    """What ends on a day: tokens of `about`, a provider; its client secret; or the certificate of a table."""
+
+    model_config = with_example(day="2026-12-30", cause="grant_ends", about="contoso", count=4)
+    day: str
+    cause: str
+    about: str
+    count: int
+
+
+class MailDay(BaseModel):
+    """The mail of a day."""
+
+    model_config = with_example(day="2026-11-30", messages=120, refusals=1)
+    day: str
+    messages: int
+    refusals: int
+
+
+class NodeState(BaseModel):
+    """A service of the store, and whether it reported in the last minutes."""
+
+    model_config = with_example(name="mail-1", alive=True)
+    name: str
+    alive: bool
+
+
+class Overview(BaseModel):
+    """The state of everything at a glance."""
+
+    model_config = with_example(
+        tokens={"Retrieved": 300, "Invalid": 1, "Waiting for authorisation": 0, "Not Retrieved": 12},
+        causes={"now": 1, "soon": 0},
+        endings=[{"day": "2026-12-30", "cause": "grant_ends", "about": "contoso", "count": 4}],
+        mail=[{"day": "2026-11-30", "messages": 120, "refusals": 1}],
+        nodes=[{"name": "mail-1", "alive": True}],
+    )
+    tokens: dict[str, int]
+    causes: ByUrgency
+    endings: list[Ending]
+    mail: list[MailDay]
+    nodes: list[NodeState]
+
+
 class Attempt(BaseModel):
     """The codes and addresses for the person who signs in; null where the flow has none."""
 

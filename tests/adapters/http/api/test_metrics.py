@@ -37,6 +37,9 @@ def test_tokens_and_settings_are_counted_by_state(http: Api, installation: Servi
     assert (seen["tokens", "Retrieved"], seen["tokens", "Not Retrieved"]) == (2, 5)
     assert (seen["settings", "Retrieved"], seen["settings", "Not Retrieved"]) == (2, 8)
     assert seen["tokens", "Invalid"] == 0
+    overview = http.get("/api/v1/overview")
+    assert overview["tokens"] == {state: seen["tokens", state] for state in overview["tokens"]}
+    assert overview["causes"] == http.get("/api/v1/attention")["causes"]
 
 
 def test_renewals_failures_and_hand_outs_are_counted(http: Api, installation: Service, provider: FakeProvider) -> None:

@@ -45,6 +45,7 @@ PAGES = {
     "/relay-users": ADMINISTRATORS,
     "/relay-users/access/sheet": ADMINISTRATORS,
     "/administrators": ADMINISTRATORS,
+    "/home": EVERYONE,
     "/machines": EVERYONE,
     "/jobs": EVERYONE,
     "/jobs/new?action=renew": OPERATORS,

@@ -304,7 +304,7 @@ def sign_in(page: Page) -> None:
     page.get_by_label("Name").fill("admin")
     page.get_by_label("Password").fill(PASSWORD.reveal())
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="Machines")).to_be_visible()
+    expect(page.get_by_role("heading", name="Home")).to_be_visible()
 
 
 def test_a_browser_that_ended_nowhere_is_helped_by_pasting_where_it_ended(
@@ -431,7 +431,7 @@ def test_somebody_signs_in_chooses_a_password_by_link_and_signs_out(
     page.get_by_label("Password", exact=True).fill("a long enough password")
     page.get_by_label("The password once more").fill("a long enough password")
     page.get_by_role("button", name="Set up").click()
-    expect(page.get_by_role("heading", name="Machines")).to_be_visible()
+    expect(page.get_by_role("heading", name="Home")).to_be_visible()
     expect(page.get_by_role("link", name="Administrators")).to_have_count(0)
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
