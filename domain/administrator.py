@@ -15,6 +15,7 @@ from uuid import UUID
 from domain import aggregate
 from domain.errors import InvalidValue, NotPermitted, Refused
 from domain.machine import valid_name
+from domain.scope import check_limitable, valid_patterns
 
 ROLES = ("administrator", "operator", "auditor")
 """The roles of people: an administrator configures, an operator gets, renews, cancels, deletes and tests tokens, and an
@@ -41,7 +42,8 @@ class AdministratorState:
 
     `password` numbers the current password and names the sealed row of its hash; 0 means that there is no password.
     `second_factor` does the same for the second factor. `second_factors` is the number of second factors so far, and
-    `used_codes` has the numbers of the recovery codes of the current one that were used.
+    `used_codes` has the numbers of the recovery codes of the current one that were used. `machines` are the patterns of
+    the machines that the person is limited to; without patterns the person is not limited.
     """
 
     name: str
@@ -51,6 +53,7 @@ class AdministratorState:
     second_factor: int = 0
     second_factors: int = 0
     used_codes: tuple[int, ...] = ()
+    machines: tuple[str, ...] = ()
 
     @property
     def administers(self) -> bool:
@@ -137,6 +140,15 @@ class Administrator(aggregate.Aggregate[AdministratorState]):
         def evolve(self, state: AdministratorState) -> AdministratorState:
             return replace(state, second_factor=0, used_codes=())
 
+    class MachinesLimited(Event):
+        """The administrator is limited to the machines of these patterns; without patterns, not any more."""
+
+        TOPIC = "mailtoken.Administrator.MachinesLimited.v1"
+        machines: list[str]
+
+        def evolve(self, state: AdministratorState) -> AdministratorState:
+            return replace(state, machines=tuple(self.machines))
+
     @classmethod
     def add(cls, id: UUID, name: str, roles: Iterable[str], *, by: str, now: datetime) -> Administrator:
         """An administrator without a password.
@@ -157,14 +169,26 @@ class Administrator(aggregate.Aggregate[AdministratorState]):
         """Replace the roles; `others` are the states of all other administrators.
 
         Raises:
-            InvalidValue: as `valid_roles`.
+            InvalidValue: as `valid_roles`, or somebody who is limited to machines would be administrator.
             Refused: nobody who can sign in would be an administrator any more.
         """
         wanted = valid_roles(roles)
+        check_limitable(wanted, self.state.machines)
         if "administrator" not in wanted:
             self._check_not_last(others)
         if wanted != self.state.roles:
             self.record(self.RolesChanged, roles=list(wanted), by=by, now=now)
+
+    def limit(self, machines: Iterable[str], *, by: str, now: datetime) -> None:
+        """Limit the person to the machines of these patterns; without patterns, end the limit.
+
+        Raises:
+            InvalidValue: a pattern is not valid, or the person is an administrator.
+        """
+        wanted = valid_patterns(machines)
+        check_limitable(self.state.roles, wanted)
+        if wanted != self.state.machines:
+            self.record(self.MachinesLimited, machines=list(wanted), by=by, now=now)
 
     def change_password(self, *, by: str, now: datetime) -> None:
         """Record a new password; the caller seals its hash in the vault under the number in the state."""

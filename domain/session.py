@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from domain import aggregate
@@ -33,6 +34,7 @@ class SessionState:
     administrator_id: UUID | None
     address: str | None = None
     ended: bool = False
+    machines: dict[str, list[str]] | None = None
 
 
 class Session(aggregate.Aggregate[SessionState]):
@@ -44,16 +46,21 @@ class Session(aggregate.Aggregate[SessionState]):
         """A change of a session, and its author."""
 
     class Created(Event, aggregate.Created[SessionState]):
-        """The person signed in from `address`. A member of the organisation has no `administrator_id`."""
+        """The person signed in from `address`. A member of the organisation has no `administrator_id`.
+
+        `machines` has the patterns of the machines that a member is limited to, by role.
+        """
 
         TOPIC = "mailtoken.Session.Begun.v1"
         name: str
         roles: list[str]
         administrator_id: UUID | None
         address: str | None
+        machines: dict[str, list[str]] | None = None
 
         def begin(self) -> SessionState:
-            return SessionState(self.name, tuple(self.roles), self.administrator_id, self.address)
+            roles = tuple(self.roles)
+            return SessionState(self.name, roles, self.administrator_id, self.address, machines=self.machines)
 
     class Ended(Event):
         """The session is over."""
@@ -73,10 +80,18 @@ class Session(aggregate.Aggregate[SessionState]):
         administrator_id: UUID | None,
         address: str | None,
         *,
+        machines: dict[str, list[str]] | None = None,
         now: datetime,
     ) -> Session:
         """Begin a session. Its author is the person, in the first of their roles."""
-        facts = {"name": name, "roles": list(roles), "administrator_id": administrator_id, "address": address}
+        facts: dict[str, Any] = {
+            "name": name,
+            "roles": list(roles),
+            "administrator_id": administrator_id,
+            "address": address,
+        }
+        if machines:
+            facts["machines"] = machines
         return cls.start(id, cls.Created, by=f"{roles[0]}:{name}", now=now, **facts)
 
     @property

@@ -18,14 +18,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from adapters.http.app import create_app
 from adapters.http.principal import ROLES, Principal
 from adapters.http.server.unix_socket import _Server
+from domain.scope import Scope as MachineScope
 from infrastructure.service import Service
 
 ROOT = Principal("root", frozenset(ROLES))
 
 
-def principal_with(*roles: str, profiles: frozenset[str] | None = None) -> Principal:
-    """Somebody with these roles; `profiles` limits a client."""
-    return Principal("somebody", frozenset(roles), profiles)
+def principal_with(*roles: str, profiles: frozenset[str] | None = None, machines: str | None = None) -> Principal:
+    """Somebody with these roles; `profiles` limits a client, and `machines`, a pattern, everybody else."""
+    scopes = {role: MachineScope((machines,)) for role in roles} if machines else {}
+    return Principal("somebody", frozenset(roles), profiles, scopes=scopes)
 
 
 @dataclass(frozen=True)

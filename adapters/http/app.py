@@ -40,6 +40,7 @@ def create_app(service: Service) -> FastAPI:
     statuses = server_sent_events.Follower(StatusChanges(service.events, service.attention))
     admissions = server_sent_events.Follower(RelayChanges(service.events))
     app.state.store_state, app.state.clock = service.store_state, service.clock
+    app.state.profiles_sharing = service.settings.profiles_sharing
     app.state.followers = (statuses, admissions)
     for router in (
         health.router(service.tickers, service.tokens.check_storage),

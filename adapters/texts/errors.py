@@ -188,6 +188,15 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "set_up_link_without_administrator": ErrorText("this link is not good any more: its administrator was removed"),
         "no_pages": ErrorText("there is no page to lead to: set listen in [server] of the configuration"),
         "wrong_name_or_password": ErrorText("wrong name or password"),
+        "not_a_pattern": ErrorText("{value!r} is not like the name of a machine, in which * stands for any characters"),
+        "administrator_limited": ErrorText(
+            "an administrator is never limited to machines", "only operators and auditors are"
+        ),
+        "token_shared_outside": ErrorText(
+            "the token of {profile} is shared with a machine that {name} is not responsible for",
+            "an administrator says who is limited to which machines",
+        ),
+        "of_every_machine": ErrorText("{name} is limited to some machines, and this is about all of them"),
         "second_factor_exists": ErrorText("there is a second factor already", "remove it first, with a code of it"),
         "second_factor_missing": ErrorText("{name} has no second factor"),
         "second_factor_own": ErrorText(

@@ -38,6 +38,7 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "Administrator.Created": "administrator {name} added: {roles}",
         "Administrator.RolesChanged": "is {roles} now",
         "Administrator.PasswordChanged": "new password",
+        "Administrator.MachinesLimited": "limited to the machines {machines}",
         "Administrator.SecondFactorEnrolled": "second factor set up",
         "Administrator.RecoveryCodeUsed": "recovery code {code} used in place of the second factor",
         "Administrator.SecondFactorRemoved": "second factor removed, with a code of it",
@@ -139,6 +140,7 @@ def event_text(record: Mapping[str, Any], names: Mapping[str, str], surface: Sur
     facts |= {field: facts.get(field) or "unchanged" for field in ("sender", "normalize")}
     facts["tags"] = ", ".join(facts.get("tags", ())) or "none"
     facts["roles"] = ", ".join(facts.get("roles", ()))
+    facts["machines"] = ", ".join(facts.get("machines") or ()) or "all"
     facts["address"] = facts.get("address") or "an unknown address"
     facts["end"] = _ENDS.get(facts.get("reason") or "", "")
     facts["why"] = why(facts, surface)

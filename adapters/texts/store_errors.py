@@ -186,6 +186,8 @@ STORE_ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "path_is_no_directory": ErrorText("{path} is there and is no directory", "name another"),
         "path_is_no_database": ErrorText("{path} is there and is no database", "name another"),
         "callback_not_https": ErrorText("a callback is an https:// address"),
+        "limit_of_no_group": ErrorText("machines limits the group {group!r}, which groups does not have"),
+        "limit_without_pattern": ErrorText("it has no pattern; leave it out for every machine"),
         "sign_in_without_registration": ErrorText("sign-in needs provider, or issuer and client_id"),
         "not_an_origin": ErrorText("it is an address like https://mailtoken.contoso.com, without a path"),
         "certificate_or_key_missing": ErrorText("TLS needs certificate_file and key_file"),

@@ -46,6 +46,7 @@ class ListedAdministrator:
     roles: tuple[str, ...]
     has_password: bool
     has_second_factor: bool = False
+    machines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,7 @@ class Administrators:
 
     def administrators(self) -> list[ListedAdministrator]:
         """Every administrator, in the order of their names."""
-        states = (account.state for account in self._accounts.all())
-        return [
-            ListedAdministrator(state.name, state.roles, state.password > 0, state.second_factor > 0)
-            for state in states
-        ]
+        return [_listed(account.state) for account in self._accounts.all()]
 
     def administrator(self, name: str) -> ListedAdministrator:
         """The administrator of this name.
@@ -95,18 +92,22 @@ class Administrators:
         Raises:
             NotFound: no such administrator.
         """
-        state = self._accounts.load(name).state
-        return ListedAdministrator(state.name, state.roles, state.password > 0, state.second_factor > 0)
+        return _listed(self._accounts.load(name).state)
 
-    def add(self, name: str, roles: Iterable[str], password: Secret | None, by: str) -> None:
+    def add(
+        self, name: str, roles: Iterable[str], password: Secret | None, by: str, machines: Iterable[str] = ()
+    ) -> None:
         """Add an administrator. Without a password the administrator needs a link to choose a password.
 
+        `machines` are the patterns of the machines that the administrator is limited to.
+
         Raises:
-            InvalidValue: the name, a role or the password is not valid.
+            InvalidValue: the name, a role, a pattern or the password is not valid.
             Refused: the name is taken.
         """
         hashed = self._accounts.hash(password) if password else None
         administrator = Administrator.add(uuid4(), name, roles, by=by, now=self._clock.now())
+        administrator.limit(machines, by=by, now=self._clock.now())
         self._accounts.check_free(name)
         self._save(administrator, hashed, by)
 
@@ -120,6 +121,19 @@ class Administrators:
         """
         wanted, now = list(roles), self._clock.now()
         self._change_beside_others(name, lambda one, others: one.set_roles(wanted, others=others, by=by, now=now))
+
+    def limit(self, name: str, machines: Iterable[str], by: str) -> None:
+        """Limit an administrator to the machines of these patterns; without patterns, end the limit.
+
+        Sessions that are open have the limit at once.
+
+        Raises:
+            NotFound: no such administrator.
+            InvalidValue: a pattern is not valid, or the administrator has the role administrator.
+        """
+        administrator = self._accounts.load(name)
+        administrator.limit(machines, by=by, now=self._clock.now())
+        self._events.save(administrator)
 
     def set_password(self, name: str, password: Secret, by: str) -> None:
         """Give an administrator a new password, which ends their sessions.
@@ -332,3 +346,7 @@ class Administrators:
         if found[0].altered:
             raise found[0].altered.refusal()
         return found[0].state.name
+
+
+def _listed(state: AdministratorState) -> ListedAdministrator:
+    return ListedAdministrator(state.name, state.roles, state.password > 0, state.second_factor > 0, state.machines)

@@ -8,10 +8,12 @@ organisation keeps the roles of the sign-in, so the configuration may end such a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +22,7 @@ import structlog
 from domain.administrator import AdministratorState
 from domain.errors import Conflict, NotFound
 from domain.ports import Clock
+from domain.scope import Scope, scopes_of
 from domain.secret import Secret
 from domain.session import Session, SessionEnd
 from infrastructure.access.bearer_tokens import LONGEST, new_token, token_hash
@@ -55,6 +58,8 @@ class SignedIn:
     roles: frozenset[str]
     is_member: bool = False
     has_second_factor: bool = False
+    scopes: Mapping[str, Scope] = field(default_factory=dict)
+    """The machines that the person is limited to, by role."""
 
     @property
     def lacks_second_factor(self) -> bool:
@@ -82,9 +87,18 @@ class Sessions:
         person = (state.password, state.name, state.roles)
         return self._begin(administrator_id, *person, address, {administrator_id: version})
 
-    def begin_for_member(self, account: str, roles: tuple[str, ...], address: str | None = None) -> Secret:
-        """Begin a session of a member of the organisation; returns the token for the browser's cookie."""
-        return self._begin(None, None, account, roles, address, {})
+    def begin_for_member(
+        self,
+        account: str,
+        roles: tuple[str, ...],
+        address: str | None = None,
+        scopes: Mapping[str, Scope] = MappingProxyType({}),
+    ) -> Secret:
+        """Begin a session of a member of the organisation, limited to `scopes` by role.
+
+        Returns the token for the browser's cookie.
+        """
+        return self._begin(None, None, account, roles, address, {}, scopes)
 
     def find(self, token: Secret) -> SignedIn | None:
         """The person whose session has this token; None if no session has it. The use is recorded."""
@@ -103,9 +117,16 @@ class Sessions:
             self._note_use(row, now)
         # An administrator has their current roles; a member of the organisation has the roles of the sign-in.
         if row["administrator_id"] is None:
-            return SignedIn(row["name"], frozenset(row["roles"].split()), is_member=True)
-        roles, second_factor = row[f"{_OF_ADMINISTRATOR}roles"], row[f"{_OF_ADMINISTRATOR}second_factor"]
-        return SignedIn(row["name"], frozenset(roles.split()), has_second_factor=second_factor > 0)
+            machines = json.loads(row["machines"] or "{}")
+            scopes = {role: Scope(tuple(patterns)) for role, patterns in machines.items()}
+            return SignedIn(row["name"], frozenset(row["roles"].split()), is_member=True, scopes=scopes)
+        roles = row[f"{_OF_ADMINISTRATOR}roles"].split()
+        return SignedIn(
+            row["name"],
+            frozenset(roles),
+            has_second_factor=row[f"{_OF_ADMINISTRATOR}second_factor"] > 0,
+            scopes=scopes_of([(roles, row[f"{_OF_ADMINISTRATOR}machines"].split())]),
+        )
 
     def end(self, token: Secret) -> None:
         """Sign out. A token without a session changes nothing."""
@@ -138,11 +159,13 @@ class Sessions:
         roles: tuple[str, ...],
         address: str | None,
         expects: Mapping[UUID, int],
+        scopes: Mapping[str, Scope] = MappingProxyType({}),
     ) -> Secret:
         self._sweep()
         token, now = new_token(), self._clock.now()
         hashed = token_hash(token)
-        session = Session.sign_in(id_of(hashed), name, roles, administrator_id, address, now=now)
+        machines = {role: list(scope.patterns or ()) for role, scope in scopes.items()}
+        session = Session.sign_in(id_of(hashed), name, roles, administrator_id, address, machines=machines, now=now)
         row = {
             "hash": hashed,
             "administrator_id": str(administrator_id) if administrator_id else None,
@@ -151,6 +174,7 @@ class Sessions:
             "roles": " ".join(roles),
             "begun_at": instant_text(now),
             "used_at": instant_text(now),
+            "machines": json.dumps(machines, sort_keys=True) if machines else "",
         }
         insert = insert_statement(self._store.integrity.rows, "session", row)
         self._events.save(session, unit_of_work=UnitOfWork(statements=[insert], expects=expects))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from domain.errors import Fact, InvalidValue
 from domain.profile_fields import is_loopback
 from domain.renewal import GrantLimits
+from domain.scope import Scope, check_limitable, scopes_of, valid_patterns
 from infrastructure.config.paths import SOCKET_NAME
 
 
@@ -75,10 +76,11 @@ class SignInTable(_Table):
 
     `provider` is one of [providers]; without it `issuer`, `client_id` and `client_secret_file` are our registration.
     `groups` has the roles of each group that the claim `groups_claim` may list. A session keeps its
-    roles for `session_hours`.
+    roles for `session_hours`. `machines` has the patterns of the machines that a group's roles are limited to.
     """
 
     groups: dict[str, tuple[Literal["administrator", "operator", "auditor"], ...]]
+    machines: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     groups_claim: str = "groups"
     provider: str | None = None
     issuer: str | None = None
@@ -94,7 +96,26 @@ class SignInTable(_Table):
     def _has_one_registration(self) -> SignInTable:
         if bool(self.provider) == bool(self.issuer and self.client_id):
             raise NotAcceptable("sign_in_without_registration")
+        if unknown := self.machines.keys() - self.groups.keys():
+            raise NotAcceptable("limit_of_no_group", group=min(unknown))
+        for group, patterns in self.machines.items():
+            _check_limit(self.groups[group], patterns)
         return self
+
+    def limits(self, groups: Collection[str]) -> Mapping[str, Scope]:
+        """The machines that a member of these groups is limited to, by role."""
+        known = [group for group in groups if group in self.groups]
+        return scopes_of((self.groups[group], self.machines.get(group, ())) for group in known)
+
+
+def _check_limit(roles: Collection[str], patterns: Collection[str]) -> None:
+    if not patterns:
+        raise NotAcceptable("limit_without_pattern")
+    try:
+        valid_patterns(patterns)
+        check_limitable(roles, patterns)
+    except InvalidValue as error:
+        raise NotAcceptable(error.code, **error.fields) from None
 
 
 _SERVER_LISTEN = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
@@ -162,11 +183,22 @@ class ServerTable(_Table):
 
 
 class Grant(_Table):
-    """`[[socket.grants]]`: the roles over the Unix socket of a uid of this machine, besides root and the service's."""
+    """`[[socket.grants]]`: the roles over the Unix socket of a uid of this machine, besides root and the service's.
+
+    `profiles` limits the role client; `machines` has the patterns of the machines that an operator or auditor is
+    limited to.
+    """
 
     uid: Annotated[int, Field(ge=0)]
     roles: tuple[Literal["administrator", "operator", "auditor", "client", "relay"], ...]
     profiles: tuple[str, ...] = ()
+    machines: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _limits_no_administrator(self) -> Grant:
+        if self.machines is not None:
+            _check_limit(self.roles, self.machines)
+        return self
 
 
 class SocketTable(_Table):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from domain.catalogue import catalogue
 from domain.errors import NotFound, Outdated
 from domain.ports import Clock
 from domain.profile import Profile, ProfileState, check_provider
+from domain.scope import Scope
 from infrastructure.fleet.changes import FleetChanges
 from infrastructure.queries.setting_status import SettingStatus, edition, read_statuses, read_statuses_called
 from infrastructure.store.event_log import EventLog
@@ -39,6 +40,11 @@ class SettingsService:
             rows = query.rows("SELECT name, catalogue, tags FROM machine")
         machines = ({"name": row["name"], "catalogue": row["catalogue"], "tags": row["tags"].split()} for row in rows)
         return sorted(machines, key=lambda machine: machine["name"])
+
+    def machine_names(self) -> list[str]:
+        """The name of every machine, sorted."""
+        with self._log.store.reading() as query:
+            return sorted(row["name"] for row in query.rows("SELECT name FROM machine"))
 
     def tag_machine(self, name: str, add: Collection[str], remove: Collection[str], by: str) -> tuple[str, ...]:
         """Add tags to a machine and take others away; returns the tags that it has then.
@@ -143,6 +149,12 @@ class SettingsService:
         with self._log.store.reading() as query:
             return sorted(row["name"] for row in query.rows("SELECT name FROM profile WHERE machine = ?", (machine,)))
 
+    def profiles_sharing(self, name: str) -> list[str]:
+        """The names of the profiles that use the token of the profile `name`; none if it does not exist."""
+        sharing = "SELECT name FROM profile WHERE token_id = (SELECT token_id FROM profile WHERE name = ?)"
+        with self._log.store.reading() as query:
+            return sorted(row["name"] for row in query.rows(sharing, (name,)))
+
     def some_profile_names(self, limit: int) -> list[str]:
         """The names of up to `limit` profiles, sorted."""
         with self._log.store.reading() as query:
@@ -206,6 +218,14 @@ class SettingsService:
         with self._log.store.reading() as query:
             rows = query.rows("SELECT name FROM smtp_group ORDER BY name LIMIT ?", (limit,))
         return sorted(row["name"] for row in rows)
+
+    def groups_within(self, scope: Scope) -> list[Group]:
+        """The SMTP groups with members on the machines of this scope, and these members, sorted by name."""
+        inside = (
+            replace(one, members=tuple(member for member in one.members if scope.has_machine(member.profile.machine)))
+            for one in self.groups()
+        )
+        return [group for group in inside if group.members]
 
     def link(self, group_name: str, names: Sequence[str], by: str) -> None:
         """Link all of these SMTP settings into a group, which is created if it does not exist, or none of them.

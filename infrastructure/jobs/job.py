@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from domain.scope import Scope
 from infrastructure.clock import instant_text
 
 
@@ -66,8 +67,12 @@ class Result:
 class Job:
     """A job that runs, has ended, or was stopped; its thread adds the results, any thread reads them."""
 
-    def __init__(self, id: str, work: Work, targets: Sequence[str], *, by: str, begun_at: datetime) -> None:
+    def __init__(
+        self, id: str, work: Work, targets: Sequence[str], *, by: str, begun_at: datetime, scope: Scope
+    ) -> None:
         self.id = id
+        self.scope = scope
+        """The machines that the person who began the job is limited to."""
         self.work = work
         self.targets = tuple(targets)
         self.by = by
@@ -84,6 +89,10 @@ class Job:
         if self.ended.is_set():
             return "stopped" if any(one.outcome is Outcome.LEFT for one in self.results) else "ended"
         return "waiting" if self.waiting_for else "running"
+
+    def is_within(self, scope: Scope) -> bool:
+        """Whether all of its targets are on machines of this scope."""
+        return all(map(scope.has_profile, self.targets))
 
     def counts(self) -> Counter[Outcome]:
         """The number of results of each outcome."""

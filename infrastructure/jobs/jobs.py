@@ -14,11 +14,12 @@ import structlog
 from eventsourcing.persistence import PersistenceError
 
 from domain.catalogue import Protocol
-from domain.errors import InvalidValue, MailtokenError, NotFound, Refused, facts
+from domain.errors import InvalidValue, MailtokenError, NotFound, NotPermitted, Refused, facts
 from domain.lifecycle import Held, TokenStatus
 from domain.machine import valid_name, valid_tags
 from domain.ports import Clock
 from domain.profile_fields import accepted_fields
+from domain.scope import EVERY_MACHINE, Scope
 from infrastructure.fleet.settings import SettingsService
 from infrastructure.jobs.job import Action, Job, Outcome, Result, Work
 from infrastructure.mail import MailService
@@ -57,18 +58,19 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
-    def begin(self, work: Work, wanted: MachineFilter, by: str) -> Job:
-        """Begin a job over the machines of the filter.
+    def begin(self, work: Work, wanted: MachineFilter, by: str, scope: Scope = EVERY_MACHINE) -> Job:
+        """Begin a job over the machines of the filter that are in the scope of the person who begins it.
 
         Raises:
             InvalidValue: the action lacks a particular, or one is not acceptable.
             Refused: too many jobs run already, or too many machines are selected.
         """
         _check(work)
-        names = self._machines.names(wanted, MOST_MACHINES + 1)
+        names = self._machines.names(self.within(wanted, scope), MOST_MACHINES + 1)
         if len(names) > MOST_MACHINES:
             raise Refused("too_many_machines", most=MOST_MACHINES)
-        job = Job(uuid4().hex, work, self.targets(work, names), by=by, begun_at=self._clock.now())
+        targets, now = self.targets(work, names), self._clock.now()
+        job = Job(uuid4().hex, work, targets, by=by, begun_at=now, scope=scope)
         with self._lock:
             if sum(not one.ended.is_set() for one in self._jobs.values()) >= MOST_RUNNING:
                 raise Refused("too_many_jobs", most=MOST_RUNNING)
@@ -79,20 +81,24 @@ class Jobs:
         threading.Thread(target=self._run, args=(job,), name=f"job-{job.id[:8]}", daemon=True).start()
         return job
 
-    def all(self) -> list[Job]:
-        """The jobs, the newest first."""
-        with self._lock:
-            return list(self._jobs.values())[::-1]
+    def within(self, wanted: MachineFilter, scope: Scope) -> MachineFilter:
+        """The filter over the machines of this scope."""
+        return wanted.within(scope, self._use_cases.settings.machine_names)
 
-    def job(self, id: str) -> Job:
+    def all(self, scope: Scope = EVERY_MACHINE) -> list[Job]:
+        """The jobs whose targets are all in `scope`, the newest first."""
+        with self._lock:
+            return [job for job in self._jobs.values() if job.is_within(scope)][::-1]
+
+    def job(self, id: str, scope: Scope = EVERY_MACHINE) -> Job:
         """The job of this id.
 
         Raises:
-            NotFound: there is none, or it ended so long ago that it was forgotten.
+            NotFound: there is none with all targets in `scope`, or it ended so long ago that it was forgotten.
         """
         with self._lock:
             found = self._jobs.get(id)
-        if found is None:
+        if found is None or not found.is_within(scope):
             raise NotFound("job_not_found", id=id)
         return found
 
@@ -123,6 +129,7 @@ class Jobs:
 
     def _step(self, job: Job, target: str) -> Result:
         try:
+            self._check_scope(job, target)
             return self._act(job, target)
         except MailtokenError as error:
             return Result(target, Outcome.REFUSED, error.code, facts(error))
@@ -131,6 +138,14 @@ class Jobs:
         except Exception as error:
             log.error("job_step_failed", job=job.id, target=target, error=type(error).__name__)
             return Result(target, Outcome.REFUSED, "step_failed")
+
+    def _check_scope(self, job: Job, target: str) -> None:
+        """Check that every machine that shares the target's token is in the scope of who began the job."""
+        if job.scope.is_all:
+            return
+        sharing = self._use_cases.settings.profiles_sharing(target)
+        if not all(map(job.scope.has_profile, [target, *sharing])):
+            raise NotPermitted("token_shared_outside", name=job.by.partition(":")[2], profile=target)
 
     def _act(self, job: Job, target: str) -> Result:
         work, by, tokens, settings = job.work, job.by, self._use_cases.tokens, self._use_cases.settings

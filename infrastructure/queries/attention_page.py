@@ -14,6 +14,7 @@ from domain.attention import Urgency, urgency_of
 from domain.expiry_forecast import SOON, Expiry
 from domain.lifecycle import TokenStatus
 from domain.ports import Clock
+from domain.scope import EVERY_MACHINE, Scope
 from infrastructure.queries.attention import OF_PROVIDERS, Attention, StatusWithAttention, TokenWithAttention
 from infrastructure.queries.audit import Audit
 from infrastructure.queries.setting_status import SettingStatus, read_statuses_called
@@ -84,26 +85,27 @@ class AttentionQuery:
         self._attention = attention
         self._audit = audit
 
-    def page(self, number: int) -> AttentionPage:
-        """The page of this number, or the last page if there are fewer."""
+    def page(self, number: int, scope: Scope = EVERY_MACHINE) -> AttentionPage:
+        """The page of this number, or the last page if there are fewer, of the machines in `scope`."""
         now = self._clock.now()
         with self._store.reading() as query:
             tokens = [one for one in self._attention.soon(query, now) if one.attention or _ends_soon(one, now)]
-            selection = _Selection(tokens, _names(query, tokens), number)
+            selection = _Selection(tokens, _names(query, tokens, scope), number)
             found = selection.page(read_statuses_called(query, selection.names, now))
             items = [replace(item, first=self._attention.with_details(item.first)) for item in found.items]
             return replace(found, items=items)
 
-    def counts(self) -> AttentionCounts:
-        """The counts that every surface shows."""
+    def counts(self, scope: Scope = EVERY_MACHINE) -> AttentionCounts:
+        """The counts that every surface shows, of the machines in `scope`."""
         now = self._clock.now()
         with self._store.reading() as query:
             tokens = [one for one in self._attention.soon(query, now) if one.attention]
-            return _counts(tokens, _names(query, tokens))
+            return _counts(tokens, _names(query, tokens, scope))
 
-    def page_as_of(self, number: int, instant: datetime) -> AttentionPage:
+    def page_as_of(self, number: int, instant: datetime, scope: Scope = EVERY_MACHINE) -> AttentionPage:
         """The page as of `instant`, without alarms and forecasts, which only a running service knows."""
-        statuses = [one for one in self._audit.statuses_as_of(instant) if one.attention]
+        then = (one for one in self._audit.statuses_as_of(instant) if one.attention)
+        statuses = [one for one in then if scope.has_machine(one.profile.machine)]
         names = dict[str, list[str]]()
         for one in statuses:
             names.setdefault(str(one.profile.token_id), []).append(one.profile.name)
@@ -119,10 +121,11 @@ def _ends_soon(one: TokenWithAttention, now: datetime) -> bool:
     return one.expiry is not None and one.expiry.at - now < SOON
 
 
-def _names(query: Query, tokens: Iterable[TokenWithAttention]) -> dict[str, list[str]]:
+def _names(query: Query, tokens: Iterable[TokenWithAttention], scope: Scope) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {one.id: [] for one in tokens}
     for row in rows_in(query, "SELECT token_id, name FROM profile WHERE token_id IN", list(names)):
-        names[row["token_id"]].append(row["name"])
+        if scope.has_profile(row["name"]):
+            names[row["token_id"]].append(row["name"])
     return {id: sorted(found) for id, found in names.items()}
 
 
@@ -143,7 +146,7 @@ class _Selection:
     def __init__(
         self, tokens: Iterable[TokenWithAttention], settings: Mapping[str, Sequence[str]], number: int
     ) -> None:
-        self._tokens = tokens = list(tokens)
+        self._tokens = tokens = [one for one in tokens if settings[one.id]]
         self._settings = settings
         self._counts = _counts(tokens, settings)
         items = self._grouped()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
 from domain.profile import Profile
 from domain.relay_user import RelayUser
+from domain.scope import Scope
 from domain.token import Token
 from infrastructure.clock import instant_text
 from infrastructure.queries.attention import Attention, StatusWithAttention
@@ -38,6 +39,10 @@ class Change(Protocol):
         """The change as a JSON object."""
         ...
 
+    def within(self, scope: Scope) -> Change | None:
+        """The part of the change that is about machines of this scope; None if there is none."""
+        ...
+
 
 @dataclass(frozen=True)
 class StatusChange:
@@ -60,6 +65,12 @@ class StatusChange:
             "removed": list(self.removed),
         }
 
+    def within(self, scope: Scope) -> StatusChange | None:
+        """The part of the change that is about machines of this scope; None if there is none."""
+        inside = tuple(one for one in self.with_attention if scope.has_machine(one.status.profile.machine))
+        removed = tuple(filter(scope.has_profile, self.removed))
+        return replace(self, with_attention=inside, removed=removed) if inside or removed else None
+
 
 @dataclass(frozen=True)
 class RelayChange:
@@ -74,6 +85,10 @@ class RelayChange:
     def as_json(self) -> dict[str, Any]:
         """The change as a JSON object."""
         return {"users": list(self.users), "profiles": list(self.profiles)}
+
+    def within(self, scope: Scope) -> RelayChange | None:
+        """The change, which only the relay listens to: its role has no limit."""
+        return self if scope.is_all else None
 
 
 @dataclass(frozen=True)

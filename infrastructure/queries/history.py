@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 
 from domain.errors import NotFound
 from domain.profile import ProfileState
+from domain.scope import EVERY_MACHINE, Scope
 from domain.smtp_group import SmtpGroup
 from infrastructure.queries.records import LINKS_NOTHING, Concerned, Record, record_of
 from infrastructure.queries.setting_status import SettingStatus, fold_statuses, named
@@ -52,15 +54,25 @@ class History:
     def __init__(self, log: EventLog) -> None:
         self._log = log
 
-    def records(self, profile: str | None = None, after: int = 0, limit: int | None = None) -> list[Record]:
+    def records(
+        self,
+        profile: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        scope: Scope = EVERY_MACHINE,
+    ) -> list[Record]:
         """The events in log order: all, or those that concern one profile, which may have been removed since.
 
-        At most `limit` records after the position `after`.
+        At most `limit` records after the position `after`. With a scope, only events that concern machines, and only
+        if all of these are in the scope.
         """
         with self._log.store.reading() as query:
             if profile is not None:
-                found = [one for one in self._about(query, profile, None) if one[0] > after]
+                found = [one for one in self._about(query, profile, None, scope) if one[0] > after]
                 return self._records(found[:limit], profile)
+            if not scope.is_all:
+                inside = (one for one in self._all_within(query, scope) if one.position > after)
+                return list(islice(inside, limit))
             if limit is not None:
                 return list(self._named(query, query.events(after, limit)))
             return [record for record in self._all(query) if record.position > after]
@@ -70,17 +82,30 @@ class History:
         with self._log.store.reading() as query:
             yield from self._all(query)
 
-    def page(self, profile: str | None, as_of: datetime | None, skip: int, count: int) -> HistoryPage:
+    def page(
+        self,
+        profile: str | None,
+        as_of: datetime | None,
+        skip: int,
+        count: int,
+        scope: Scope = EVERY_MACHINE,
+    ) -> HistoryPage:
         """Up to `count` records, after the newest `skip`; with `as_of`, of the log as it was at that instant.
+
+        A scope is that of `records`.
 
         The log at an instant ends with the last event stamped at or before it: its order counts, not the clock.
         """
         with self._log.store.reading() as query:
             end = last_position(query) if as_of is None else end_of_log(query, as_of)
             if profile is not None:
-                every = self._about(query, profile, end)
+                every = self._about(query, profile, end, scope)
                 total = len(every)
                 records = self._records(every[max(0, total - skip - count) : max(0, total - skip)], profile)
+            elif not scope.is_all:
+                inside = [one for one in self._all_within(query, scope) if one.position <= end]
+                total = len(inside)
+                records = inside[max(0, total - skip - count) : max(0, total - skip)]
             else:
                 total = count_events(query, end)
                 records = self._newest(query, end, skip, min(count, total - skip))
@@ -131,11 +156,22 @@ class History:
             fold.apply(self._log.decode(*one).event)
         return fold
 
-    def _about(self, query: Query, profile: str, end: int | None) -> _Stored:
+    def _about(self, query: Query, profile: str, end: int | None, scope: Scope = EVERY_MACHINE) -> _Stored:
         """The events up to the position `end` that concern this profile, in log order."""
+        if not scope.is_all:
+            positions = {one.position for one in self._all_within(query, scope)}
+            return [one for one in self._about(query, profile, end) if one[0] in positions]
         concerned = Concerned(self._log)
         events = query.events_of(streams_about_setting(query, profile), end)
         return [one for one in events if profile in concerned.apply(*one)]
+
+    def _all_within(self, query: Query, scope: Scope) -> Iterator[Record]:
+        """The records of the events that concern machines of this scope and no others."""
+        concerned = Concerned(self._log)
+        for one in self._log.read_stored(query):
+            names = concerned.apply(*one)
+            if scope.has_machines(concerned.machines_of(one[1], names)):
+                yield record_of(self._log.decode(*one), _single(names))
 
     def _all(self, query: Query) -> Iterator[Record]:
         concerned = Concerned(self._log)

@@ -14,9 +14,11 @@ from typing import Any
 from domain.expiry_forecast import SOON, Cause
 from domain.lifecycle import TokenStatus
 from domain.ports import Clock
+from domain.scope import EVERY_MACHINE, Scope
 from infrastructure.clock import instant_text
 from infrastructure.queries.attention import Attention
 from infrastructure.queries.attention_page import AttentionPage, AttentionQuery
+from infrastructure.queries.setting_status import read_statuses
 from infrastructure.queries.store_state import StoreStateQuery
 from infrastructure.store.node_rows import ALIVE_SECONDS, read_nodes
 from infrastructure.store.query import Query, rows_in
@@ -107,18 +109,18 @@ class HomeQuery:
         self._store_state = store_state
         self._client_secrets_expire_at = client_secrets_expire_at
 
-    def now(self) -> Home:
-        """The state as of now."""
-        now, attention = self._clock.now(), self._attention_query.page(1)
+    def now(self, scope: Scope = EVERY_MACHINE) -> Home:
+        """The state as of now, of the machines in `scope`."""
+        now, attention = self._clock.now(), self._attention_query.page(1, scope)
         with self._store.reading() as query:
-            tokens = self._tokens(query, now)
+            tokens = self._tokens(query, now) if scope.is_all else _tokens_within(query, now, scope)
             endings = [
                 *_of_page(attention, now),
-                *_later(query, now),
+                *_later(query, now, scope),
                 *self._of_providers(now),
                 *self._certificates(now),
             ]
-            mail, seconds = _mail(query, now.date()), self._store.now_seconds(query)
+            mail, seconds = _mail(query, now.date(), scope), self._store.now_seconds(query)
             nodes = [Node(one.name, seconds - one.seen_at < ALIVE_SECONDS) for one in read_nodes(query)]
         return Home(now, tokens, attention, sorted(endings, key=lambda one: (one.day, one.cause)), mail, nodes)
 
@@ -156,26 +158,41 @@ def _of_page(page: AttentionPage, now: datetime) -> list[Ending]:
     ]
 
 
-def _later(query: Query, now: datetime) -> list[Ending]:
+def _tokens_within(query: Query, now: datetime, scope: Scope) -> Counter[TokenStatus]:
+    """The number of tokens that settings on the machines of this scope use, by state."""
+    inside = (one for one in read_statuses(query, now) if scope.has_machine(one.profile.machine))
+    return Counter({one.profile.token_id: one.token.status for one in inside}.values())
+
+
+def _later(query: Query, now: datetime, scope: Scope) -> list[Ending]:
     """The fixed ends of grants behind `SOON`, by day and provider."""
     rows = query.rows(
-        "SELECT substr(token.grant_expires_at, 1, 10) AS day, token.provider, count(*) AS settings"
+        "SELECT substr(token.grant_expires_at, 1, 10) AS day, token.provider, profile.machine, count(*) AS settings"
         " FROM token JOIN profile ON profile.token_id = token.id"
-        " WHERE dead IS NULL AND grant_expires_at > ? AND grant_expires_at <= ? GROUP BY 1, 2",
+        " WHERE dead IS NULL AND grant_expires_at > ? AND grant_expires_at <= ? GROUP BY 1, 2, 3",
         (instant_text(now + SOON), instant_text(now + HORIZON)),
     )
+    counts = Counter[tuple[str, str]]()
+    for row in rows:
+        if scope.has_machine(row["machine"]):
+            counts[row["day"], row["provider"] or ""] += row["settings"]
     return [
-        Ending(date.fromisoformat(row["day"]), Cause.GRANT_ENDS.value, row["provider"] or "", row["settings"])
-        for row in rows
+        Ending(date.fromisoformat(day), Cause.GRANT_ENDS.value, provider, settings)
+        for (day, provider), settings in counts.items()
     ]
 
 
-def _mail(query: Query, today: date) -> list[MailDay]:
+def _mail(query: Query, today: date, scope: Scope) -> list[MailDay]:
     first = today - timedelta(days=MAIL_DAYS - 1)
     rows = query.rows(
-        "SELECT day, sum(messages) AS messages, sum(refusals) AS refusals FROM mail_count WHERE day >= ? GROUP BY day",
+        "SELECT day, profile, sum(messages) AS messages, sum(refusals) AS refusals FROM mail_count WHERE day >= ?"
+        " GROUP BY day, profile",
         (first.isoformat(),),
     )
-    found = {row["day"]: (int(row["messages"]), int(row["refusals"])) for row in rows}
+    messages, refusals = Counter[str](), Counter[str]()
+    for row in rows:
+        if scope.has_profile(row["profile"]):
+            messages[row["day"]] += int(row["messages"])
+            refusals[row["day"]] += int(row["refusals"])
     days = [first + timedelta(days=number) for number in range(MAIL_DAYS)]
-    return [MailDay(day, *found.get(day.isoformat(), (0, 0))) for day in days]
+    return [MailDay(day, messages[day.isoformat()], refusals[day.isoformat()]) for day in days]

@@ -5,13 +5,14 @@ The pages, the API and the command line all read their texts here, so that the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
 from domain.errors import InvalidValue
 from domain.lifecycle import TokenStatus
+from domain.scope import Scope
 
 ANY_CAUSE = "any"
 """Selects machines that need a person for whatever cause."""
@@ -62,6 +63,13 @@ class MachineFilter:
     def among(self, names: Iterable[str] | None) -> MachineFilter:
         """The same filter over a choice of machines; None is no choice."""
         return self if names is None else replace(self, names=tuple(names))
+
+    def within(self, scope: Scope, names: Callable[[], Iterable[str]]) -> MachineFilter:
+        """The filter for somebody who sees the machines of this scope alone; `names` gives those of all machines."""
+        if scope.is_all:
+            return self
+        inside = names() if self.names is None else self.names
+        return replace(self, names=tuple(filter(scope.has_machine, inside)))
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 from domain.expiry_forecast import SOON
 from domain.lifecycle import TokenStatus
 from domain.ports import Clock
+from domain.scope import EVERY_MACHINE, Scope
 from infrastructure.clock import instant_text
 from infrastructure.queries.attention import Attention, StatusWithAttention, TokenWithAttention
 from infrastructure.queries.machine_filter import ANY_CAUSE, MachineFilter, Place, Sort
@@ -115,11 +116,16 @@ class MachinesQuery:
             selection = _Selection(query, wanted, self._ranks(query, now), soon)
             return [row["name"] for row in selection.rows(Sort.NAME, None, limit)]
 
-    def tags(self, limit: int) -> list[tuple[str, int]]:
-        """The tags that there are, the most used first, each with the number of its machines."""
-        counts = Counter[str]()
+    def tags(self, limit: int, scope: Scope = EVERY_MACHINE) -> list[tuple[str, int]]:
+        """The tags of the machines in `scope`, the most used first, each with the number of its machines."""
+        counts, statement = Counter[str](), "SELECT tags, count(*) AS machines FROM machine_list WHERE tags <> '' {} "
         with self._store.reading() as query:
-            for row in query.rows("SELECT tags, count(*) AS machines FROM machine_list WHERE tags <> '' GROUP BY tags"):
+            inside, names = "", list[str]()
+            if not scope.is_all:
+                listed = (row["name"] for row in query.rows("SELECT name FROM machine_list"))
+                inside = f"AND name IN {query.texts('?')}"
+                names = [json.dumps(list(filter(scope.has_machine, listed)))]
+            for row in query.rows(statement.format(inside) + "GROUP BY tags", names):
                 for tag in row["tags"].split():
                     counts[tag] += row["machines"]
         return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:limit]

@@ -12,6 +12,7 @@ from eventsourcing.persistence import StoredEvent
 
 from domain.api_client import ApiClientState
 from domain.disclosure import DisclosureState
+from domain.machine import MachineState
 from domain.profile import ProfileState
 from domain.relay_user import RelayUserState
 from domain.smtp_group import SmtpGroupState
@@ -80,6 +81,14 @@ class Concerned:
             if not now.removed:
                 self._users.setdefault(now.token_id, set()).add(id)
         return before | self._names(id)
+
+    def machines_of(self, stored: StoredEvent, profiles: set[str]) -> set[str]:
+        """The machines that an event concerns, which was applied and concerns these profiles."""
+        assert isinstance(stored.originator_id, UUID)
+        state = self._fold.states.get(stored.originator_id)
+        if isinstance(state, MachineState):
+            return {state.name}
+        return {name.partition("/")[0] for name in profiles}
 
     def _names(self, id: UUID) -> set[str]:
         state = self._fold.states.get(id)

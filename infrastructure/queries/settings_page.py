@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ from uuid import UUID
 from domain.errors import NotFound
 from domain.lifecycle import TokenStatus
 from domain.ports import Clock
+from domain.scope import EVERY_MACHINE, Scope
 from infrastructure.queries.attention import Attention, StatusWithAttention
 from infrastructure.queries.audit import Audit
 from infrastructure.queries.history import History
@@ -33,11 +34,15 @@ FILTERS = (*TokenStatus, NEEDS_ATTENTION)
 
 @dataclass(frozen=True)
 class SettingsFilter:
-    """Settings whose names or fields contain `search` and that are in `state`, one of `FILTERS`. Pages count from 1."""
+    """Settings whose names or fields contain `search` and that are in `state`, one of `FILTERS`. Pages count from 1.
+
+    Machines outside `scope` are left out, and not counted.
+    """
 
     search: str = ""
     state: str | None = None
     page: int = 1
+    scope: Scope = EVERY_MACHINE
 
 
 @dataclass(frozen=True)
@@ -116,20 +121,24 @@ class SettingsPageQuery:
             on_page = [StatusWithAttention(one, None, one.attention) for one in statuses]
             return selection.page(on_page, _catalogues(query, selection.machines))
 
-    def machine(self, name: str) -> tuple[MachineOnPage, Mapping[UUID, int]]:
+    def machine(self, name: str, scope: Scope) -> tuple[MachineOnPage, Mapping[UUID, int]]:
         """One machine with all its settings, and the number of settings that use each of their tokens, by token id.
+
+        A machine outside `scope` is not found, and its settings are not counted.
 
         Raises:
             NotFound: no such machine.
         """
         with self._store.reading() as query:
             catalogues = _catalogues(query, [name])
-            if name not in catalogues:
+            if name not in catalogues or not scope.has_machine(name):
                 raise NotFound("machine_not_found", machine=name)
             settings = self._attention.of_all(read_statuses_of(query, [name], self._clock.now()))
             tokens = [str(one.status.profile.token_id) for one in settings]
-            rows = rows_in(query, "SELECT token_id FROM profile WHERE token_id IN", list(dict.fromkeys(tokens)))
-            uses = Counter(UUID(row["token_id"]) for row in rows)
+            rows = rows_in(
+                query, "SELECT token_id, machine FROM profile WHERE token_id IN", list(dict.fromkeys(tokens))
+            )
+            uses = Counter(UUID(row["token_id"]) for row in rows if scope.has_machine(row["machine"]))
         return MachineOnPage(name, catalogues[name], tuple(settings)), uses
 
     def setting(self, name: str) -> SettingOnPage:
@@ -142,6 +151,15 @@ class SettingsPageQuery:
             sharing = read_statuses_with(query, name, self._clock.now())
             return _setting(query, self._attention.of(named(sharing, name), read_hold_code(query)), sharing)
 
+    def setting_within(self, name: str, scope: Scope, instant: datetime | None = None) -> SettingOnPage:
+        """One setting now or as of `instant`, with the settings that share its token on machines in `scope`.
+
+        Raises:
+            NotFound: no profile has, or had, this name.
+        """
+        found = self.setting_as_of(name, instant) if instant else self.setting(name)
+        return replace(found, linked=tuple(one for one in found.linked if scope.has_machine(one.profile.machine)))
+
     def setting_as_of(self, name: str, instant: datetime) -> SettingOnPage:
         """The same as of `instant`.
 
@@ -153,12 +171,14 @@ class SettingsPageQuery:
         with self._store.reading() as query:
             return _setting(query, StatusWithAttention(status, None, status.attention), sharing)
 
-    def settings_by_provider(self) -> Mapping[str | None, int]:
+    def settings_by_provider(self, scope: Scope) -> Mapping[str | None, int]:
         """The number of settings by the provider they name; the key None is for settings without a provider."""
         counts = Counter[str | None]()
+        statement = "SELECT machine, settings, count(*) AS number FROM profile GROUP BY machine, settings"
         with self._store.reading() as query:
-            for row in query.rows("SELECT settings, count(*) AS number FROM profile GROUP BY settings"):
-                counts[json.loads(row["settings"])["provider"]] += row["number"]
+            for row in query.rows(statement):
+                if scope.has_machine(row["machine"]):
+                    counts[json.loads(row["settings"])["provider"]] += row["number"]
         return counts
 
     def _rows(self, query: Query, now: datetime, *, with_search_text: bool) -> Iterator[_SettingRow]:
@@ -211,6 +231,7 @@ class _Selection:
     """The settings that the filter finds, and the machines that are on the page."""
 
     def __init__(self, rows: Sequence[_SettingRow], settings_filter: SettingsFilter) -> None:
+        rows = [row for row in rows if settings_filter.scope.has_machine(row.machine)]
         search = settings_filter.search.casefold()
         found = [row for row in rows if search in row.search_text] if search else rows
         self._counts = Counter(row.status for row in found)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from domain.log_hold import RESTORED, LogHoldState
 from domain.ports import Clock
+from domain.scope import Scope
 from domain.store_attention import CertificateExpiry, ProviderNeed, StoreAttention
 from infrastructure.clock import instant_text
 from infrastructure.config.certificates import last_expiries
@@ -78,6 +79,10 @@ class StoreState:
         if self.altered:
             found.add(StoreAttention.ROW_ALTERED)
         return tuple(code for code in StoreAttention if code in found)
+
+    def within(self, scope: Scope) -> StoreState:
+        """The state for somebody who sees the machines of this scope alone: rows that were altered may be of others."""
+        return self if scope.is_all else replace(self, altered=())
 
     def as_json(self) -> dict[str, Any]:
         """The state in JSON."""

@@ -182,6 +182,15 @@ MIGRATIONS = (
             "ALTER TABLE administrator ADD COLUMN used_codes TEXT NOT NULL DEFAULT ''",
         ),
     ),
+    Migration(
+        version=15,
+        purpose="operators and auditors may be limited to machines; whoever is signed in signs in again",
+        statements=(
+            "ALTER TABLE administrator ADD COLUMN machines TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE session ADD COLUMN machines TEXT NOT NULL DEFAULT ''",
+            "DELETE FROM session",
+        ),
+    ),
 )
 
 INTEGRITY_KEYS_SINCE = 7

@@ -295,6 +295,7 @@ def _administrator_row(id: UUID, version: int, state: AdministratorState) -> Row
         "second_factor": state.second_factor,
         "second_factors": state.second_factors,
         "used_codes": " ".join(map(str, state.used_codes)),
+        "machines": " ".join(state.machines),
     }
 
 
@@ -307,6 +308,7 @@ def administrator_state(row: Mapping[str, Any]) -> AdministratorState:
         second_factor=row["second_factor"],
         second_factors=row["second_factors"],
         used_codes=tuple(map(int, row["used_codes"].split())),
+        machines=tuple(row["machines"].split()),
     )
 
 

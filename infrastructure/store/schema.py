@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-PROJECTION_VERSION = 7
+PROJECTION_VERSION = 8
 
 # {bytes} and {integer} are the engine's own types. Instants are text in UTC, ids are text.
 _TABLES = """
@@ -75,7 +75,7 @@ CREATE TABLE IF NOT EXISTS administrator (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, roles TEXT NOT NULL,
     password {integer} NOT NULL,
     second_factor {integer} NOT NULL DEFAULT 0, second_factors {integer} NOT NULL DEFAULT 0,
-    used_codes TEXT NOT NULL DEFAULT '',
+    used_codes TEXT NOT NULL DEFAULT '', machines TEXT NOT NULL DEFAULT '',
     mac {bytes});
 CREATE TABLE IF NOT EXISTS client (
     id TEXT PRIMARY KEY, version {integer} NOT NULL, name TEXT NOT NULL UNIQUE, key_number {integer} NOT NULL,
@@ -101,7 +101,7 @@ CREATE TABLE IF NOT EXISTS reader (
     mac {bytes});
 CREATE TABLE IF NOT EXISTS session (
     hash TEXT PRIMARY KEY, administrator_id TEXT, password {integer}, name TEXT NOT NULL, roles TEXT NOT NULL,
-    begun_at TEXT NOT NULL, used_at TEXT NOT NULL,
+    begun_at TEXT NOT NULL, used_at TEXT NOT NULL, machines TEXT NOT NULL DEFAULT '',
     mac {bytes});
 CREATE TABLE IF NOT EXISTS one_time (
     hash TEXT PRIMARY KEY, kind TEXT NOT NULL, about TEXT NOT NULL, made_by TEXT NOT NULL, expires_at TEXT NOT NULL,

@@ -289,6 +289,13 @@ EVENTS: tuple[Event[Any], ...] = (
     Administrator.SecondFactorReset(
         originator_id=ADMINISTRATOR, originator_version=7, timestamp=NOW, by="administrator:root"
     ),
+    Administrator.MachinesLimited(
+        originator_id=ADMINISTRATOR,
+        originator_version=8,
+        timestamp=NOW,
+        machines=["hamburg-*", "lobby"],
+        by="administrator:root",
+    ),
     Administrator.Removed(originator_id=ADMINISTRATOR, originator_version=4, timestamp=NOW, by="administrator:root"),
     ApiClient.Created(
         originator_id=CLIENT,

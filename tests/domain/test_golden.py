@@ -80,6 +80,6 @@ def topics() -> Iterator[str]:
 
 def test_every_event_has_one_golden_file_and_every_golden_file_an_event() -> None:
     known = sorted(topics())
-    assert len(known) == len(set(known)) == 66
+    assert len(known) == len(set(known)) == 67
     assert sorted(path.name for path in GOLDEN.iterdir()) == [f"{topic}.json" for topic in known]
     assert sorted(topic_of(event) for event in EVENTS) == known

@@ -30,11 +30,21 @@ def add(
     link: Annotated[
         bool, typer.Option("--link", help="Print a link with which they choose a password, good for an hour and once.")
     ] = False,
+    machines: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--machines",
+            metavar="PATTERN",
+            help="Limit them to machines whose name is like this, such as 'hamburg-*'. May be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Add an administrator. The password is asked for, or read from standard input."""
     password = None if link else new_password().reveal()
     service = client(context)
-    service.post("/api/v1/administrators", {"name": name, "roles": role, "password": password})
+    service.post(
+        "/api/v1/administrators", {"name": name, "roles": role, "password": password, "machines": machines or []}
+    )
     if link:
         _show_link(service, name)
     else:
@@ -52,10 +62,16 @@ def list_all(
         output.write_json(listed)
         return
     rows = (
-        (one["name"], ", ".join(one["roles"]), _yes_or_no(one["password"]), _yes_or_no(one["second_factor"]))
+        (
+            one["name"],
+            ", ".join(one["roles"]),
+            ", ".join(one["machines"]) or "all",
+            _yes_or_no(one["password"]),
+            _yes_or_no(one["second_factor"]),
+        )
         for one in listed
     )
-    output.show(output.rows(("Administrator", "Roles", "Password", "Second factor"), rows))
+    output.show(output.rows(("Administrator", "Roles", "Machines", "Password", "Second factor"), rows))
 
 
 @app.command()
@@ -63,6 +79,20 @@ def roles(context: typer.Context, name: Name, role: Roles) -> None:
     """Let an administrator hold these roles and no others."""
     client(context).put(f"{_path(name)}/roles", {"roles": role})
     output.print_message(f"{name} is {', '.join(role)}.")
+
+
+@app.command("machines")
+def limit(
+    context: typer.Context,
+    name: Name,
+    patterns: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATTERN]...", help="Names of machines, like 'hamburg-*'; none ends the limit."),
+    ] = None,
+) -> None:
+    """Limit an operator or auditor to machines, by patterns of their names; without a pattern, end the limit."""
+    client(context).put(f"{_path(name)}/machines", {"machines": patterns or []})
+    output.print_message(f"{name} is limited to {', '.join(patterns)}." if patterns else f"{name} is not limited.")
 
 
 @app.command("password")

@@ -22,12 +22,16 @@ _EXAMPLE = "correct horse battery"
 
 
 class NewAdministrator(BaseModel):
-    """An administrator to add. Without a password they choose one with a link."""
+    """An administrator to add. Without a password they choose one with a link.
+
+    `machines` are the patterns of the machines that an operator or auditor is limited to.
+    """
 
     model_config = with_example(name="anna", roles=["administrator", "operator"], password=_EXAMPLE)
     name: Text
     roles: list[Text]
     password: SecretStr | None = None
+    machines: list[Text] = []
 
 
 class Roles(BaseModel):
@@ -35,6 +39,13 @@ class Roles(BaseModel):
 
     model_config = with_example(roles=["operator", "auditor"])
     roles: list[Text]
+
+
+class Limit(BaseModel):
+    """The patterns of the machines that the administrator is limited to from now on; without patterns, no limit."""
+
+    model_config = with_example(machines=["hamburg-*"])
+    machines: list[Text]
 
 
 class NewPassword(BaseModel):
@@ -52,13 +63,19 @@ class WhoseLink(BaseModel):
 
 
 class AdministratorOut(BaseModel):
-    """An administrator, their roles, whether they have chosen a password, and whether they have a second factor."""
+    """An administrator, their roles, whether they have chosen a password, and whether they have a second factor.
 
-    model_config = with_example(name="anna", roles=["administrator", "operator"], password=True, second_factor=True)
+    `machines` are the patterns of the machines that they are limited to; without patterns, they are not limited.
+    """
+
+    model_config = with_example(
+        name="anna", roles=["administrator", "operator"], password=True, second_factor=True, machines=[]
+    )
     name: str
     roles: list[str]
     password: bool
     second_factor: bool
+    machines: list[str]
 
 
 class Link(BaseModel):
@@ -83,6 +100,7 @@ def router(service: Service) -> APIRouter:
                 "roles": list(one.roles),
                 "password": one.has_password,
                 "second_factor": one.has_second_factor,
+                "machines": list(one.machines),
             }
             for one in administrators.administrators()
         ]
@@ -90,7 +108,8 @@ def router(service: Service) -> APIRouter:
     @router.post("/administrators", tags=["administrators"], status_code=204)
     def add_administrator(body: NewAdministrator, by: AdministratorRole) -> None:
         """Add an administrator."""
-        administrators.add(body.name, body.roles, _secret(body.password) if body.password else None, by)
+        password = _secret(body.password) if body.password else None
+        administrators.add(body.name, body.roles, password, by, body.machines)
 
     @router.post("/administrators/link", tags=["administrators"], response_model=Link)
     def link(body: WhoseLink, by: AdministratorRole) -> dict[str, Any]:
@@ -104,6 +123,11 @@ def router(service: Service) -> APIRouter:
     def set_roles(name: Name, body: Roles, by: AdministratorRole) -> None:
         """Give an administrator these roles and no others."""
         administrators.set_roles(name, body.roles, by)
+
+    @router.put("/administrators/{name}/machines", tags=["administrators"], status_code=204)
+    def limit(name: Name, body: Limit, by: AdministratorRole) -> None:
+        """Limit an operator or auditor to the machines of these patterns; without patterns, end the limit."""
+        administrators.limit(name, body.machines, by)
 
     @router.put("/administrators/{name}/password", tags=["administrators"], status_code=204)
     def set_password(name: Name, body: NewPassword, by: AdministratorRole) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -9,11 +10,12 @@ from fastapi import APIRouter, Query, Response
 from adapters.http.api.etags import IfMatch, quoted
 from adapters.http.api.models import fleet as models
 from adapters.http.api.openapi import api_router
-from adapters.http.principal import OPERATOR, AccessReaderRole, AdministratorRole, CurrentPrincipal
+from adapters.http.principal import OPERATOR, AccessReaderRole, AccessReaderScope, AdministratorRole, CurrentPrincipal
 from adapters.texts.errors import sentence
 from adapters.texts.wording import Surface
 from domain.errors import Outdated
 from domain.plan import Plan, Refusal, Wanted, WantedMachine, WantedProvider, WantedSetting, as_json
+from domain.scope import Scope
 from infrastructure.fleet.apply import Applier, fingerprint
 
 _MARKS = {"absent", "delete_token"}
@@ -24,9 +26,9 @@ def router(applier: Applier) -> APIRouter:
     router = api_router(prefix="/api/v1", tags=["fleet"])
 
     @router.get("/export", response_model=models.Fleet, response_model_exclude_unset=True)
-    def export(_: AccessReaderRole) -> dict[str, Any]:
+    def export(_: AccessReaderRole, scope: AccessReaderScope) -> dict[str, Any]:
         """The document that makes an empty store equal to this one, except for tokens and the keys of clients."""
-        return fleet_json(applier.export())
+        return fleet_json(_within(applier.export(), scope))
 
     @router.post("/apply", response_model=models.Plan, response_model_exclude_unset=True)
     def apply(
@@ -48,6 +50,21 @@ def router(applier: Applier) -> APIRouter:
         return _plan_json(planned)
 
     return router
+
+
+def _within(wanted: Wanted, scope: Scope) -> Wanted:
+    """The part of the document that is about the machines of this scope."""
+    if scope.is_all:
+        return wanted
+    machines = {name: one for name, one in wanted.machines.items() if scope.has_machine(name)}
+    groups = {name: list(filter(scope.has_profile, profiles)) for name, profiles in wanted.groups.items()}
+    clients = {name: list(filter(scope.has_profile, profiles)) for name, profiles in wanted.clients.items()}
+    return replace(
+        wanted,
+        machines=machines,
+        groups={name: profiles for name, profiles in groups.items() if profiles},
+        clients={name: profiles for name, profiles in clients.items() if profiles},
+    )
 
 
 def _one(tags: frozenset[str] | None) -> str | None:

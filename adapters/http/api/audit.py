@@ -10,7 +10,7 @@ from adapters.http.api.models import audit as models
 from adapters.http.api.models.common import PROFILE, Text
 from adapters.http.api.openapi import api_router
 from adapters.http.api.pagination import Limit, link_next
-from adapters.http.principal import AuditorRole
+from adapters.http.principal import AuditorRole, AuditorScope, UnlimitedAuditorRole
 from adapters.texts.audit_findings import finding_text
 from infrastructure.clock import instant_text
 from infrastructure.queries.history import History
@@ -24,6 +24,7 @@ def router(history: History, verifier: Verifier) -> APIRouter:
     @router.get("/audit/log", response_model=list[models.Record])
     def log(
         _: AuditorRole,
+        scope: AuditorScope,
         request: Request,
         response: Response,
         profile: Annotated[
@@ -33,19 +34,19 @@ def router(history: History, verifier: Verifier) -> APIRouter:
         after: Annotated[int, Query(ge=0, description="Events after this position.", examples=[17])] = 0,
     ) -> list[dict[str, Any]]:
         """The events of the log in their order: all of them, or those that touched one setting."""
-        found = history.records(profile, after, limit and limit + 1)
+        found = history.records(profile, after, limit and limit + 1, scope)
         page = found[:limit]
         if len(found) > len(page):
             link_next(request, response, page[-1].position)
         return [record.as_json() for record in page]
 
     @router.post("/audit/verification", response_model=models.VerificationRun, status_code=202)
-    def begin(by: AuditorRole) -> dict[str, Any]:
+    def begin(by: UnlimitedAuditorRole) -> dict[str, Any]:
         """Begin to verify the log and what is stored beside it, unless that is under way."""
         return _run_json(verifier.begin(by))
 
     @router.get("/audit/verification", response_model=models.VerificationRun | None)
-    def verification(_: AuditorRole) -> dict[str, Any] | None:
+    def verification(_: UnlimitedAuditorRole) -> dict[str, Any] | None:
         """The verification under way or the last one since the service began; null if there was none."""
         return _run_json(verifier.last) if verifier.last else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from adapters.http.api.models.common import Instant, Text, with_example
 from adapters.http.api.openapi import api_router
 from adapters.http.api.path_names import Name
-from adapters.http.principal import AccessReaderRole, AdministratorRole
+from adapters.http.principal import AccessReaderRole, AccessReaderScope, AdministratorRole
 from domain.secret import Secret
 from infrastructure.access.api_clients import ListedClient, read_expiry
 from infrastructure.clock import instant_text
@@ -70,9 +71,13 @@ def router(service: Service) -> APIRouter:
     clients = service.clients
 
     @router.get("/clients", tags=["clients"], response_model=list[ClientOut])
-    def list_clients(_: AccessReaderRole) -> list[dict[str, Any]]:
+    def list_clients(_: AccessReaderRole, scope: AccessReaderScope) -> list[dict[str, Any]]:
         """The programs that hold keys."""
-        return [_client_json(one) for one in clients.clients()]
+        listed = clients.clients()
+        if scope.is_all:
+            return [_client_json(one) for one in listed]
+        inside = (replace(one, profiles=tuple(filter(scope.has_profile, one.profiles))) for one in listed)
+        return [_client_json(one) for one in inside if one.profiles]
 
     @router.post("/clients", tags=["clients"], status_code=201, response_model=Key)
     def add_client(body: NewClient, by: AdministratorRole) -> dict[str, Any]:

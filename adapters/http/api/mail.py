@@ -11,7 +11,7 @@ from adapters.http.api.models import mail as models
 from adapters.http.api.models.common import PROFILE, Text
 from adapters.http.api.openapi import api_router
 from adapters.http.api.path_names import ProfileName
-from adapters.http.principal import CurrentPrincipal, OperatorRole, Principal, ReaderRole
+from adapters.http.principal import CurrentPrincipal, OperatorRole, Principal, ReaderRole, ReaderScope
 from adapters.texts.verdicts import detail_text, verdict_facts, verdict_text
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, Refused
@@ -52,13 +52,14 @@ def router(service: Service) -> APIRouter:
 
     @router.get("/mail-counts")
     def mail_counts(
-        _: ReaderRole, since: Day = None, until: Day = None, profile: Counted = None
+        _: ReaderRole, scope: ReaderScope, since: Day = None, until: Day = None, profile: Counted = None
     ) -> list[models.MailCount]:
         """The mail of each setting on each day, of the last 30 days by default."""
         last = until or service.clock.now().date()
         first = since or last - min(_DAYS, last - date.min)
         counts = service.mail_counts.by_day(since=first, until=last, profile=profile)
-        return [models.MailCount.model_validate(count, from_attributes=True) for count in counts]
+        inside = (count for count in counts if scope.has_profile(count.profile))
+        return [models.MailCount.model_validate(count, from_attributes=True) for count in inside]
 
     @router.get("/send", response_model=models.Sending)
     def sending(principal: CurrentPrincipal, profile: Through = None, sender: Sender = None) -> dict[str, Any]:

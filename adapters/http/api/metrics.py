@@ -51,7 +51,7 @@ def router(metrics: Metrics, networks: Sequence[str]) -> APIRouter:
     def read(request: Request, principal: CurrentPrincipal) -> Response:
         """Tokens by state, renewals by provider, waits, faults by kind, and the next expiries; no names."""
         if not is_trusted(request):
-            principal.require_role(AUDITOR)
+            principal.require_every_machine(AUDITOR)
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -13,12 +13,13 @@ from adapters.http.api.models import providers as models
 from adapters.http.api.models.settings import NewName, Renamed
 from adapters.http.api.openapi import api_router
 from adapters.http.api.path_names import Name
-from adapters.http.principal import AdministratorRole, OperatorRole, ReaderRole
+from adapters.http.principal import AdministratorRole, OperatorRole, OperatorScope, ReaderRole
 from adapters.providers.settings import ProviderSettings, provider_settings
 from adapters.providers.stored import stored_provider_settings
 from adapters.texts.provider_check import finding_text, remedy_text, step_text, subject_text
 from adapters.texts.wording import Surface
 from domain.errors import NotFound
+from domain.scope import Scope
 from domain.secret import Secret
 from infrastructure.config.stale_names import names_of_provider
 from infrastructure.service import Service
@@ -59,10 +60,10 @@ def _add_routes_of_all(router: APIRouter, service: Service) -> None:
         ]
 
     @router.post("/providers/{name}/check", response_model=models.ProviderReport)
-    def check(name: Name, _: OperatorRole) -> dict[str, Any]:
+    def check(name: Name, _: OperatorRole, scope: OperatorScope) -> dict[str, Any]:
         """Check this service's registration at a provider from outside."""
         uris = (config.server.callback.url,) if config.server.callback else ()
-        return _as_json(check_registration(service, name, *uris, "http://localhost"))
+        return _as_json(check_registration(service, name, scope, *uris, "http://localhost"))
 
     @router.post("/providers/{name}/rename", response_model=Renamed)
     def rename(name: Name, body: NewName, by: AdministratorRole) -> dict[str, Any]:
@@ -171,10 +172,10 @@ def _as_json(report: ProviderReport) -> dict[str, Any]:
     }
 
 
-def check_registration(service: Service, name: str, *redirect_uris: str) -> ProviderReport:
+def check_registration(service: Service, name: str, scope: Scope, *redirect_uris: str) -> ProviderReport:
     """The check of this service's registration at a provider from outside, with the mailboxes that settings name.
 
-    The steps to set it up have these redirect URIs.
+    Only the mailboxes of machines in `scope` are looked at. The steps to set it up have these redirect URIs.
 
     Raises:
         NotFound: there is no such provider.
@@ -184,7 +185,7 @@ def check_registration(service: Service, name: str, *redirect_uris: str) -> Prov
 
     settings = _settings_of(service, name)
     service.tokens.holds.check()
-    profiles = service.settings.profiles()
+    profiles = [one for one in service.settings.profiles() if scope.has_machine(one.machine)]
     mailboxes = {p.mailbox for p in profiles if p.settings.provider == name and p.mailbox}
     return check_provider(settings, service.clock, sorted(mailboxes), redirect_uris=redirect_uris)
 

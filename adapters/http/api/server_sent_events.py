@@ -21,9 +21,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from adapters.http.api.openapi import api_router
-from adapters.http.principal import READERS, RELAY, require_role
+from adapters.http.principal import READERS, RELAY, ReaderScope, require_role
 from domain.errors import Unreachable
-from infrastructure.queries.changes import Changes
+from domain.scope import EVERY_MACHINE, Scope
+from infrastructure.queries.changes import Change, Changes
 
 log = structlog.get_logger("mailtoken")
 
@@ -69,7 +70,7 @@ class Follower:
         self._changes = changes
         self._longest_seconds = longest_seconds
         self._kept = kept
-        self._recent: deque[tuple[int, ServerSentEvent]] = deque()
+        self._recent: deque[tuple[Change, ServerSentEvent]] = deque()
         self._begin = self._position = 0
         self._listeners = 0
         self._following: asyncio.Task[None] | None = None
@@ -80,8 +81,11 @@ class Follower:
         self._closed = False
         changes.events.listeners.append(self._saved)
 
-    async def listen(self, after: int | None) -> AsyncGenerator[ServerSentEvent, None]:
-        """The changes after the position `after`, or from now on, until the listener's time is over."""
+    async def listen(self, after: int | None, scope: Scope = EVERY_MACHINE) -> AsyncGenerator[ServerSentEvent, None]:
+        """The changes after the position `after`, or from now on, until the listener's time is over.
+
+        Of each change a listener gets the part that is about machines of its scope.
+        """
         clock = asyncio.get_running_loop().time
         end_at = clock() + self._longest_seconds
         async with self._listener():
@@ -93,8 +97,11 @@ class Follower:
                 if not self._begin <= cursor <= end:
                     cursor = end
                     yield _event("reset", end, {})
-                for event in [event for position, event in self._recent if position > cursor]:
-                    yield event
+                for change, event in [one for one in self._recent if one[0].position > cursor]:
+                    if scope.is_all:
+                        yield event
+                    elif inside := change.within(scope):
+                        yield _event(inside.kind, inside.position, inside.as_json())
                 cursor = end
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(end_at):
@@ -155,9 +162,9 @@ class Follower:
         """Read on; False at the end of the log."""
         stretch = await run_in_threadpool(self._changes.behind, self._position)
         for change in stretch.changes:
-            self._recent.append((change.position, _event(change.kind, change.position, change.as_json())))
+            self._recent.append((change, _event(change.kind, change.position, change.as_json())))
         while len(self._recent) > self._kept:
-            self._begin, _ = self._recent.popleft()
+            self._begin = self._recent.popleft()[0].position
         moved = stretch.position > self._position
         self._position = stretch.position
         if moved:
@@ -183,13 +190,13 @@ def router(statuses: Follower, admissions: Follower) -> APIRouter:
         response_class=EventSourceResponse,
         responses=_responses("status", _STATUS),
     )
-    async def events(last_event_id: LastEventId = None) -> AsyncIterator[ServerSentEvent]:
+    async def events(scope: ReaderScope, last_event_id: LastEventId = None) -> AsyncIterator[ServerSentEvent]:
         """Status changes as they happen: `status` with the settings as they are now, `reset` to read them all again.
 
         The id of each event is a position of the log. The answer ends after some minutes; a listener that comes back
         with the last id misses nothing. A change by time alone, such as an access token that expires, is no event.
         """
-        async with aclosing(statuses.listen(last_event_id)) as changes:
+        async with aclosing(statuses.listen(last_event_id, scope)) as changes:
             async for change in changes:
                 yield change
 

@@ -13,7 +13,7 @@ from adapters.http.api.models.common import Text
 from adapters.http.api.openapi import api_router
 from adapters.http.api.pagination import Limit, OfNames, link_next
 from adapters.http.api.path_names import Name, ProfileName
-from adapters.http.principal import AdministratorRole, ReaderRole
+from adapters.http.principal import AdministratorRole, ReaderRole, ReaderScope
 from domain.catalogue import CATALOGUES, catalogue
 from domain.profile import ProfileState
 from infrastructure.config.stale_names import names_of_machine
@@ -59,6 +59,7 @@ def _add_machine_routes(router: APIRouter, service: Service) -> None:
     @router.get("/machines", response_model=list[models.ListedMachine])
     def machines(
         _: ReaderRole,
+        scope: ReaderScope,
         request: Request,
         response: Response,
         wanted: Wanted,
@@ -68,7 +69,7 @@ def _add_machine_routes(router: APIRouter, service: Service) -> None:
     ) -> list[dict[str, Any]]:
         """The machines that are wanted, all without a limit; the header Link has the next page."""
         place = Place.of(after, sort) if after else None
-        page = service.machines.page(wanted, sort, place, limit or _ALL)
+        page = service.machines.page(wanted.within(scope, settings.machine_names), sort, place, limit or _ALL)
         if page.after:
             link_next(request, response, page.after.text(sort))
         return [machine.as_json() for machine in page.machines]
@@ -115,10 +116,14 @@ def _add_profile_routes(router: APIRouter, service: Service) -> None:
     settings = service.settings
 
     @router.get("/profiles", response_model=list[models.Profile])
-    def profiles(_: ReaderRole, page: OfNames, response: Response) -> list[dict[str, Any]]:
+    def profiles(_: ReaderRole, scope: ReaderScope, page: OfNames, response: Response) -> list[dict[str, Any]]:
         """The values of every setting."""
         catalogues = {machine["name"]: machine["catalogue"] for machine in settings.machines()}
-        statuses = page.of(response, service.tokens.statuses, _name)
+        if scope.is_all:
+            statuses = page.of(response, service.tokens.statuses, _name)
+        else:
+            inside = [one for one in service.tokens.statuses() if scope.has_machine(one.profile.machine)]
+            statuses = page.of_all(response, inside, _name)
         return [_profile_json(one.profile, one.group, catalogues) for one in statuses]
 
     @router.get("/profiles/{machine}/{setting}", response_model=models.Profile)
@@ -145,9 +150,9 @@ def _add_profile_routes(router: APIRouter, service: Service) -> None:
 
 def _add_group_routes(router: APIRouter, settings: SettingsService) -> None:
     @router.get("/groups", response_model=list[models.Group])
-    def groups(_: ReaderRole, page: OfNames, response: Response) -> list[dict[str, Any]]:
+    def groups(_: ReaderRole, scope: ReaderScope, page: OfNames, response: Response) -> list[dict[str, Any]]:
         """Every SMTP group."""
-        groups = page.of_all(response, settings.groups(), lambda group: group.name)
+        groups = page.of_all(response, settings.groups_within(scope), lambda group: group.name)
         return [
             {
                 "name": group.name,

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from adapters.http.api.models import store as models
 from adapters.http.api.openapi import api_router
-from adapters.http.principal import AdministratorRole, ReaderRole
+from adapters.http.principal import AdministratorRole, ReaderRole, ReaderScope
 from infrastructure.service import Service
 
 
@@ -17,9 +17,9 @@ def router(service: Service) -> APIRouter:
     router = api_router(prefix="/api/v1/store", tags=["store"])
 
     @router.get("", response_model=models.Store)
-    def state(_: ReaderRole) -> dict[str, Any]:
+    def state(_: ReaderRole, scope: ReaderScope) -> dict[str, Any]:
         """Whether the store is on hold, how old the last backup is, and when each certificate ends."""
-        return service.store_state.now().as_json()
+        return service.store_state.now().within(scope).as_json()
 
     @router.post("/resume", response_model=models.Store)
     def resume(body: models.Resume, by: AdministratorRole) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from adapters.http.api.models import tokens as models
 from adapters.http.api.openapi import api_router
 from adapters.http.api.pagination import OfNames
 from adapters.http.api.path_names import ProfileName
-from adapters.http.principal import CurrentPrincipal, OperatorRole, ReaderRole
+from adapters.http.principal import CurrentPrincipal, OperatorRole, OperatorScope, ReaderRole, ReaderScope
 from adapters.json_array import array_lines
 from infrastructure.clock import instant_text, read_as_of
 from infrastructure.queries.setting_status import SettingStatus
@@ -43,32 +43,40 @@ def router(service: Service) -> APIRouter:
 def _add_statuses(router: APIRouter, service: Service) -> None:
     @router.get("/status", response_model=list[models.Status])
     def statuses(
-        _: ReaderRole, page: OfNames, response: Response, as_of: AsOf = None, attention: InNeed = False
+        _: ReaderRole,
+        scope: ReaderScope,
+        page: OfNames,
+        response: Response,
+        as_of: AsOf = None,
+        attention: InNeed = False,
     ) -> Any:
         """The label that every setting displays under "Token", in one consistent snapshot of all or of a page."""
         if instant := _as_of(service, as_of):
-            then = [one for one in service.audit.statuses_as_of(instant) if one.attention or not attention]
+            statuses = (one for one in service.audit.statuses_as_of(instant) if one.attention or not attention)
+            then = [one for one in statuses if scope.has_machine(one.profile.machine)]
             return [status.as_json() for status in page.of_all(response, then, lambda one: one.profile.name)]
         if page.is_all and not attention:
             # The whole body at once: a slow reader must not keep the store's transaction open.
-            body = "".join(array_lines(one.as_json() for one in service.attention.every_status()))
-            return Response(body, media_type="application/json")
-        if attention:
-            now = page.of_all(response, service.attention.statuses_in_need(), lambda one: one.status.profile.name)
+            every = (one for one in service.attention.every_status() if scope.has_machine(one.status.profile.machine))
+            return Response("".join(array_lines(one.as_json() for one in every)), media_type="application/json")
+        if attention or not scope.is_all:
+            found = service.attention.statuses_in_need() if attention else service.attention.statuses()
+            inside = [one for one in found if scope.has_machine(one.status.profile.machine)]
+            now = page.of_all(response, inside, lambda one: one.status.profile.name)
         else:
             now = page.of(response, service.attention.statuses, lambda one: one.status.profile.name)
         return [with_attention.as_json() for with_attention in now]
 
     @router.get("/attention", response_model=models.AttentionCounts)
-    def attention_counts(_: ReaderRole) -> Any:
+    def attention_counts(_: ReaderRole, scope: ReaderScope) -> Any:
         """How many causes need a person, and how many settings they affect, now and soon."""
-        counts = service.attention_query.counts()
+        counts = service.attention_query.counts(scope)
         return {"causes": counts.causes, "settings": counts.settings}
 
     @router.get("/overview", response_model=models.Overview)
-    def overview(_: ReaderRole) -> dict[str, Any]:
+    def overview(_: ReaderRole, scope: ReaderScope) -> dict[str, Any]:
         """Tokens by state, causes, what ends in the next ninety days, mail of fourteen days, and the nodes."""
-        return service.home.now().as_json()
+        return service.home.now(scope).as_json()
 
     @router.get("/profiles/{machine}/{setting}/status", response_model=models.Status)
     def status(name: ProfileName, _: ReaderRole, as_of: AsOf = None) -> dict[str, Any]:
@@ -112,10 +120,10 @@ def _add_held_tokens(router: APIRouter, service: Service) -> None:
         return {"profiles": list(deletion.profiles), "revoked": deletion.revoked}
 
     @router.get("/profiles/{machine}/{setting}/token/deletion", response_model=models.DeletionPreview)
-    def preview_deletion(name: ProfileName, _: OperatorRole) -> dict[str, Any]:
+    def preview_deletion(name: ProfileName, _: OperatorRole, scope: OperatorScope) -> dict[str, Any]:
         """The settings that deleting the token would affect."""
         preview = tokens.preview_deletion(name)
-        return {"profiles": list(preview.profiles), "spared": list(preview.spared)}
+        return {"profiles": list(preview.profiles), "spared": list(filter(scope.has_profile, preview.spared))}
 
     @router.post("/profiles/{machine}/{setting}/token/renew", response_model=models.Status)
     def renew(name: ProfileName, by: OperatorRole) -> dict[str, Any]:

@@ -108,7 +108,9 @@ class AuthenticationMiddleware:
         signed_in = await run_in_threadpool(self._service.sessions.find, token) if token else None
         if not token or not signed_in:
             return None
-        principal = Principal(signed_in.name, signed_in.roles, frozenset(), PrincipalKind.PERSON)
+        principal = Principal(
+            signed_in.name, signed_in.roles, frozenset(), PrincipalKind.PERSON, scopes=signed_in.scopes
+        )
         if self._service.config.server.second_factor == "required" and signed_in.lacks_second_factor:
             principal = Principal(signed_in.name, frozenset(), frozenset(), PrincipalKind.ENROLLING)
         return BrowserSession(principal, derived_token(token, "csrf"), signed_in.is_member)

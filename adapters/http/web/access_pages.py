@@ -114,7 +114,7 @@ def _administrators(router: APIRouter, service: Service) -> None:
     def add(page_request: Configuring, form: Posted) -> Response:
         name = form.get("name", "")
         try:
-            administrators.add(name, _roles(form), None, page_request.actor(ADMINISTRATOR))
+            administrators.add(name, _roles(form), None, page_request.actor(ADMINISTRATOR), _patterns(form))
         except (InvalidValue, Refused) as error:
             return administrators_page(
                 page_request, typed=form, chosen=set(_roles(form)), problem=error_text(error, Surface.PAGE)
@@ -129,6 +129,11 @@ def _administrators(router: APIRouter, service: Service) -> None:
     def set_roles(name: Name, page_request: Configuring, form: Posted) -> Response:
         administrators.set_roles(name, _roles(form), page_request.actor(ADMINISTRATOR))
         return redirect("/administrators", "roles")
+
+    @router.post("/administrators/{name}/machines")
+    def limit(name: Name, page_request: Configuring, form: Posted) -> Response:
+        administrators.limit(name, _patterns(form), page_request.actor(ADMINISTRATOR))
+        return redirect("/administrators", "limited")
 
     @router.get("/administrators/{name}/second-factor")
     def confirm_reset(name: Name, page_request: Configuring) -> Response:
@@ -159,6 +164,10 @@ def _removal(router: APIRouter, kind: str, remove: Callable[[str, str], None]) -
 
 def _names(form: dict[str, str]) -> list[str]:
     return form.get("profiles", "").replace(",", " ").split()
+
+
+def _patterns(form: dict[str, str]) -> list[str]:
+    return form.get("machines", "").replace(",", " ").split()
 
 
 def _roles(form: dict[str, str]) -> list[str]:

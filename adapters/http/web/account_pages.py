@@ -36,7 +36,9 @@ def account_pages(service: Service) -> APIRouter:
         return account_page(page_request)
 
     def account_page(page_request: PageRequest, problem: str | None = None) -> Response:
-        context: dict[str, Any] = {"roles": [role for role in ROLES if page_request.may(role)]}
+        scopes = page_request.session.principal.scopes
+        limits = [(role, scopes[role].patterns) for role in ROLES if role in scopes]
+        context: dict[str, Any] = {"roles": [role for role in ROLES if page_request.may(role)], "limits": limits}
         if not page_request.session.is_member:
             own = administrators.administrator(page_request.session.principal.name)
             context |= {"roles": own.roles, "has_second_factor": own.has_second_factor}

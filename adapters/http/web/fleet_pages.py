@@ -43,7 +43,7 @@ def fleet_pages(service: Service) -> APIRouter:
         show: str = "",
         page: Annotated[int, Query(ge=1)] = 1,
     ) -> Response:
-        settings_filter = SettingsFilter(q.strip(), show if show in FILTERS else None, page)
+        settings_filter = SettingsFilter(q.strip(), show if show in FILTERS else None, page, page_request.reads)
         found: SettingsPage = (
             service.settings_page.page_as_of(settings_filter, as_of)
             if as_of
@@ -62,7 +62,8 @@ def fleet_pages(service: Service) -> APIRouter:
 
     @router.get("/attention")
     def attention(page_request: Reading, as_of: AsOf, page: Annotated[int, Query(ge=1)] = 1) -> Response:
-        found = service.attention_query.page_as_of(page, as_of) if as_of else service.attention_query.page(page)
+        query, scope = service.attention_query, page_request.reads
+        found = query.page_as_of(page, as_of, scope) if as_of else query.page(page, scope)
         return page_request.render(
             "attention.html",
             page=found,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from adapters.http.principal import AUDITOR
 from adapters.http.web.lifecycle_diagram import ARROWS, BOXES, HEIGHT, WIDTH
 from adapters.http.web.page_route import AsOf, Auditing, page_router, setting_path
 from adapters.texts import events
@@ -46,8 +47,9 @@ def history_pages(service: Service) -> APIRouter:
         profile: Annotated[str, Query(max_length=200)] = "",
         page: Annotated[int, Query(ge=1)] = 1,
     ) -> Response:
-        found = service.history.page(profile or None, as_of, (page - 1) * RECORDS_PER_PAGE, RECORDS_PER_PAGE)
-        if profile and not found.total and not service.history.page(profile, None, 0, 1).total:
+        scope = page_request.scope(AUDITOR)
+        found = service.history.page(profile or None, as_of, (page - 1) * RECORDS_PER_PAGE, RECORDS_PER_PAGE, scope)
+        if profile and not found.total and not service.history.page(profile, None, 0, 1, scope).total:
             raise NotFound("no_events_about", name=profile)
         names = events.names_in(record.as_json() for record in found.created)
         lines = [_line(one, names) for one in found.records]
@@ -57,7 +59,7 @@ def history_pages(service: Service) -> APIRouter:
             profile=profile,
             page=page,
             pages=max(1, -(-found.total // RECORDS_PER_PAGE)),
-            label=label_of(profile, as_of) if profile else None,
+            label=label_of(profile, as_of) if profile and scope.has_profile(profile) else None,
             boxes=BOXES,
             arrows=ARROWS,
             size=(WIDTH, HEIGHT),

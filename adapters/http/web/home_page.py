@@ -58,7 +58,7 @@ def home_page(service: Service) -> APIRouter:
 
     @router.get("/home")
     def home(page_request: Reading) -> Response:
-        found = service.home.now()
+        found = service.home.now(page_request.reads)
         return page_request.render(
             "home.html",
             home=found,

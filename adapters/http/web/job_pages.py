@@ -33,7 +33,7 @@ def job_pages(service: Service) -> APIRouter:
 
     @router.get("/jobs")
     def all_jobs(page_request: Reading) -> Response:
-        return page_request.render("jobs.html", jobs=jobs.all(), now=service.clock.now())
+        return page_request.render("jobs.html", jobs=jobs.all(page_request.reads), now=service.clock.now())
 
     @router.get("/jobs/new")
     def new(page_request: Reading) -> Response:
@@ -52,7 +52,7 @@ def job_pages(service: Service) -> APIRouter:
         chosen = form["machines"].split() if "machines" in form else None
         wanted = MachineFilter.of(form).among(chosen)
         try:
-            job = jobs.begin(_work(action, form), wanted, by)
+            job = jobs.begin(_work(action, form), wanted, by, page_request.scope(ACTION_ROLES[action]))
         except (InvalidValue, Refused) as error:
             problem = error_text(error, Surface.PAGE)
             return _new_page(service, page_request, action, wanted, typed=form, problem=problem)
@@ -60,11 +60,11 @@ def job_pages(service: Service) -> APIRouter:
 
     @router.get("/jobs/{name}")
     def job(name: Name, page_request: Reading) -> Response:
-        return page_request.render("job.html", **_job_context(service, jobs.job(name)))
+        return page_request.render("job.html", **_job_context(service, jobs.job(name, page_request.reads)))
 
     @router.get("/jobs/{name}/state")
     def state(name: Name, page_request: Reading, seen: str = "") -> Response:
-        found = jobs.job(name)
+        found = jobs.job(name, page_request.reads)
         if _key(found) == seen:
             return Response(status_code=HTTPStatus.NO_CONTENT)
         return HTMLResponse(page_request.render_part("_job.html", **_job_context(service, found)))
@@ -72,7 +72,7 @@ def job_pages(service: Service) -> APIRouter:
     @router.post("/jobs/{name}/stop")
     def stop(name: Name, page_request: Reading) -> Response:
         page_request.actor(*JOB_ROLES)
-        found = jobs.job(name)
+        found = jobs.job(name, page_request.scope(*JOB_ROLES))
         page_request.actor(ACTION_ROLES[found.work.action])
         found.stopped.set()
         return redirect(f"/jobs/{name}")
@@ -107,7 +107,8 @@ def _new_page(
     typed: Mapping[str, str] | None = None,
     problem: str | None = None,
 ) -> Response:
-    names = service.machines.names(wanted, MOST_MACHINES)
+    inside = service.jobs.within(wanted, page_request.scope(ACTION_ROLES[action]))
+    names = service.machines.names(inside, MOST_MACHINES)
     needs_form = action in (Action.SET, Action.LINK, Action.TAG)
     targets = names if needs_form else service.jobs.targets(Work(action), names)
     return page_request.render(

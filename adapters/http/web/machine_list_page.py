@@ -47,9 +47,10 @@ def machine_list_page(service: Service) -> APIRouter:
         after: Annotated[str, Query(max_length=500)] = "",
         before: Annotated[str, Query(max_length=500)] = "",
     ) -> Response:
-        wanted = wanted_of(page_request.request)
+        wanted, scope = wanted_of(page_request.request), page_request.reads
+        inside = wanted.within(scope, service.settings.machine_names)
         place = Place.of(after or before, sort, backwards=not after) if after or before else None
-        found = service.machines.page(wanted, sort, place)
+        found = service.machines.page(inside, sort, place)
         links = MachineLinks(wanted, sort)
         return page_request.render(
             "machines.html",
@@ -61,7 +62,7 @@ def machine_list_page(service: Service) -> APIRouter:
             links=links,
             states=(TokenStatus.RETRIEVED, TokenStatus.WAITING, TokenStatus.INVALID, TokenStatus.NOT_RETRIEVED),
             providers=sorted(service.providers),
-            tags=[tag for tag, _ in service.machines.tags(_MOST_TAGS)],
+            tags=[tag for tag, _ in service.machines.tags(_MOST_TAGS, scope)],
             any_cause=ANY_CAUSE,
             previous=found.before and links.to(before=found.before.text(sort)),
             next=found.after and links.to(after=found.after.text(sort)),

@@ -70,7 +70,7 @@ def panel_path(name: str) -> str:
 def _panel(
     service: Service, page_request: PageRequest, name: str, *, typed: str = "", problem: str | None = None
 ) -> Response:
-    machine, uses = service.settings_page.machine(name)
+    machine, uses = service.settings_page.machine(name, page_request.reads)
     return page_request.render(
         "machine.html",
         machine=machine_view(machine, uses),

@@ -24,6 +24,7 @@ from adapters.providers.settings import ProviderSettings, provider_settings
 from domain.administrator import ROLES
 from domain.errors import Failed, InvalidValue, NotPermitted, Unreachable
 from domain.ports import Clock, Reply
+from domain.scope import Scope
 from domain.secret import Secret
 from infrastructure.config.tables import Config, SignInTable
 
@@ -34,10 +35,11 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Member:
-    """A member of the organisation who has signed in, with the roles of their groups."""
+    """A member of the organisation who has signed in, with the roles of their groups and the limits of these roles."""
 
     account: str
     roles: tuple[str, ...]
+    scopes: Mapping[str, Scope]
 
 
 class OrganisationSignIn:
@@ -150,18 +152,23 @@ class OrganisationSignIn:
         account = account_of(claims, self._table.account_claims)
         if account is None:
             raise NotPermitted("account_not_named", name=self.name)
-        roles = roles_of(claims.get(self._table.groups_claim), self._table.groups)
+        groups = groups_in(claims.get(self._table.groups_claim))
+        roles = roles_of(groups, self._table.groups)
         if not roles:
             raise NotPermitted("account_without_group", account=account)
         # No administrator's name has an @, so the event log never confuses a member with an administrator.
         host = urlsplit(str(claims["iss"])).hostname
-        return Member(account if "@" in account else f"{account}@{host}", roles)
+        return Member(account if "@" in account else f"{account}@{host}", roles, self._table.limits(groups))
 
 
-def roles_of(groups: object, table: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The roles of the groups in an ID token; a claim that is no list of texts has none."""
-    names = {group for group in groups if isinstance(group, str)} if isinstance(groups, list) else set()
-    held = {role for name in names for role in table.get(name, ())}
+def groups_in(claim: object) -> frozenset[str]:
+    """The groups in an ID token; a claim that is no list of texts has none."""
+    return frozenset(group for group in claim if isinstance(group, str)) if isinstance(claim, list) else frozenset()
+
+
+def roles_of(groups: Iterable[str], table: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """The roles of these groups."""
+    held = {role for name in groups for role in table.get(name, ())}
     return tuple(role for role in ROLES if role in held)
 
 

@@ -6,7 +6,7 @@ A request without a session is redirected to the sign-in page. An error of the d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute
 from markupsafe import Markup
 
 from adapters.error_kinds import status_of
-from adapters.http.principal import ADMINISTRATOR, AUDITOR, OPERATOR, PrincipalKind
+from adapters.http.principal import ADMINISTRATOR, AUDITOR, OPERATOR, READERS, PrincipalKind, check_scope
 from adapters.http.problems import storage_error, waiting
 from adapters.http.session_cookie import BrowserSession, browser_session
 from adapters.http.web.rendering import render
@@ -30,10 +30,9 @@ from adapters.texts.errors import error_text, sentence
 from adapters.texts.store_attention import StoreSentence, store_sentences
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, MailtokenError, Unreachable
+from domain.scope import Scope
 from domain.store_attention import HOLDS
 from infrastructure.clock import read_as_of
-
-READERS = (AUDITOR, OPERATOR, ADMINISTRATOR)
 
 
 class _NotSignedIn(Exception):
@@ -62,6 +61,15 @@ class PageRequest:
             NotPermitted: the person holds none of these roles.
         """
         return self.session.principal.require_role(*roles)
+
+    def scope(self, *roles: str) -> Scope:
+        """The machines on which the person may act in one of these roles."""
+        return self.session.principal.scope(*roles)
+
+    @property
+    def reads(self) -> Scope:
+        """The machines that the person may see."""
+        return self.scope(*READERS)
 
     def render(self, template: str, *, status: int | None = None, **context: Any) -> HTMLResponse:
         """The page of this template. Without a `status` it is 422 if a field has a problem, else 200."""
@@ -95,7 +103,7 @@ class PageRequest:
         if self.enrols:
             return ()
         try:
-            state = self.request.app.state.store_state.now().as_json()
+            state = self.request.app.state.store_state.now().within(self.reads).as_json()
         except PersistenceError:
             return ()
         return store_sentences(state, Surface.PAGE)
@@ -142,16 +150,21 @@ def _page_request(page_request: SignedIn) -> PageRequest:
     return page_request
 
 
-def _reading(page_request: Annotated[PageRequest, Depends(_page_request)]) -> PageRequest:
+async def _reading(page_request: Annotated[PageRequest, Depends(_page_request)]) -> PageRequest:
     page_request.actor(*READERS)
+    await check_scope(page_request.request, page_request.session.principal, READERS)
     return page_request
 
 
-def require_role(role: str) -> Callable[..., PageRequest]:
-    """A dependency that gives the request of a person with this role, and raises NotPermitted for any other."""
+def require_role(role: str) -> Callable[..., Awaitable[PageRequest]]:
+    """A dependency that gives the request of a person with this role, and raises NotPermitted for any other.
 
-    def page_request_of(page_request: Annotated[PageRequest, Depends(_page_request)]) -> PageRequest:
+    It also refuses a person who is limited to other machines, where the path names a setting.
+    """
+
+    async def page_request_of(page_request: Annotated[PageRequest, Depends(_page_request)]) -> PageRequest:
         page_request.actor(role)
+        await check_scope(page_request.request, page_request.session.principal, (role,))
         return page_request
 
     return page_request_of

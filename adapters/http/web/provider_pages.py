@@ -11,6 +11,7 @@ from fastapi import APIRouter, Response
 
 from adapters.http.api.path_names import Name
 from adapters.http.api.providers import check_registration, listed_providers
+from adapters.http.principal import OPERATOR
 from adapters.http.web.coming_back import redirect_uris
 from adapters.http.web.page_route import Operating, Reading, page_router
 from adapters.texts.provider_check import finding_text, remedy_text, step_text, subject_text
@@ -64,7 +65,7 @@ def provider_pages(service: Service) -> APIRouter:
     @router.get("/providers")
     def providers(page_request: Reading) -> Response:
         faults = service.tokens.client_faults()
-        used = service.settings_page.settings_by_provider()
+        used = service.settings_page.settings_by_provider(page_request.reads)
         views = [
             ProviderView(
                 one.name,
@@ -85,7 +86,8 @@ def provider_pages(service: Service) -> APIRouter:
 
     @router.post("/providers/{name}/check")
     def check(name: Name, page_request: Operating) -> Response:
-        report = check_registration(service, name, *redirect_uris(service, page_request.request))
+        uris = redirect_uris(service, page_request.request)
+        report = check_registration(service, name, page_request.scope(OPERATOR), *uris)
         return page_request.render("provider_check.html", report=_view_of(report), here="/providers")
 
     return router

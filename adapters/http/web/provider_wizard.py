@@ -100,7 +100,7 @@ def _provider_page(service: Service, page_request: PageRequest, name: str, form:
         provider=state,
         awaited=[PROVIDER_SECRET_TEXTS[secret].label for secret in state.awaited],
         in_use=service.providers.is_in_use(name),
-        settings=service.settings_page.settings_by_provider().get(name, 0),
+        settings=service.settings_page.settings_by_provider(page_request.reads).get(name, 0),
         **_of_kind(service, page_request, state.kind),
     )
 

@@ -42,7 +42,7 @@ def setting_pages(service: Service) -> APIRouter:
 
     @router.get("/settings/{machine}/{setting}")
     def setting(name: ProfileName, page_request: Reading, as_of: AsOf) -> Response:
-        found = service.settings_page.setting_as_of(name, as_of) if as_of else service.settings_page.setting(name)
+        found = service.settings_page.setting_within(name, page_request.reads, as_of)
         return _setting_page(page_request, found, _form(service, found), now=as_of or service.clock.now(), as_of=as_of)
 
     @router.post("/settings/{machine}/{setting}")

@@ -156,7 +156,9 @@ class _Pages:
         member = self._organisation.finish(pending.state, code)
         if not self._service.pending_sign_ins.finish(pending):
             raise NotPermitted("sign_in_finished")
-        token = self._service.sessions.begin_for_member(member.account, member.roles, address_of(request))
+        token = self._service.sessions.begin_for_member(
+            member.account, member.roles, address_of(request), member.scopes
+        )
         return token, pending.next_path
 
     def _sign_in_page(self, next_path: str, name: str = "", error: MailtokenError | None = None) -> Response:

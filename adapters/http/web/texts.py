@@ -476,6 +476,13 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "role.auditor.help": "Reads states and the history.",
         "administrators.second_factor": "With a second factor.",
         "administrators.no_second_factor": "Without a second factor.",
+        "administrators.limited": "Limited to {patterns}.",
+        "administrators.machines": "Machines",
+        "administrators.machines.help": (
+            "Names like hamburg-*, with spaces between, to which an operator or auditor is limited. Empty means all"
+            " machines; an administrator is never limited."
+        ),
+        "administrators.limit": "Save the machines",
         # One's own account
         "account": "Your account",
         "second_factor": "Second factor",
@@ -535,6 +542,7 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "done.relay_user": "The relay user is changed.",
         "done.relay_user_removed": "The relay user is removed.",
         "done.roles": "The roles are changed.",
+        "done.limited": "The machines are changed.",
         "done.second_factor_removed": "The second factor is removed.",
         "done.second_factor_reset": "The second factor is reset.",
         "done.administrator_removed": "The administrator is removed.",

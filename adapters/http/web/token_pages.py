@@ -165,7 +165,7 @@ def _add_deletion(router: APIRouter, service: Service) -> None:
             path=setting_path(name),
             token=token_view(found.setting),
             linked=[linked for linked in preview.profiles if linked != name],
-            spared=preview.spared,
+            spared=list(filter(page_request.scope(OPERATOR).has_profile, preview.spared)),
             now=service.clock.now(),
         )
 

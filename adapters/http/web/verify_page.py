@@ -23,15 +23,17 @@ def verify_page(service: Service) -> APIRouter:
 
     @router.get(VERIFY)
     def show(page_request: Auditing) -> Response:
+        page_request.session.principal.require_every_machine(AUDITOR)
         return page_request.render("verify.html", **_state(service))
 
     @router.get(f"{VERIFY}/state")
     def state(page_request: Auditing) -> Response:
+        page_request.session.principal.require_every_machine(AUDITOR)
         return HTMLResponse(page_request.render_part("_verify.html", **_state(service)))
 
     @router.post(VERIFY)
     def begin(page_request: Auditing) -> Response:
-        verifier.begin(page_request.actor(AUDITOR))
+        verifier.begin(page_request.session.principal.require_every_machine(AUDITOR))
         return redirect(VERIFY)
 
     return router

@@ -14,6 +14,7 @@ from waiting import wait_until
 
 from adapters.http.principal import ROLES, Principal, principal_of_uid
 from domain.errors import NotPermitted
+from domain.scope import Scope
 from infrastructure.config.tables import Grant, SocketTable
 
 CLIENT, AUDITOR, NOBODY, RELAY = 54321, 54322, 54323, 54324
@@ -70,6 +71,19 @@ def test_another_uid_holds_what_it_was_granted_and_nothing_else() -> None:
     assert auditor.require_role("auditor") == f"auditor:uid {AUDITOR}"
     with pytest.raises(NotPermitted):
         auditor.require_token(GRANTED)
+
+
+def test_a_uid_has_each_role_on_the_machines_of_the_grants_that_give_it() -> None:
+    grants = (
+        Grant(uid=AUDITOR, roles=("operator",), machines=("hamburg-*",)),
+        Grant(uid=AUDITOR, roles=("operator", "auditor"), machines=("lobby",)),
+        Grant(uid=AUDITOR, roles=("auditor",)),
+    )
+    principal = principal_of_uid(AUDITOR, SocketTable(grants=grants))
+    assert principal.scope("operator") == Scope(("hamburg-*", "lobby"))
+    assert principal.scope("auditor").is_all
+    assert not principal.scope("administrator").has_machine("lobby")
+    assert principal_of_uid(0, SocketTable(grants=grants)).scope("operator").is_all
 
 
 @pytest.mark.parametrize("role", ROLES)

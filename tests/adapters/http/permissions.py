@@ -82,6 +82,7 @@ PERMITTED_ROLES = {
     ("POST", "/api/v1/administrators"): CONFIGURES,
     ("POST", "/api/v1/administrators/link"): CONFIGURES,
     ("PUT", "/api/v1/administrators/{name}/roles"): CONFIGURES,
+    ("PUT", "/api/v1/administrators/{name}/machines"): CONFIGURES,
     ("PUT", "/api/v1/administrators/{name}/password"): CONFIGURES,
     ("DELETE", "/api/v1/administrators/{name}/second-factor"): CONFIGURES,
     ("DELETE", "/api/v1/administrators/{name}"): CONFIGURES,

@@ -11,6 +11,7 @@ import pytest
 from adapters.texts.errors import error_text
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue
+from domain.scope import Scope
 from infrastructure.config.load import load_config, write_config
 from infrastructure.config.paths import ConfigurationMissing, find_config, read_toml, socket_path
 from infrastructure.config.tables import Config
@@ -121,6 +122,40 @@ def test_members_of_the_organisation_stay_signed_in_for_as_long_as_is_said(
     else:
         with pytest.raises(InvalidValue, match=r"\[server.sign_in\] session_hours: value_not_accepted"):
             load_config(path)
+
+
+_SIGN_IN = """[server.sign_in]
+provider = "contoso"
+groups = {{ all = ["auditor"], hamburg = ["operator"], root = ["administrator"] }}
+machines = {}
+"""
+_GRANT = '[[socket.grants]]\nuid = 1000\nroles = ["{}"]\nmachines = {}\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _SIGN_IN.format('{ root = ["lobby"] }'),
+        _SIGN_IN.format('{ ghosts = ["lobby"] }'),
+        _SIGN_IN.format("{ hamburg = [] }"),
+        _SIGN_IN.format('{ hamburg = ["two words"] }'),
+        _GRANT.format("administrator", '["lobby"]'),
+        _GRANT.format("operator", "[]"),
+        _GRANT.format("operator", '["a/b"]'),
+    ],
+)
+def test_a_limit_is_of_operators_and_auditors_and_has_patterns(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidValue):
+        load_config(written(tmp_path, text))
+
+
+def test_a_member_of_several_groups_has_each_role_on_the_machines_of_the_groups_that_give_it(tmp_path: Path) -> None:
+    table = load_config(written(tmp_path, _SIGN_IN.format('{ hamburg = ["hamburg-*"] }'))).server.sign_in
+    assert table
+    assert table.limits(["all", "hamburg", "unknown"]) == {"operator": Scope(("hamburg-*",))}
+    assert load_config(written(tmp_path, _GRANT.format("operator", '["lobby"]'))).socket.grants[0].machines == (
+        "lobby",
+    )
 
 
 def test_without_a_sign_in_of_the_organisation_nobody_stays_signed_in_by_it(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from fakes import FakeClock, FakeProvider, Services
 from domain.errors import NotFound
 from domain.lifecycle import TokenStatus
 from domain.renewal import GrantLimits
+from domain.scope import EVERY_MACHINE
 from infrastructure.queries.attention import Attention
 from infrastructure.queries.settings_page import (
     FILTERS,
@@ -143,7 +144,7 @@ def test_settings_are_counted_by_the_provider_they_name(service: Services, query
     service.add_machine("lobby", "generic")
     service.add_machine("press", "generic", "fax@contoso.com")
     service.settings.add_machine("empty", "generic", "administrator")
-    assert query.settings_by_provider() == {"contoso": 6, None: 3}
+    assert query.settings_by_provider(EVERY_MACHINE) == {"contoso": 6, None: 3}
 
 
 def test_a_page_as_of_an_instant_is_what_was_seen_then(

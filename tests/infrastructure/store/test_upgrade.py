@@ -238,8 +238,9 @@ def make_older(store: Store) -> None:
         make_unkeyed(query)
         for column in ("sender", "normalize"):
             query.run(f"ALTER TABLE relay_user DROP COLUMN {column}")
-        for column in ("second_factor", "second_factors", "used_codes"):
+        for column in ("second_factor", "second_factors", "used_codes", "machines"):
             query.run(f"ALTER TABLE administrator DROP COLUMN {column}")
+        query.run("ALTER TABLE session DROP COLUMN machines")
         query.run("DROP TABLE machine_list")
         query.run("DROP INDEX profile_machine")
         for table, columns in {"machine": ("tags", "words"), "profile": ("provider", "account", "words")}.items():

@@ -165,8 +165,14 @@ def test_an_administrator_is_added_with_a_password_or_with_a_link(open_service: 
     assert set_up(port, linked.stdout.strip(), "") == 403
     service.done("administrator", "roles", "anna", "--role", "auditor")
     assert json.loads(service.done("administrator", "list", "--json")) == [
-        {"name": "anna", "roles": ["auditor"], "password": True, "second_factor": False},
-        {"name": "bob", "roles": ["administrator", "auditor"], "password": True, "second_factor": False},
+        {"name": "anna", "roles": ["auditor"], "password": True, "second_factor": False, "machines": []},
+        {
+            "name": "bob",
+            "roles": ["administrator", "auditor"],
+            "password": True,
+            "second_factor": False,
+            "machines": [],
+        },
     ]
     again = service.run("administrator", "password", "anna", message="another-password\n")
     assert (again.returncode, again.stdout) == (0, "anna has a new password.\n")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi.sse import ServerSentEvent
 from served import ADMIN, IMAP, POP, SMTP
-from served_api import Api
+from served_api import Api, principal_with
 
 from adapters.http.api.server_sent_events import Follower
 from infrastructure.queries.changes import StatusChanges
@@ -66,6 +66,19 @@ def test_a_change_is_told_with_the_settings_as_they_are_now(http: Api, installat
         installation.tokens.delete(SMTP, ADMIN)
         assert stream.next_status() == ("Token.Deleted", {SMTP: "Not Retrieved"})
         assert stream.next_status() == ("Profile.TokenDeleted", {SMTP: "Not Retrieved"})
+
+
+def test_who_is_limited_to_machines_hears_of_these_alone(http: Api, installation: Service) -> None:
+    installation.settings.add_machine("hamburg-1", "generic", ADMIN)
+    http.principal = principal_with("operator", machines="hamburg-*")
+    with listening_to(http) as stream:
+        stream.next()
+        installation.tokens.renew(SMTP, ADMIN)
+        installation.settings.set_profile("hamburg-1/smtp", {"account": "scan@contoso.com"}, ADMIN)
+        assert stream.next_status() == ("Profile.Configured", {"hamburg-1/smtp": "Not Retrieved"})
+        installation.settings.remove_machine("hamburg-1", ADMIN)
+        removed = stream.next()["data"]
+        assert removed["removed"][0].startswith("hamburg-1/")
 
 
 def test_a_change_shows_in_every_setting_that_shares_the_token(http: Api, installation: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from permissions import PERMITTED_ROLES, PROFILE
 from served import ADMIN, IMAP, SMTP
 from served_api import Answer, Api, principal_with, serve_api
 
-from adapters.http.principal import ADMINISTRATOR, CLIENT, OPERATOR, ROLES, Principal
+from adapters.http.principal import ADMINISTRATOR, AUDITOR, CLIENT, OPERATOR, ROLES, Principal
 from domain.secret import Secret
 from infrastructure.service import Service
 
@@ -92,6 +93,96 @@ def test_only_who_may_gets_through(shared_http: Api, examples: dict[str, Any], m
             assert (answer.status not in (401, 422) and answer.status < 500) or _asks_elsewhere(path), (role, answer)
         if role not in allowed:
             assert len({_said(answer, profile) for profile, answer in answers.items()}) == 1
+
+
+@pytest.mark.parametrize("role", [OPERATOR, AUDITOR])
+def test_who_is_limited_to_other_machines_sees_and_does_nothing_with_these(http: Api, role: str) -> None:
+    """Every route, tried by somebody who is limited: the installation's machine is outside, and then inside."""
+    document = http.get("/api/v1/openapi.json")
+    outside, inside = (principal_with(role, machines=one) for one in ("hamburg-*", "pre*"))
+    for method, path in ROUTES:
+        if role not in PERMITTED_ROLES[method, path] or path in ("/healthz", "/readyz"):
+            continue
+        body: Any = body_of(method, path, document)
+        if "{setting}" in path:
+            foreign, unknown = (http.ask(method, target_of(path, one), body, outside) for one in (OWN, UNKNOWN))
+            assert foreign.status == 404, path
+            assert _said(foreign, OWN) == _said(unknown, UNKNOWN)
+            assert http.ask(method, target_of(path, OWN), body, inside).status not in (403, 404), path
+            continue
+        answer = http.ask(method, target_of(path, UNKNOWN), body, outside)
+        assert "press" not in answer.text, path
+        if path in ("/metrics", "/api/v1/audit/verification"):
+            assert (answer.status, answer.body["code"]) == (403, "of_every_machine")
+
+
+def test_a_token_that_machines_share_needs_all_of_them(http: Api, installation: Service) -> None:
+    settings = installation.settings
+    settings.add_machine("hamburg-1", "generic", ADMIN)
+    settings.add_machine("hamburg-2", "generic", ADMIN)
+    for one in ("hamburg-1/smtp", "hamburg-2/smtp"):
+        settings.set_profile(one, {"provider": "contoso", "account": "scan@contoso.com"}, ADMIN)
+    settings.link("scanners", ["hamburg-1/smtp", "hamburg-2/smtp"], ADMIN)
+    first, both = (principal_with(OPERATOR, machines=one) for one in ("hamburg-1", "hamburg-*"))
+    for method, end in (("POST", "token"), ("DELETE", "token"), ("POST", "token/renew"), ("POST", "token/cancel")):
+        target = f"/api/v1/profiles/hamburg-1/smtp/{end}"
+        body: object = {} if end == "token" else None
+        refused = http.ask(method, target, body, first)
+        assert (refused.status, refused.body["code"]) == (403, "token_shared_outside"), end
+        assert "hamburg-2" not in refused.text
+        assert http.ask(method, target, body, both).status in (200, 202, 409), end
+    seen = http.ask("GET", "/api/v1/profiles/hamburg-1/smtp/status", None, first)
+    assert (seen.status, seen.body["profile"]) == (200, "hamburg-1/smtp")
+    [group] = http.ask("GET", "/api/v1/groups", None, first).body
+    assert group["profiles"] == ["hamburg-1/smtp"]
+
+
+def test_lists_counts_and_exports_have_the_machines_inside_alone(http: Api, installation: Service) -> None:
+    installation.settings.add_machine("hamburg-1", "generic", ADMIN)
+    installation.clients.add("backup", [SMTP, "hamburg-1/smtp"], None, ADMIN)
+    inside = principal_with(OPERATOR, AUDITOR, machines="hamburg-*")
+
+    def get(path: str) -> Any:
+        return http.ask("GET", path, None, inside).body
+
+    assert [one["name"] for one in get("/api/v1/machines")] == ["hamburg-1"]
+    for path in ("profiles", "status", "profiles?limit=100", "status?limit=100"):
+        assert {one["machine"] for one in get(f"/api/v1/{path}")} == {"hamburg-1"}, path
+    assert list(get("/api/v1/export")["machines"]) == ["hamburg-1"]
+    assert get("/api/v1/export")["clients"] == {"backup": ["hamburg-1/smtp"]}
+    assert [one["profiles"] for one in get("/api/v1/clients")] == [["hamburg-1/smtp"]]
+    told = get("/api/v1/audit/log")
+    assert {(one["aggregate"], one["event"]) for one in told} >= {("Machine", "Created"), ("Profile", "Created")}
+    assert "press" not in json.dumps(told)
+    assert get(f"/api/v1/audit/log?profile={SMTP}") == []
+    assert get("/api/v1/audit/log?profile=hamburg-1/smtp")
+
+
+def test_a_job_has_the_machines_inside_alone_and_is_seen_by_who_may_see_all_of_them(
+    http: Api, installation: Service
+) -> None:
+    settings = installation.settings
+    for machine in ("hamburg-1", "hamburg-2"):
+        settings.add_machine(machine, "generic", ADMIN)
+        settings.set_profile(f"{machine}/smtp", {"provider": "contoso", "account": "scan@contoso.com"}, ADMIN)
+    settings.link("scanners", ["hamburg-1/smtp", "hamburg-2/smtp"], ADMIN)
+    first, both, other = (principal_with(OPERATOR, machines=one) for one in ("hamburg-1", "hamburg-*", "lobby"))
+    for principal, targets in ((first, 1), (other, 0), (principal_with(OPERATOR), 2)):
+        select = {} if principal is not other else {"machines": ["press"]}
+        begun = http.ask("POST", "/api/v1/jobs", {"action": "get-token", "select": select}, principal)
+        assert begun.status == 202, begun
+        installation.jobs.job(begun.body["id"]).stopped.set()
+        assert installation.jobs.job(begun.body["id"]).ended.wait(60)
+        done = http.ask("GET", f"/api/v1/jobs/{begun.body['id']}", None, principal).body
+        assert (len(done["results"]) >= targets) if targets else done["results"] == []
+        if principal is first:
+            assert {one["code"] for one in done["results"]} <= {"token_shared_outside", None}
+            assert "hamburg-2" not in json.dumps(done)
+    whole = begun.body["id"]
+    for principal in (first, both, other):
+        assert http.ask("GET", f"/api/v1/jobs/{whole}", None, principal).status == 404
+        assert http.ask("DELETE", f"/api/v1/jobs/{whole}", None, principal).status == 404
+        assert "press" not in http.ask("GET", "/api/v1/jobs", None, principal).text
 
 
 def _asks_elsewhere(path: str) -> bool:

@@ -18,7 +18,7 @@ from served import all_that_lasts
 from served_tcp import COOKIE, Browser, open_tcp_service
 
 from adapters.http.web import organisation_sign_in
-from adapters.http.web.organisation_sign_in import OrganisationSignIn, roles_of
+from adapters.http.web.organisation_sign_in import OrganisationSignIn, groups_in, roles_of
 from adapters.practice import browser_user
 from adapters.practice.ca import PracticeCA
 from domain.errors import InvalidValue
@@ -287,6 +287,6 @@ def test_a_provider_that_is_not_there_is_named(service: Service) -> None:
 
 def test_roles_are_those_of_every_group_and_of_no_other() -> None:
     table = {"a": ("operator",), "b": ("auditor", "administrator"), "c": ()}
-    assert roles_of(["b", "a", "x"], table) == ("administrator", "operator", "auditor")
-    assert roles_of(["c", "x", 1, None], table) == ()
-    assert roles_of(None, table) == ()
+    assert roles_of(groups_in(["b", "a", "x"]), table) == ("administrator", "operator", "auditor")
+    assert roles_of(groups_in(["c", "x", 1, None]), table) == ()
+    assert roles_of(groups_in(None), table) == ()

@@ -94,6 +94,7 @@ ACTS = {
     "/administrators": ADMINISTRATORS,
     "/administrators/nobody/link": ADMINISTRATORS,
     "/administrators/nobody/roles": ADMINISTRATORS,
+    "/administrators/nobody/machines": ADMINISTRATORS,
     "/administrators/nobody/remove": ADMINISTRATORS,
     "/administrators/nobody/second-factor": ADMINISTRATORS,
     "/account/second-factor": EVERYONE,
