@@ -68,6 +68,7 @@ def home_page(service: Service) -> APIRouter:
             ticks=_ticks(found.now.date()),
             bars=_bars(found.mail),
             providers=_providers(service),
+            has_providers=bool(service.providers),
             workers=[ticker for ticker in service.tickers if ticker.is_dead],
             now=found.now,
         )

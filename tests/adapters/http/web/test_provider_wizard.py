@@ -72,6 +72,8 @@ def test_an_empty_store_leads_by_the_wizard_to_a_token(
     provider = empty.provider
     page = new_context(width, color_scheme=colours).new_page()
     visitor = Visitor(page, screenshots / f"{width}-{colours}")
+    visitor.go("/home", "empty-home")
+    expect(page.get_by_role("link", name="Add a provider")).to_be_visible()
     visitor.go("/machines", "no-machines")
     expect(page.get_by_role("link", name="Add a provider")).to_be_visible()
     visitor.go("/settings", "empty-store")
