@@ -87,7 +87,7 @@ def fill(service: Services) -> None:
     change(service.store, "INSERT INTO client_use (client_id, used_at) VALUES ('a', 'b')")
     change(service.store, "INSERT INTO mail_count VALUES ('relay', 'p', '2026-03-02', 1, 2, 0)")
     change(service.store, "INSERT INTO notice VALUES ('t', 'webhook', NULL, '2026-03-02', 0)")
-    change(service.store, "INSERT INTO session VALUES ('h', NULL, NULL, 'p', 'operator', 'b', 'u', NULL)")
+    change(service.store, "INSERT INTO session VALUES ('h', NULL, NULL, 'p', 'operator', 'b', 'u', '', NULL)")
 
 
 def test_everything_but_sessions_and_claims_is_restored_into_either_engine(
