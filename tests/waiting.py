@@ -9,6 +9,7 @@ from threading import Thread
 from typing import TypeVar
 
 DEADLINE_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.005, 0.05
 
 T = TypeVar("T")
 
@@ -19,11 +20,15 @@ def wait_until(
     seconds: float = DEADLINE_SECONDS,
     otherwise: Callable[[], object] = lambda: "",
 ) -> T:
-    """Wait for a condition to hold; what it gave then. `otherwise` tells what there is if it does not."""
-    deadline = time.monotonic() + seconds
+    """Wait for a condition to hold; what it gave then. `otherwise` tells what there is if it does not.
+
+    The pauses become longer: a condition may ask the service, which takes both processes some work.
+    """
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
     while not (found := condition()):
         assert time.monotonic() < deadline, f"in vain for {seconds:g} s: {what} {otherwise()}"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
     return found
 
 
