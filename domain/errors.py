@@ -13,6 +13,7 @@ from typing import Any
 
 Fact = str | int | float | bool | None | Sequence[str]
 """The value of an error's field: a JSON value."""
+_SHOWN_CHARACTERS = 1000
 
 
 class MailtokenError(Exception):
@@ -112,8 +113,17 @@ class IllegalHistory(MailtokenError):
 
 
 def facts(error: MailtokenError) -> Mapping[str, Any]:
-    """The facts that a surface shows: the error's fields, and the name of the value that an `InvalidValue` rejects."""
-    return {**error.fields, "field": error.field} if isinstance(error, InvalidValue) else error.fields
+    """The facts that a surface shows: the error's fields, and the name of the value that an `InvalidValue` rejects.
+
+    A text is cut, since a request may hold one of any length, and would get it back more than once.
+    """
+    named = {**error.fields, "field": error.field} if isinstance(error, InvalidValue) else error.fields
+    return {name: _cut(value) for name, value in named.items()}
+
+
+def _cut(value: Any) -> Any:
+    is_long = isinstance(value, str) and len(value) > _SHOWN_CHARACTERS
+    return f"{value[:_SHOWN_CHARACTERS]}…" if is_long else value
 
 
 @contextmanager

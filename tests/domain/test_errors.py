@@ -58,3 +58,9 @@ def test_other_errors_pass_as_they_are() -> None:
 
 def test_every_error_of_the_domain_is_one_a_person_can_act_on() -> None:
     assert all(issubclass(error, MailtokenError) for error in (Conflict, InvalidValue, Refused, Unreachable))
+
+
+def test_a_fact_as_long_as_a_request_is_cut_where_it_is_shown() -> None:
+    error = InvalidValue("as_of", "not_an_instant", value="x" * 30_000)
+    assert len(facts(error)["value"]) == 1001
+    assert error.fields["value"] == "x" * 30_000
