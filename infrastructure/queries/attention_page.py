@@ -159,7 +159,9 @@ class _Selection:
     def page(self, statuses: Iterable[SettingStatus]) -> AttentionPage:
         """The page, made of statuses that include the settings in `names`."""
         firsts = {one.profile.name: one for one in statuses}
-        items = [self._item(firsts[self._first(item)], item) for item in self._page]
+        # A row that can't be read is left out of the statuses, and named by the checks of rows.
+        readable = [item for item in self._page if self._first(item) in firsts]
+        items = [self._item(firsts[self._first(item)], item) for item in readable]
         upcoming = self._expiries(one for one in self._tokens if not one.attention)
         ends = self._expiries(self._tokens)
         return AttentionPage(items, upcoming, self._counts, self._total, self._number, self._pages, ends)

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from fakes import START, FakeClock, FakeProvider, Services
+from store_examples import change
 
 from domain.attention import Urgency, urgency_of
 from domain.expiry_forecast import SOON
@@ -202,3 +203,18 @@ def test_a_page_as_of_an_instant_is_what_was_seen_then(
     (item,) = query.page_as_of(1, clock.now()).items
     assert (item.first.attention, len(item.settings)) == ("invalid_grant", 4)
     assert query.page_as_of(1, datetime(2000, 1, 1, tzinfo=UTC)).total == 0
+
+
+def test_a_row_that_cant_be_read_sets_only_itself_aside(
+    service: Services, provider: FakeProvider, query: AttentionQuery
+) -> None:
+    service.add_machine("a-mfp", "generic")
+    service.add_machine("b-mfp", "generic")
+    for name in ("a-mfp/smtp", "b-mfp/smtp"):
+        service.get_token(name)
+    altered = str(service.tokens.status("a-mfp/smtp").profile.token_id)
+    change(service.store, "UPDATE token SET status = 'Invalid', dead = 'reply_lost' WHERE status = 'Retrieved'")
+    change(service.store, "UPDATE token SET dead = 'no reason' WHERE id = ?", altered)
+    shown = [item.first.status.profile.name for item in query.page(1).items]
+    assert "a-mfp/smtp" not in shown
+    assert "b-mfp/smtp" in shown

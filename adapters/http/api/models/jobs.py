@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from annotated_types import MaxLen
 from pydantic import BaseModel, Field
 
 from adapters.http.api.models.common import PROFILE, Text, with_example
@@ -16,7 +15,7 @@ class Selected(BaseModel):
     """The machines of a job: `machines` by name, or those that a list with the same parameters has."""
 
     model_config = with_example(q="hamburg", state="Invalid")
-    machines: Annotated[list[Text], MaxLen(10_000)] | None = None
+    machines: Annotated[list[Text], Field(max_length=10_000)] | None = None
     q: Text = ""
     state: Text = ""
     provider: Text = ""
@@ -39,8 +38,8 @@ class NewJob(BaseModel):
     fields: dict[Text, Text] = Field(default_factory=dict)
     protocol: Text | None = None
     group: Text = ""
-    add: Annotated[list[Text], MaxLen(MOST_TAGS)] = []
-    remove: Annotated[list[Text], MaxLen(MOST_TAGS)] = []
+    add: Annotated[list[Text], Field(max_length=MOST_TAGS)] = []
+    remove: Annotated[list[Text], Field(max_length=MOST_TAGS)] = []
 
 
 class JobSummary(BaseModel):
