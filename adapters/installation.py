@@ -140,7 +140,7 @@ def initialise(directory: Path, url: str | None = None) -> Initialised:
         StoreRefused: there is a store already, and its key is lost, or the store can't be made there.
         Unreachable: the database server does not answer.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     path = directory / FILE_NAME
     is_new = not path.exists()
     if is_new:

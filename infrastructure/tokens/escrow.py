@@ -175,7 +175,9 @@ class Escrow:
     def note_lost(self, claim_key: ClaimKey) -> None:
         """Note that the reply to a request for this generation may be lost: its process died, or the reply was cut."""
         if not any(self._files_of(claim_key, "*.lost")):
-            (self._directory / f"{claim_key.attempt_id}.lost").write_bytes(_header(claim_key))
+            path = self._directory / f"{claim_key.attempt_id}.lost"
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(_header(claim_key))
 
     def was_lost(self, claim_key: ClaimKey) -> bool:
         """Whether a reply to an earlier request for the same generation may be lost, or could not be understood."""
