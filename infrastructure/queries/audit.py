@@ -23,7 +23,7 @@ from infrastructure.queries.setting_status import SettingStatus, fold_statuses
 from infrastructure.store.chain_check import ChainCheck, ChainFault
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.fold import Fold
-from infrastructure.store.log_index import FoldedLogIndex, end_of_log
+from infrastructure.store.log_index import FoldedLogIndex, end_of_log, stored_ends
 from infrastructure.store.query import Query
 from infrastructure.store.read_model import PROGRESS_EVERY, Progress, rebuild_read_model
 from infrastructure.store.row_macs import AlteredRow, RowChecks
@@ -190,12 +190,31 @@ def _about_access(rows: Iterable[AlteredRow]) -> Iterator[Finding]:
 
 
 def _compare_index(query: Query, index: FoldedLogIndex) -> Iterator[Finding]:
-    compared = (("log_stream", "about, stream_id", index.streams), ("log_end", "at, position", set(index.ends)))
-    for table, columns, expected in compared:
-        rows = query.rows(f"SELECT {columns} FROM {table}")  # noqa: S608 - our own table names
-        stored = {tuple(row[column] for column in columns.split(", ")) for row in rows}
-        for code, wrong in (("row_not_in_log", stored - expected), ("row_missing", expected - stored)):
-            yield from (Finding(code, {"table": table, "id": " ".join(map(str, row))}) for row in sorted(wrong))
+    stored = {(row["about"], row["stream_id"]) for row in query.rows("SELECT about, stream_id FROM log_stream")}
+    for code, wrong in (("row_not_in_log", stored - index.streams), ("row_missing", index.streams - stored)):
+        yield from (Finding(code, {"table": "log_stream", "id": " ".join(row)}) for row in sorted(wrong))
+    for is_stored, (at, position) in _one_sided(stored_ends(query), iter(index.ends)):
+        yield Finding("row_not_in_log" if is_stored else "row_missing", {"table": "log_end", "id": f"{at} {position}"})
+
+
+def _one_sided(
+    stored: Iterator[tuple[int, int]], expected: Iterator[tuple[int, int]]
+) -> Iterator[tuple[bool, tuple[int, int]]]:
+    """The pairs that only one of two sorted sequences has, each with whether the first one has it.
+
+    Both are sorted by the first number of their pairs, which each has once."""
+    one, other = next(stored, None), next(expected, None)
+    while one or other:
+        # An altered row may have any value beside its key.
+        is_stored = one is not None and (other is None or one[0] <= other[0])
+        is_expected = other is not None and (one is None or other[0] <= one[0])
+        if one != other:
+            if one and is_stored:
+                yield True, one
+            if other and is_expected:
+                yield False, other
+        one = next(stored, None) if is_stored else one
+        other = next(expected, None) if is_expected else other
 
 
 def _compare_vault(query: Query, fold: Fold, vault: Vault | None) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ alone, and are made anew by a rebuild. Most events, such as renewals, add no str
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +24,7 @@ Stream = tuple[str, str]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_PAGE = 2000
 
 
 def streams_of(event: Any, state: Any) -> Iterator[Stream]:
@@ -79,14 +81,25 @@ class LogEnds:
     """
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, int]] = []
+        # Numbers of 8 bytes, as a log of some years has millions of events.
+        self._instants, self._positions = array("q"), array("q")
+
+    @property
+    def rows(self) -> list[tuple[int, int]]:
+        """All rows, in their order."""
+        return list(self)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self._instants, self._positions, strict=True)
 
     def append(self, position: int, instant: datetime) -> None:
         """Take the next event of the log."""
         at = microseconds(instant)
-        while self.rows and self.rows[-1][0] >= at:
-            self.rows.pop()
-        self.rows.append((at, position))
+        while self._instants and self._instants[-1] >= at:
+            self._instants.pop()
+            self._positions.pop()
+        self._instants.append(at)
+        self._positions.append(position)
 
 
 class FoldedLogIndex:
@@ -94,17 +107,21 @@ class FoldedLogIndex:
 
     def __init__(self) -> None:
         self.streams: set[Stream] = set()
-        self._ends = LogEnds()
-
-    @property
-    def ends(self) -> Sequence[tuple[int, int]]:
-        """The rows of the table `log_end`."""
-        return self._ends.rows
+        self.ends = LogEnds()
 
     def apply(self, position: int, event: Any, state: Any) -> None:
         """Take the next event, which led to this state."""
         self.streams.update(streams_of(event, state))
-        self._ends.append(position, event.timestamp)
+        self.ends.append(position, event.timestamp)
+
+
+def stored_ends(query: Query) -> Iterator[tuple[int, int]]:
+    """The rows of the table `log_end` in their order, read a page at a time."""
+    statement = "SELECT at, position FROM log_end WHERE at > ? ORDER BY at LIMIT ?"
+    after = -(2**62)
+    while rows := query.rows(statement, (after, _PAGE)):
+        yield from ((row["at"], row["position"]) for row in rows)
+        after = rows[-1]["at"]
 
 
 def end_of_log(query: Query, instant: datetime) -> int:

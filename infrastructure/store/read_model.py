@@ -34,7 +34,7 @@ def rebuild_read_model(log: EventLog, query: Query, progress: Progress | None = 
     for statement, parameters in write_statements(view_with_mac(keys, view) for view in fold.views() if view.row):
         query.run_many(statement, parameters)
     rebuild_machine_list(query)
-    write_log_index(query, sorted(index.streams), index.ends)
+    write_log_index(query, sorted(index.streams), index.ends.rows)
     write_projection_version(query, PROJECTION_VERSION)
     log.store.row_checks.replace(())
     return fold, events
@@ -49,7 +49,7 @@ def rebuild_log_index(log: EventLog, query: Query) -> None:
     _, index, _ = _replay(log, query, None)
     for table in LOG_INDEX:
         query.run(f"DELETE FROM {table}")  # noqa: S608 - our own table names
-    write_log_index(query, sorted(index.streams), index.ends)
+    write_log_index(query, sorted(index.streams), index.ends.rows)
 
 
 def _replay(log: EventLog, query: Query, progress: Progress | None) -> tuple[Fold, FoldedLogIndex, int]:
