@@ -7,7 +7,7 @@ import unicodedata
 from domain.errors import InvalidValue
 from domain.secret import Secret
 
-_SHORTEST_PASSWORD, _LONGEST_PASSWORD = 12, 255
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 255
 _LONGEST_TO_COMPOSE = 4096
 
 
@@ -29,5 +29,5 @@ def check_password(password: Secret) -> None:
         InvalidValue: the password is too short or too long, or contains a control character.
     """
     text = comparable(password).reveal()
-    if not _SHORTEST_PASSWORD <= len(text) <= _LONGEST_PASSWORD or not text.isprintable():
-        raise InvalidValue("password", "password_unsuitable", shortest=_SHORTEST_PASSWORD, longest=_LONGEST_PASSWORD)
+    if not SHORTEST_PASSWORD <= len(text) <= LONGEST_PASSWORD or not text.isprintable():
+        raise InvalidValue("password", "password_unsuitable", shortest=SHORTEST_PASSWORD, longest=LONGEST_PASSWORD)

@@ -209,6 +209,23 @@ def read_settings(protocol: Protocol, texts: Mapping[str, str]) -> dict[str, Any
     return values
 
 
+def wrong_fields(protocol: Protocol, settings: Settings, texts: Mapping[str, str]) -> list[InvalidValue]:
+    """Everything that is wrong with `texts`, and not only what `changed_fields` finds first."""
+    wrong, right = list[InvalidValue](), dict[str, str]()
+    for name, text in texts.items():
+        try:
+            read_settings(protocol, {name: text})
+        except InvalidValue as error:
+            wrong.append(error)
+        else:
+            right[name] = text
+    try:
+        changed_fields(protocol, settings, right)
+    except InvalidValue as error:
+        wrong.append(error)
+    return wrong
+
+
 def changed_fields(protocol: Protocol, settings: Settings, texts: Mapping[str, str]) -> dict[str, Any]:
     """Check `texts` and return the values that differ from these `settings`.
 

@@ -101,6 +101,9 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         "workers_dead": ErrorText("these workers of the service have ended: {workers}", "restart the service"),
         "descriptors_few": ErrorText("the service is about to run out of file descriptors", "raise LimitNOFILE"),
         "reply_not_safe": ErrorText("storage failing ({reason}): a reply is not safe in {directory}"),
+        "typed_over_older_values": ErrorText(
+            "somebody else has changed it meanwhile, and nothing was saved", "compare what is marked and save again"
+        ),
         "instant_in_the_future": ErrorText("{value} has not come yet", "choose an instant that is past"),
         "not_an_instant": ErrorText("{value!r} is not an ISO 8601 instant like 2026-11-22T09:30:00+00:00"),
         # Settings, machines and groups
@@ -179,7 +182,9 @@ ERRORS: Mapping[str, ErrorText] = MappingProxyType(
         ),
         "roles_missing": ErrorText("there is none: a person is one or more of {accepted}"),
         "unknown_role": ErrorText("{values}: a person is one or more of {accepted}"),
-        "password_unsuitable": ErrorText("it is not {shortest} to {longest} characters without control characters"),
+        "password_unsuitable": ErrorText(
+            "a password has {shortest} to {longest} characters, spaces included, and no control characters"
+        ),
         "set_up_link_over": ErrorText(
             "this link is not good any more",
             "ask an administrator for a new one",

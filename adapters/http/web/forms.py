@@ -24,6 +24,7 @@ from domain.profile_fields import (
 @dataclass(frozen=True)
 class FormField:
     """A field of the form. `choices` are values with their texts; `problem` says why the value was not accepted.
+    `theirs` says what somebody else has filled in meanwhile.
 
     `kind` is the type of the HTML input; `fixed`: the value can't be changed now.
     """
@@ -37,6 +38,7 @@ class FormField:
     range: tuple[int, int] | None
     fixed: bool
     problem: str | None
+    theirs: str | None
 
 
 def fields_of(
@@ -46,12 +48,14 @@ def fields_of(
     *,
     may_change_account: bool,
     typed: Mapping[str, str] | None = None,
-    problem: tuple[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
+    is_outdated: bool = False,
 ) -> list[FormField]:
     """The fields of a setting in the manual's order, with their values or the texts that were `typed`.
 
-    `kinds` has the kind of each provider. `problem` is the name of a field and what is wrong with it. Provider and
-    account are fixed while they belong to a token.
+    `kinds` has the kind of each provider. `problems` are what is wrong, by the name of the field. `is_outdated`: what
+    was typed was typed over older values, and the values that differ are told. Provider and account are fixed while
+    they belong to a token.
     """
     accepted = accepted_fields(profile.protocol)
     values = texts_of(profile.settings)
@@ -65,7 +69,8 @@ def fields_of(
             choices=_choices(name, providers, values[name]),
             range=_range(FIELDS[name].type),
             fixed=name in AUTHORIZATION_FIELDS and not may_change_account,
-            problem=problem[1] if problem and problem[0] == name else None,
+            problem=(problems or {}).get(name),
+            theirs=_theirs(values[name], (typed or {}).get(name)) if is_outdated else None,
         )
         for name in FIELD_TEXTS
         if name in accepted
@@ -90,6 +95,12 @@ def _preset_help(name: str, profile: ProfileState, kinds: Mapping[str, str]) -> 
         return None
     names = {"kind": text(f"provider.kind.{kind}"), "tls": CHOICE_TEXTS[preset.tls]}
     return text("field.server.preset", server=preset.server, port=preset.port, **names)
+
+
+def _theirs(value: str, typed: str | None) -> str | None:
+    if typed is None or typed == value:
+        return None
+    return text("setting.theirs", value=value) if value else text("setting.theirs.empty")
 
 
 def typed_in(profile: ProfileState, form: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Response
 
+from adapters.error_kinds import status_of
 from adapters.http.api.path_names import Name
 from adapters.http.principal import ADMINISTRATOR
 from adapters.http.web.page_route import Configuring, PageRequest, Posted, Reading, page_router, redirect
@@ -14,7 +15,7 @@ from adapters.http.web.view_models import machine_view
 from adapters.texts.errors import error_text, sentence
 from adapters.texts.wording import Surface
 from domain.catalogue import CATALOGUES
-from domain.errors import InvalidValue
+from domain.errors import InvalidValue, MailtokenError, Refused
 from infrastructure.service import Service
 
 
@@ -31,8 +32,8 @@ def machine_pages(service: Service) -> APIRouter:
         name = form.get("name", "")
         try:
             settings.add_machine(name, form.get("catalogue", ""), page_request.actor(ADMINISTRATOR))
-        except InvalidValue as error:
-            return _machine_form(page_request, typed=form, problem=error_text(error, Surface.PAGE))
+        except (InvalidValue, Refused) as error:
+            return _machine_form(page_request, form, error)
         service.polling_worker.wake()
         return redirect(panel_path(name))
 
@@ -82,6 +83,12 @@ def _panel(
 
 
 def _machine_form(
-    page_request: PageRequest, typed: Mapping[str, str] | None = None, problem: str | None = None
+    page_request: PageRequest, typed: Mapping[str, str] | None = None, error: MailtokenError | None = None
 ) -> Response:
-    return page_request.render("machine_add.html", catalogues=CATALOGUES.values(), typed=typed or {}, problem=problem)
+    return page_request.render(
+        "machine_add.html",
+        catalogues=CATALOGUES.values(),
+        typed=typed or {},
+        problem=error_text(error, Surface.PAGE) if error else None,
+        status=status_of(error) if error else None,
+    )

@@ -28,10 +28,10 @@ from adapters.http.web.page_route import (
 from adapters.http.web.view_models import setting_view, token_view, view_beside_token
 from adapters.texts.errors import error_text, sentence
 from adapters.texts.wording import Surface
-from domain.errors import InvalidValue, MailtokenError
+from domain.errors import InvalidValue, MailtokenError, Outdated, Refused
 from domain.lifecycle import TokenStatus
 from domain.profile import SERVER_FIELDS
-from domain.profile_fields import texts_of
+from domain.profile_fields import texts_of, wrong_fields
 from infrastructure.queries.settings_page import SettingOnPage
 from infrastructure.service import Service
 
@@ -53,11 +53,35 @@ def setting_pages(service: Service) -> APIRouter:
         try:
             service.settings.set_profile(name, typed, page_request.actor(ADMINISTRATOR), seen)
         except InvalidValue as error:
-            found = service.settings_page.setting(name)
-            problem = (error.field, sentence(error.code, error.fields, Surface.PAGE))
-            fields = _form(service, found, typed=typed, problem=problem)
-            return _setting_page(page_request, found, fields, now=service.clock.now(), problem=problem)
+            wrong = wrong_fields(profile.protocol, profile.settings, typed) or [error]
+            problems = {one.field: sentence(one.code, one.fields, Surface.PAGE) for one in wrong}
+            return again(page_request, name, typed, problems=problems)
+        except Outdated:
+            return again(page_request, name, typed, error=Outdated("typed_over_older_values"))
+        except Refused as error:
+            return again(page_request, name, typed, error=error)
         return redirect(setting_path(name), "saved")
+
+    def again(
+        page_request: PageRequest,
+        name: str,
+        typed: Mapping[str, str],
+        *,
+        problems: Mapping[str, str] | None = None,
+        error: MailtokenError | None = None,
+    ) -> Response:
+        """The form as it was typed, over the setting as it is now."""
+        found = service.settings_page.setting(name)
+        fields = _form(service, found, typed=typed, problems=problems, is_outdated=isinstance(error, Outdated))
+        return _setting_page(
+            page_request,
+            found,
+            fields,
+            now=service.clock.now(),
+            problem=bool(problems),
+            notice=error_text(error, Surface.PAGE) if error else None,
+            status=status_of(error) if error else None,
+        )
 
     @router.post("/settings/{machine}/{setting}/copy-server")
     def copy_server(name: ProfileName, page_request: Configuring, form: Posted) -> Response:
@@ -86,7 +110,8 @@ def _form(
     found: SettingOnPage,
     *,
     typed: Mapping[str, str] | None = None,
-    problem: tuple[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
+    is_outdated: bool = False,
 ) -> list[FormField]:
     status = found.setting.status
     return fields_of(
@@ -95,7 +120,8 @@ def _form(
         kinds=_kinds(service),
         may_change_account=status.token.status is TokenStatus.NOT_RETRIEVED,
         typed=typed,
-        problem=problem,
+        problems=problems,
+        is_outdated=is_outdated,
     )
 
 
@@ -106,7 +132,7 @@ def _setting_page(
     *,
     now: datetime,
     as_of: datetime | None = None,
-    problem: tuple[str, str] | None = None,
+    problem: bool = False,
     notice: str | None = None,
     status: int | None = None,
 ) -> Response:

@@ -29,6 +29,7 @@ from adapters.http.web.rendering import render
 from adapters.texts.errors import error_text
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, MailtokenError, NotPermitted
+from domain.password_policy import LONGEST_PASSWORD, SHORTEST_PASSWORD
 from domain.secret import Secret
 from infrastructure.access.administrators import CodeNeeded
 from infrastructure.service import Service
@@ -123,7 +124,7 @@ class _Pages:
         except NotPermitted as error:
             return _setup_page("", None, error)
         except MailtokenError as error:
-            return _setup_page(code, whose, error)
+            return _setup_page(code, whose, error, posted.get("name", ""))
         return self._goes_on(request, result, "/")
 
     def begin_at_organisation(self, next: str = "/") -> Response:  # noqa: A002 - the field's name
@@ -193,8 +194,17 @@ def _cookie(request: Request, name: str) -> Secret | None:
     return cookie(", ".join(request.headers.getlist("cookie")), name)
 
 
-def _setup_page(code: str, name: str | None, error: MailtokenError | None = None) -> Response:
-    return _page(render("setup.html", code=code, name=name, trouble=error and error_text(error, Surface.PAGE)), error)
+def _setup_page(code: str, name: str | None, error: MailtokenError | None = None, typed_name: str = "") -> Response:
+    document = render(
+        "setup.html",
+        code=code,
+        name=name,
+        typed_name=typed_name,
+        shortest=SHORTEST_PASSWORD,
+        longest=LONGEST_PASSWORD,
+        trouble=error and error_text(error, Surface.PAGE),
+    )
+    return _page(document, error)
 
 
 def _code_page(state: Secret, next_path: str, error: MailtokenError | None = None) -> Response:

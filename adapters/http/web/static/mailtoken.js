@@ -119,3 +119,56 @@ function follow() {
 }
 
 if (document.querySelector(LIVE)) follow();
+
+// What was typed outlives a session that is over: it is kept in this tab until the page after the form is there, and
+// filled in again after a sign-in. It is never sent by itself, and passwords are not kept.
+const KEPT = "mailtoken-input";
+const UNKEPT = "[type=hidden], [type=password], [type=file]";
+
+function isSignIn(path) {
+  return path.startsWith("/sign-in") || path === "/setup";
+}
+
+function keep(form) {
+  sessionStorage.removeItem(KEPT);
+  const fields = [...form.elements].filter((one) => one.name && !one.matches(UNKEPT));
+  if (!fields.length) return;
+  const values = fields.map((one) => [one.name, /checkbox|radio/.test(one.type) ? one.checked : one.value, one.value]);
+  const kept = { page: location.pathname + location.search, action: form.getAttribute("action"), values };
+  sessionStorage.setItem(KEPT, JSON.stringify(kept));
+}
+
+function fillIn(form, values) {
+  for (const [name, value, choice] of values) {
+    for (const field of form.elements) {
+      if (field.name !== name || field.disabled) continue;
+      if (typeof value !== "boolean") field.value = value;
+      else if (field.value === choice) field.checked = value;
+    }
+  }
+}
+
+function giveBack() {
+  const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+  if (!kept) return;
+  if (isSignIn(location.pathname)) {
+    sessionStorage.setItem(KEPT, JSON.stringify({ ...kept, isLost: true }));
+    for (const next of document.querySelectorAll("input[name=next]")) next.value = kept.page;
+    for (const link of document.querySelectorAll("a[href^='/sign-in/oidc']")) {
+      link.href = `/sign-in/oidc?next=${encodeURIComponent(kept.page)}`;
+    }
+    return;
+  }
+  sessionStorage.removeItem(KEPT);
+  if (!kept.isLost || kept.page !== location.pathname + location.search) return;
+  const form = [...document.forms].find((one) => one.getAttribute("action") === kept.action);
+  if (!form) return;
+  fillIn(form, kept.values);
+  document.getElementById("main").prepend(document.getElementById("input-back").content.cloneNode(true));
+}
+
+giveBack();
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method === "post" && !isSignIn(new URL(form.action).pathname)) keep(form);
+});

@@ -182,7 +182,9 @@ def test_what_cant_be_done_is_told_in_one_line(
 def test_a_password_that_is_too_short_is_refused_and_not_repeated(service: ServiceProcess, settled_user: str) -> None:
     refused = service.run(*USERS, "password", settled_user, message="hunter2\n")
     assert refused.returncode == 2
-    assert refused.stderr == ("mailtoken: password: it is not 12 to 255 characters without control characters\n")
+    assert refused.stderr == (
+        "mailtoken: password: a password has 12 to 255 characters, spaces included, and no control characters\n"
+    )
 
 
 def test_the_record_tells_what_happened_to_a_user_in_sentences(

@@ -347,6 +347,78 @@ def test_pages_follow_what_happens_elsewhere(in_process: InProcessService, new_c
     expect(setting.get_by_role("button", name="Renew")).to_be_visible()
 
 
+def test_every_wrong_field_is_told_at_its_field_and_keeps_what_was_typed(
+    in_process: InProcessService, new_context: NewContext, screenshots: Path
+) -> None:
+    in_process.add_printer("wrong-fields", "generic")
+    visitor = Visitor(new_context().new_page(), screenshots / "wide-light")
+    page = visitor.page
+    page.goto("/settings/wrong-fields/smtp")
+    for label, value in (("Port Number", "70000"), ("Timeout (seconds)", "0"), ("Sender Address", "nobody")):
+        page.get_by_label(label).fill(value)
+    page.get_by_label("Sender Name").fill("Kept")
+    page.get_by_role("button", name="Save").click()
+    for label, value in (("Port Number", "70000"), ("Timeout (seconds)", "0"), ("Sender Address", "nobody")):
+        field = page.get_by_label(label)
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(field).to_have_value(value)
+        expect(field).to_have_accessible_description(re.compile("."))
+    expect(page.get_by_label("Sender Name")).to_have_value("Kept")
+    visitor.look("several-wrong-fields")
+
+
+def test_a_second_tab_keeps_its_input_and_shows_the_value_of_the_other(
+    in_process: InProcessService, new_context: NewContext, screenshots: Path
+) -> None:
+    in_process.add_printer("two-tabs", "generic")
+    visitor = Visitor(new_context().new_page(), screenshots / "wide-light")
+    page = visitor.page
+    page.goto("/settings/two-tabs/imap")
+    page.get_by_label("Port Number").fill("2993")
+    in_process.service.settings.set_profile("two-tabs/imap", {"port": "1993"}, "administrator:anna")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("somebody else has changed it meanwhile")
+    port = page.get_by_label("Port Number")
+    expect(port).to_have_value("2993")
+    expect(port).to_have_accessible_description(re.compile("Somebody else has filled in: 1993"))
+    expect(page.locator(".theirs")).to_have_count(1)
+    visitor.look("second-tab")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_have_text("Saved.")
+    assert in_process.service.tokens.status("two-tabs/imap").profile.port == 2993
+
+
+def test_what_was_typed_outlives_a_session_that_is_over_and_is_not_sent_by_itself(
+    in_process: InProcessService, new_context: NewContext
+) -> None:
+    in_process.add_printer("outlived", "generic")
+    context = new_context(storage_state=None)
+    page = context.new_page()
+    sign_in(page)
+    page.goto("/settings/outlived/smtp")
+    page.get_by_label("Sender Name").fill("Typed before")
+    page.get_by_label("Enable SSL/TLS").select_option("implicit")
+    context.clear_cookies()
+    page.get_by_role("button", name="Save").click()
+    page.get_by_label("Name").fill("admin")
+    page.get_by_label("Password").fill(PASSWORD.reveal())
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("status")).to_contain_text("What you typed before you signed in is here again")
+    expect(page.get_by_label("Sender Name")).to_have_value("Typed before")
+    expect(page.get_by_label("Enable SSL/TLS")).to_have_value("implicit")
+    assert in_process.service.tokens.status("outlived/smtp").profile.settings.sender_name is None
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_have_text("Saved.")
+    page.goto("/machines/add")
+    page.get_by_label("Name", exact=True).fill("outlived")
+    page.get_by_role("radio", name=re.compile("generic")).check()
+    page.get_by_role("button", name="Add", exact=True).click()
+    name = page.get_by_label("Name", exact=True)
+    expect(name).to_have_value("outlived")
+    expect(name).to_have_accessible_description(re.compile("already"))
+    expect(page.get_by_role("radio", name=re.compile("generic"))).to_be_checked()
+
+
 def test_closing_the_page_changes_nothing(in_process: InProcessService, new_context: NewContext) -> None:
     name = in_process.add_printer("closed")
     page = new_context().new_page()
