@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEMO := .venv-demo
+DEMO_READY := $(DEMO)/.ready
 
 # The tests start hundreds of processes, and each would compile the program again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -15,8 +17,16 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: $(READY)
-	$(BIN)/mailtoken demo
+# The demo has an environment of its own: the other one has every development tool, and is three times as large.
+$(DEMO_READY): requirements.lock pyproject.toml packaging/demo_requirements.py
+	$(PYTHON) -m venv $(DEMO)
+	$(PYTHON) packaging/demo_requirements.py >$(DEMO)/requirements.lock
+	$(DEMO)/bin/pip install --disable-pip-version-check --no-deps --require-hashes -r $(DEMO)/requirements.lock
+	$(DEMO)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(DEMO_READY)
+	$(DEMO)/bin/mailtoken demo
 
 # The last lines of the output count the tests that were left out: the thorough ones, and those that need a program which
 # is missing. .ci/run leaves out none, and tries more examples, rounds and random inputs.
@@ -67,4 +77,4 @@ sbom: $(READY)
 	  --output-reproducible --output-file sbom.json
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

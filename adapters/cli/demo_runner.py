@@ -72,7 +72,7 @@ class StageRunner:
         self._console.file.flush()
 
     def _command(self, *words: str, standard_input: Path | None = None) -> None:
-        redirected = f" < {standard_input.name}" if standard_input else ""
+        redirected = f" < {shlex.quote(str(standard_input))}" if standard_input else ""
         self._prompt(f"mailtoken {shlex.join(words)}{redirected}")
         self._run(words, standard_input)
 
@@ -120,17 +120,29 @@ class StageRunner:
             " but can't reach this one.)"
         )
         while True:
-            started = self._attempt(name)
+            # The person may have signed in, declined or waited too long before this stage.
+            status = self._status(name)
+            if status["token"] == TokenStatus.RETRIEVED:
+                return
+            if not status["attempt_id"]:
+                self._say(reasons.why_in_full(status, Surface.COMMAND) or status["token"])
+                self._command("token", "get", name, "--yes", "--no-wait")
+            try:
+                started = self._attempt(name)
+            except CommandError:
+                # The person has answered within this moment.
+                self._site.check_alive()
+                continue
             with self._on_enter(partial(self._approve, started, account)):
                 status = self._watch(started, account)
             if status["token"] == TokenStatus.RETRIEVED:
                 return
-            self._say(reasons.why_in_full(status, Surface.COMMAND) or status["token"])
-            self._command("token", "get", name, "--yes", "--no-wait")
 
     def _watch(self, started: Object, account: str) -> Object:
         try:
-            return sign_in_progress.wait(self._site.client, started, account, self._console)
+            return sign_in_progress.wait(
+                self._site.client, started, account, self._console, ctrl_c="ends the demo and removes everything"
+            )
         except CommandError as error:
             if error.exit_code is ExitCode.INTERRUPTED:
                 raise KeyboardInterrupt from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from adapters.cli.http_client import ServiceConnection
@@ -24,6 +26,10 @@ COMMAND = (sys.executable, "-P", "-c", "import sys; from adapters.cli import mai
 LOOK_AGAIN_SECONDS = 0.1
 _PATIENCE_SECONDS = 30.0
 _LOG_LINES = 30
+
+
+PROVIDER, APP_PROVIDER = "practice", "practice-app"
+_SECRET_DAYS_LEFT = timedelta(days=21)
 
 
 class StageFailed(Exception):
@@ -41,6 +47,7 @@ class DemoSite:
     service: subprocess.Popen[bytes]
     log: Path
     client: ServiceConnection
+    origin: str
 
     def check_alive(self) -> None:
         """Check that the service runs.
@@ -66,23 +73,42 @@ def open_site(stack: ExitStack) -> DemoSite:
     provider = stack.enter_context(PracticeProvider(ca, interval=1))
     mail_server = stack.enter_context(PracticeMailServer(ca, provider))
     config = initialise(directory).config
+    port = _free_port()
+    config.write_text(config.read_text().replace("[server]", f'[server]\nlisten = "127.0.0.1:{port}"', 1))
+    (directory / "practice-secret").write_text(provider.client_secret)
     with config.open("a") as file:
         file.write(_tables(provider, ca))
     log = directory / "service.log"
     service = stack.enter_context(serve(directory, config, log))
-    site = DemoSite(directory, config, provider, mail_server, service, log, ServiceConnection(socket_file(config)))
+    client, origin = ServiceConnection(socket_file(config)), f"http://localhost:{port}"
+    site = DemoSite(directory, config, provider, mail_server, service, log, client, origin)
     wait_until(lambda: _answers(site), "the service does not answer")
     return site
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def _tables(provider: PracticeProvider, ca: PracticeCA) -> str:
     ca_file = json.dumps(str(ca.ca_file))
     return f"""
-[providers.practice]
+[providers.{PROVIDER}]
 kind = "microsoft"
 issuer = "{provider.issuer}"
 client_id = "{provider.client_id}"
 revokes_one_grant = true
+ca_file = {ca_file}
+
+[providers.{APP_PROVIDER}]
+kind = "oidc"
+issuer = "{provider.issuer}"
+client_id = "{provider.confidential_client_id}"
+client_secret_file = "practice-secret"
+client_secret_expires = {(datetime.now(UTC) + _SECRET_DAYS_LEFT).date().isoformat()}
+scopes = ["openid", "email", "offline_access"]
 ca_file = {ca_file}
 
 [mail]

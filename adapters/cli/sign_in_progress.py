@@ -53,9 +53,17 @@ def show_code(console: Console, started: Object) -> None:
 
 
 def wait(
-    service: ServiceConnection, started: Object, account: str, console: Console, redirects: Redirects | None = None
+    service: ServiceConnection,
+    started: Object,
+    account: str,
+    console: Console,
+    redirects: Redirects | None = None,
+    *,
+    ctrl_c: str = "only stops watching",
 ) -> Object:
     """Watch until the attempt is over, and pass on what a browser brings back; the setting's status then.
+
+    `ctrl_c` says what Ctrl-C does.
 
     Raises:
         CommandError: interrupted by the person; the attempt goes on.
@@ -67,7 +75,7 @@ def wait(
             console.print("Waiting for authorisation ...")
             console.file.flush()
             return _watch(service, started, redirects, _Lines(console).note)
-        sight = _Sight(console, started, account)
+        sight = _Sight(console, started, account, ctrl_c)
         with Live(get_renderable=sight.draw, console=console, refresh_per_second=8, transient=True):
             return _watch(service, started, redirects, sight.note)
     except KeyboardInterrupt:
@@ -171,10 +179,11 @@ class _Lines:
 class _Sight:
     """The live display while a person signs in."""
 
-    def __init__(self, console: Console, started: Object, account: str) -> None:
+    def __init__(self, console: Console, started: Object, account: str, ctrl_c: str) -> None:
         self._console = console
         self._started = {field: output.clean(value) if value else "" for field, value in started.items()}
         self._account = account
+        self._ctrl_c = ctrl_c
         self._trouble = ""
         uri = self._started["verification_uri_complete"] or self._started["verification_uri"]
         # A browser has to come back to this machine, so a telephone would not do.
@@ -224,7 +233,7 @@ class _Sight:
         left = (datetime.fromisoformat(self._started["expires_at"]) - output.now()).total_seconds()
         turn = _SPINNER[int(time.monotonic() * 8) % len(_SPINNER)]
         state = Text.assemble((f"{turn} Waiting for authorisation", "yellow"), f"   {output.countdown(left)} left")
-        state.append("   Ctrl-C only stops watching", "dim")
+        state.append(f"   Ctrl-C {self._ctrl_c}", "dim")
         return state
 
 

@@ -144,6 +144,12 @@ class PracticeProvider:
             tokens = self._registry.access_tokens.values()
             return [token.value for token in tokens if token.is_live and same_account(token.family.account, account)]
 
+    def revoke_account(self, account: str) -> None:
+        """End all of the account's grants, as a changed password or an administrator does."""
+        with self._registry.lock:
+            for token in self._registry.live_refresh_tokens(account):
+                token.family.revoked = True
+
     def _clients(self) -> tuple[Client, ...]:
         return (
             Client(self.client_id, USER_GRANTS),

@@ -71,7 +71,7 @@ class SignInPages:
 
     def _ask(self, *, client_id: str, action: str, user_code: str | None = None) -> Response:
         csrf_token = session.setdefault("csrf_token", secrets.token_urlsafe())
-        hint = request.args.get("login_hint", self._server.accounts[0])
+        hint = request.args.get("login_hint", "")
         chosen = next((account for account in self._server.accounts if same_account(account, hint)), None)
         return self._page(
             "sign_in.html",

@@ -162,12 +162,6 @@ class FaultyProvider(PracticeProvider):
 
     # What happens to accounts
 
-    def revoke_account(self, account: str) -> None:
-        """End all of the account's grants, as a changed password or an administrator does."""
-        with self._registry.lock:
-            for token in self._registry.live_refresh_tokens(account):
-                token.family.revoked = True
-
     def disable_account(self, account: str) -> None:
         """Refuse the account with AADSTS50057 until it is enabled again; its grants stay."""
         self._registry.disabled_accounts.add(account.casefold())
