@@ -1,4 +1,4 @@
-"""History: what happened to one setting, or to all, and how a setting was at an earlier instant.
+"""History: what happened to one setting, to those of a machine, or to all, and how a setting was at an earlier instant.
 
 The index of the log leads to the streams of a setting, so nothing else of the log is read for it. The answers are those
 that a replay of the whole log gives.
@@ -28,12 +28,15 @@ from infrastructure.store.log_index import (
     profiles_called,
     profiles_in,
     profiles_using,
+    streams_about_machine,
     streams_about_setting,
     streams_about_tokens,
 )
 from infrastructure.store.query import Query
 
 _Stored = Sequence[tuple[int, StoredEvent]]
+_Found = Sequence[tuple[tuple[int, StoredEvent], str | None]]
+"""Events, each with the profile it is about among those that were asked for, if that is one."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,15 @@ class History:
     ) -> list[Record]:
         """The events in log order: all, or those that concern one profile, which may have been removed since.
 
+        The name of a machine in place of a profile's asks for the events of all its settings.
+
         At most `limit` records after the position `after`. With a scope, only events that concern machines, and only
         if all of these are in the scope.
         """
         with self._log.store.reading() as query:
             if profile is not None:
-                found = [one for one in self._about(query, profile, None, scope) if one[0] > after]
-                return self._records(found[:limit], profile)
+                about = self._about(query, profile, None, scope)
+                return self._records([one for one in about if one[0][0] > after][:limit])
             if not scope.is_all:
                 inside = (one for one in self._all_within(query, scope) if one.position > after)
                 return list(islice(inside, limit))
@@ -92,7 +97,7 @@ class History:
     ) -> HistoryPage:
         """Up to `count` records, after the newest `skip`; with `as_of`, of the log as it was at that instant.
 
-        A scope is that of `records`.
+        A scope, and a machine's name in place of a profile's, are those of `records`.
 
         The log at an instant ends with the last event stamped at or before it: its order counts, not the clock.
         """
@@ -101,7 +106,7 @@ class History:
             if profile is not None:
                 every = self._about(query, profile, end, scope)
                 total = len(every)
-                records = self._records(every[max(0, total - skip - count) : max(0, total - skip)], profile)
+                records = self._records(every[max(0, total - skip - count) : max(0, total - skip)])
             elif not scope.is_all:
                 inside = [one for one in self._all_within(query, scope) if one.position <= end]
                 total = len(inside)
@@ -156,14 +161,19 @@ class History:
             fold.apply(self._log.decode(*one).event)
         return fold
 
-    def _about(self, query: Query, profile: str, end: int | None, scope: Scope = EVERY_MACHINE) -> _Stored:
-        """The events up to the position `end` that concern this profile, in log order."""
+    def _about(self, query: Query, profile: str, end: int | None, scope: Scope = EVERY_MACHINE) -> _Found:
+        """The events up to the position `end` that concern this profile or machine, in log order."""
         if not scope.is_all:
             positions = {one.position for one in self._all_within(query, scope)}
-            return [one for one in self._about(query, profile, end) if one[0] in positions]
+            return [one for one in self._about(query, profile, end) if one[0][0] in positions]
         concerned = Concerned(self._log)
-        events = query.events_of(streams_about_setting(query, profile), end)
-        return [one for one in events if profile in concerned.apply(*one)]
+        streams = streams_about_setting if "/" in profile else streams_about_machine
+        found: list[tuple[tuple[int, StoredEvent], str | None]] = []
+        for one in query.events_of(streams(query, profile), end):
+            names = {name for name in concerned.apply(*one) if profile in (name, name.partition("/")[0])}
+            if names:
+                found.append((one, _single(names)))
+        return found
 
     def _all_within(self, query: Query, scope: Scope) -> Iterator[Record]:
         """The records of the events that concern machines of this scope and no others."""
@@ -196,8 +206,8 @@ class History:
             if position in wanted:
                 yield record_of(self._log.decode(position, stored), _single(names))
 
-    def _records(self, events: _Stored, profile: str) -> list[Record]:
-        return [record_of(self._log.decode(*one), profile) for one in events]
+    def _records(self, found: _Found) -> list[Record]:
+        return [record_of(self._log.decode(*one), profile) for one, profile in found]
 
     def _created(self, query: Query, records: Sequence[Record]) -> list[Record]:
         """The creation events of what the records name; that of its group for a token, as it has the group's name."""

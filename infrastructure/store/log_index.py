@@ -151,6 +151,15 @@ def streams_about_setting(query: Query, name: str) -> list[UUID]:
     return _ids(query.rows(statement, (name,)))
 
 
+def streams_about_machine(query: Query, machine: str) -> list[UUID]:
+    """The ids of all streams that may have events about the settings of the machines that have or had this name."""
+    about = query.by_code_point("about")
+    # "0" follows "/", so these are the names that begin with the machine's name and a slash.
+    statement = f"SELECT DISTINCT about FROM log_stream WHERE {about} >= ? AND {about} < ?"  # noqa: S608
+    rows = query.rows(statement, (f"{machine}/", f"{machine}0"))
+    return list(dict.fromkeys(id for row in rows for id in streams_about_setting(query, row["about"])))
+
+
 def streams_about_tokens(query: Query, token_ids: Iterable[UUID]) -> list[UUID]:
     """The ids of the streams about these tokens: that of their group, and those of their disclosures."""
     return _ids(rows_in(query, "SELECT stream_id AS id FROM log_stream WHERE about IN", [str(id) for id in token_ids]))

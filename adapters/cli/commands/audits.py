@@ -40,7 +40,12 @@ class _Line(NamedTuple):
 @app.command()
 def log(
     context: typer.Context,
-    profile: Annotated[str | None, typer.Argument(help="One setting, also one that is gone; all without it.")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Argument(
+            help="One setting, or a machine for all of its settings, also one that is gone; all without it."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
 ) -> None:
     """Show what happened, when, and who did it."""
@@ -242,7 +247,7 @@ def rebuild(context: typer.Context) -> None:
 
 
 def _history(context: typer.Context, profile: str | None) -> tuple[list[Object], list[Object]]:
-    """The records of one setting or of all, and the records of the creation of what they name."""
+    """The records of a setting, a machine or all, and the records of the creation of what they name."""
     from adapters import installation
 
     with installation.offline(CommandContext.of(context).config) as store:

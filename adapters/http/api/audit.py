@@ -28,12 +28,13 @@ def router(history: History, verifier: Verifier) -> APIRouter:
         request: Request,
         response: Response,
         profile: Annotated[
-            Text | None, Query(description="Events that concern this setting.", examples=[PROFILE])
+            Text | None,
+            Query(description="Events that concern this setting, or the settings of this machine.", examples=[PROFILE]),
         ] = None,
         limit: Limit = None,
         after: Annotated[int, Query(ge=0, description="Events after this position.", examples=[17])] = 0,
     ) -> list[dict[str, Any]]:
-        """The events of the log in their order: all of them, or those that touched one setting."""
+        """The events of the log in their order: all of them, or those that touched one setting or machine."""
         found = history.records(profile, after, limit and limit + 1, scope)
         page = found[:limit]
         if len(found) > len(page):

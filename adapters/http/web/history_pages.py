@@ -1,4 +1,4 @@
-"""The History page: the events of one setting or of the whole fleet, with instant and author, the newest first."""
+"""The History page: the events of a setting, a machine or all, with instant and author, the newest first."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Response
 
@@ -57,9 +58,10 @@ def history_pages(service: Service) -> APIRouter:
             "history.html",
             days=[(day, list(ones)) for day, ones in groupby(lines, lambda line: line.at.date())],
             profile=profile,
+            path=setting_path(profile) if "/" in profile else f"/machines/{quote(profile)}/panel",
             page=page,
             pages=max(1, -(-found.total // RECORDS_PER_PAGE)),
-            label=label_of(profile, as_of) if profile and scope.has_profile(profile) else None,
+            label=label_of(profile, as_of) if "/" in profile and scope.has_profile(profile) else None,
             boxes=BOXES,
             arrows=ARROWS,
             size=(WIDTH, HEIGHT),

@@ -262,7 +262,7 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "test.ok": "done",
         "test.failed": "failed",
         # History
-        "history.setting": "One setting: machine/setting",
+        "history.setting": "A machine, or one setting: machine/setting",
         "history.show": "Show",
         "history.everything": "show everything",
         "history.life": "Its token",

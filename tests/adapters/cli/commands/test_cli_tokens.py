@@ -362,6 +362,14 @@ def test_the_log_says_when_what_happened_and_who_did_it(service: ServiceProcess,
     assert records[-1]["event"] == "TokenDeleted"
 
 
+def test_the_log_of_a_machine_has_the_events_of_all_its_settings(service: ServiceProcess, smtp: str) -> None:
+    machine = smtp.partition("/")[0]
+    of_one = json.loads(service.done("audit", "log", smtp, "--json"))
+    of_all = json.loads(service.done("audit", "log", machine, "--json"))
+    assert {one["position"] for one in of_one} < {one["position"] for one in of_all}
+    assert all(one["profile"] is None or one["profile"].startswith(f"{machine}/") for one in of_all)
+
+
 def test_the_log_of_a_removed_setting_is_still_there(service: ServiceProcess, smtp: str) -> None:
     service.done("machine", "remove", smtp.partition("/")[0], "--yes")
     assert "setting removed" in service.done("audit", "log", smtp)

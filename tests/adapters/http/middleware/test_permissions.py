@@ -156,6 +156,9 @@ def test_lists_counts_and_exports_have_the_machines_inside_alone(http: Api, inst
     assert "press" not in json.dumps(told)
     assert get(f"/api/v1/audit/log?profile={SMTP}") == []
     assert get("/api/v1/audit/log?profile=hamburg-1/smtp")
+    assert get(f"/api/v1/audit/log?profile={SMTP.partition('/')[0]}") == []
+    of_machine = get("/api/v1/audit/log?profile=hamburg-1")
+    assert {one["profile"] for one in of_machine} >= {"hamburg-1/smtp", "hamburg-1/pop", "hamburg-1/imap"}
 
 
 def test_a_job_has_the_machines_inside_alone_and_is_seen_by_who_may_see_all_of_them(

@@ -59,3 +59,19 @@ def test_the_pages_of_the_history_together_are_the_whole_of_it(
     assert [one for page in moments for one in page] == sorted((one for page in moments for one in page), reverse=True)
     told = re.findall(r"client-\d", "".join(re.sub(r"(?s)<a .*?>", "", page) for page in shown))
     assert list(dict.fromkeys(told)) == [f"client-{number}" for number in reversed(range(6))]
+
+
+def test_the_page_of_a_machine_has_its_settings_and_leads_to_its_panel(
+    tmp_path: Path, clock: FakeClock, provider: FakeProvider
+) -> None:
+    with open_tcp_service(tmp_path, clock, provider) as service, serve_tcp(service) as port:
+        service.administrators.add("anna", ["auditor"], Secret(PASSWORD), ADMIN)
+        service.settings.add_machine("lobby", "generic", ADMIN)
+        browser = Browser(port)
+        browser.sign_in("anna", PASSWORD)
+        page = browser("GET", "/history?profile=lobby").text
+        setting = browser("GET", "/history?profile=lobby/smtp").text
+    assert all(f'href="/settings/lobby/{one}"' in page for one in ("smtp", "pop", "imap"))
+    assert 'href="/machines/lobby/panel"' in page
+    assert "press/" not in page
+    assert ("life-heading" in page, "life-heading" in setting) == (False, True)

@@ -39,6 +39,7 @@ FOREIGN = (
     "/settings/press/smtp/delete",
     "/settings/press/smtp/test",
     "/history?profile=press/smtp",
+    "/history?profile=press",
 )
 
 
