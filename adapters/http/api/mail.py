@@ -40,6 +40,7 @@ async def _message(request: Request) -> bytes:
 def router(service: Service) -> APIRouter:
     """The routes of mail."""
     router = api_router(prefix="/api/v1", tags=["mail"])
+    _mail_counts(router, service)
 
     def chosen(principal: Principal, profile: str | None) -> str | None:
         """The named profile; without a name, the configuration's for a principal that is limited to some profiles."""
@@ -49,17 +50,6 @@ def router(service: Service) -> APIRouter:
     def test(name: ProfileName, body: models.ConnectionTest, by: OperatorRole) -> dict[str, Any]:
         """Try the connection to the mail server, step by step; with `to` a message is delivered."""
         return _report_json(name, service.mail.test(name, body.to, by))
-
-    @router.get("/mail-counts")
-    def mail_counts(
-        _: ReaderRole, scope: ReaderScope, since: Day = None, until: Day = None, profile: Counted = None
-    ) -> list[models.MailCount]:
-        """The mail of each setting on each day, of the last 30 days by default."""
-        last = until or service.clock.now().date()
-        first = since or last - min(_DAYS, last - date.min)
-        counts = service.mail_counts.by_day(since=first, until=last, profile=profile)
-        inside = (count for count in counts if scope.has_profile(count.profile))
-        return [models.MailCount.model_validate(count, from_attributes=True) for count in inside]
 
     @router.get("/send", response_model=models.Sending)
     def sending(principal: CurrentPrincipal, profile: Through = None, sender: Sender = None) -> dict[str, Any]:
@@ -98,6 +88,19 @@ def router(service: Service) -> APIRouter:
         return _report_json(used, report)
 
     return router
+
+
+def _mail_counts(router: APIRouter, service: Service) -> None:
+    @router.get("/mail-counts")
+    def mail_counts(
+        _: ReaderRole, scope: ReaderScope, since: Day = None, until: Day = None, profile: Counted = None
+    ) -> list[models.MailCount]:
+        """The mail of each setting on each day, of the last 30 days by default."""
+        last = until or service.clock.now().date()
+        first = since or last - min(_DAYS, last - date.min)
+        counts = service.mail_counts.by_day(since=first, until=last, profile=profile)
+        inside = (count for count in counts if scope.has_profile(count.profile))
+        return [models.MailCount.model_validate(count, from_attributes=True) for count in inside]
 
 
 _MESSAGE = "From: scan@contoso.com\r\nTo: admin@contoso.com\r\nSubject: a scan\r\n\r\nHere it is.\r\n"

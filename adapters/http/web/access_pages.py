@@ -28,6 +28,7 @@ def people_pages(service: Service) -> APIRouter:
     router = page_router()
     _clients(router, service)
     _administrators(router, service)
+    _changes_of_administrators(router, service)
     return router
 
 
@@ -124,6 +125,10 @@ def _administrators(router: APIRouter, service: Service) -> None:
     @router.post("/administrators/{name}/link")
     def link(name: Name, page_request: Configuring) -> Response:
         return link_page(page_request, name)
+
+
+def _changes_of_administrators(router: APIRouter, service: Service) -> None:
+    administrators = service.administrators
 
     @router.post("/administrators/{name}/roles")
     def set_roles(name: Name, page_request: Configuring, form: Posted) -> Response:

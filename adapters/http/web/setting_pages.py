@@ -83,6 +83,11 @@ def setting_pages(service: Service) -> APIRouter:
             status=status_of(error) if error else None,
         )
 
+    _copy_and_token(router, service)
+    return router
+
+
+def _copy_and_token(router: APIRouter, service: Service) -> None:
     @router.post("/settings/{machine}/{setting}/copy-server")
     def copy_server(name: ProfileName, page_request: Configuring, form: Posted) -> Response:
         source = texts_of(service.tokens.status(form.get("from", "")).profile.settings)
@@ -97,8 +102,6 @@ def setting_pages(service: Service) -> APIRouter:
             # The page keeps the part it has, so a screen reader does not read it out again.
             return Response(status_code=HTTPStatus.NO_CONTENT)
         return HTMLResponse(page_request.render_part("_token.html", token=view, now=service.clock.now()))
-
-    return router
 
 
 def _kinds(service: Service) -> dict[str, str]:
