@@ -475,8 +475,9 @@ def test_a_server_may_hang_and_serve_others_meanwhile(smtp: Smtp, pop: Pop, mail
 
 
 def test_closing_lets_go_of_clients_that_hang(smtp: Smtp, mail: FaultyMailServer) -> None:
-    mail.inject_fault("hang", command="NOOP")
+    hang = mail.inject_fault("hang", command="NOOP")
     smtp.client.putcmd("NOOP")
+    hang.wait_until_met()
     mail.close()
     with pytest.raises((smtplib.SMTPServerDisconnected, OSError)):
         smtp.client.getreply()

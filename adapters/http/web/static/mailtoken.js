@@ -170,5 +170,7 @@ function giveBack() {
 giveBack();
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (form.method === "post" && !isSignIn(new URL(form.action).pathname)) keep(form);
+  // A field may be called action, and then form.action is that field.
+  const action = new URL(form.getAttribute("action") ?? "", location.href);
+  if (form.getAttribute("method") === "post" && !isSignIn(action.pathname)) keep(form);
 });

@@ -59,6 +59,9 @@ def fleet(shared_installation: Service, shared_provider: FakeProvider) -> None:
 
 
 def remove_everything(service: Service) -> None:
+    for job in service.jobs.all():
+        job.stopped.set()
+        assert job.ended.wait(60)
     for client in service.clients.clients():
         service.clients.remove(client.name, ADMIN)
     for user in service.relay_users.users():
