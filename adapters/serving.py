@@ -185,6 +185,7 @@ def _end_exchanges(service: Service) -> None:
 def _stop_workers(service: Service) -> None:
     """Stop the workers; returns when their exchanges with providers are over."""
     service.jobs.stop_all()
+    service.verifier.stop()
     service.notifier.stop()
     service.renewal_worker.stop()
     service.polling_worker.stop()

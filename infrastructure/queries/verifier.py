@@ -33,6 +33,10 @@ class VerifierRun:
         return self.ended_at is None
 
 
+class _Stopped(Exception):
+    """Leaves a run that nobody waits for any more."""
+
+
 class Verifier:
     """Runs `Audit.verify` in a thread."""
 
@@ -41,6 +45,8 @@ class Verifier:
         self._clock = clock
         self._lock = threading.Lock()
         self._run: VerifierRun | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
 
     @property
     def last(self) -> VerifierRun | None:
@@ -53,17 +59,31 @@ class Verifier:
             if self._run and self._run.is_running:
                 return self._run
             self._run = VerifierRun(self._clock.now(), by)
-            threading.Thread(target=self._verify, args=(self._run,), name="verification", daemon=True).start()
+            self._thread = threading.Thread(target=self._verify, args=(self._run,), name="verification", daemon=True)
+            self._thread.start()
             return self._run
+
+    def stop(self) -> None:
+        """End the run under way; returns when it has let go of the store, which could not be closed before."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join()
 
     def _verify(self, run: VerifierRun) -> None:
         result = None
         try:
-            result = self._audit.verify(lambda events: self._note(replace(run, events=events)))
+            result = self._audit.verify(lambda events: self._advance(replace(run, events=events)))
+        except _Stopped:
+            pass
         except Exception:
             log.exception("verification_failed")
         events = result.events if result else 0
         self._note(replace(run, events=events, ended_at=self._clock.now(), result=result))
+
+    def _advance(self, run: VerifierRun) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
+        self._note(run)
 
     def _note(self, run: VerifierRun) -> None:
         self._run = run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from datetime import UTC, datetime
 
@@ -62,3 +63,21 @@ def test_one_run_at_a_time_and_one_that_fails_says_so() -> None:
     assert audit.runs == 2
     assert verifier.last
     assert verifier.last.ended_at == clock.now()
+
+
+class EndlessAudit:
+    """An audit that goes on as long as nobody stops it."""
+
+    def verify(self, progress: Progress) -> Verification:
+        for events in itertools.count():
+            progress(events)
+        raise AssertionError
+
+
+def test_a_service_that_ends_does_not_wait_for_the_end_of_the_log(clock: FakeClock) -> None:
+    verifier = Verifier(EndlessAudit(), clock)  # type: ignore[arg-type]
+    verifier.stop()
+    verifier.begin("auditor:anna")
+    verifier.stop()
+    assert verifier.last
+    assert (verifier.last.is_running, verifier.last.result) == (False, None)
