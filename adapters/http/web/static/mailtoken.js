@@ -121,9 +121,9 @@ function follow() {
 if (document.querySelector(LIVE)) follow();
 
 // What was typed outlives a session that is over: it is kept in this tab until the page after the form is there, and
-// filled in again after a sign-in. It is never sent by itself, and passwords are not kept.
+// filled in again after a sign-in. It is never sent by itself, and no secret is kept.
 const KEPT = "mailtoken-input";
-const UNKEPT = "[type=hidden], [type=password], [type=file]";
+const UNKEPT = "[type=hidden], [type=password], [type=file], [autocomplete=one-time-code], [data-secret]";
 
 function isSignIn(path) {
   return path.startsWith("/sign-in") || path === "/setup";

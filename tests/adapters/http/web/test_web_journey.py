@@ -419,6 +419,22 @@ def test_what_was_typed_outlives_a_session_that_is_over_and_is_not_sent_by_itsel
     expect(page.get_by_role("radio", name=re.compile("generic"))).to_be_checked()
 
 
+def test_no_secret_that_was_typed_is_kept_by_the_browser(new_context: NewContext) -> None:
+    context = new_context(storage_state=None)
+    page = context.new_page()
+    sign_in(page)
+    page.goto("/add-provider/microsoft")
+    page.locator("[name=name]").fill("typed")
+    page.locator("[name=client_secret]").fill("typed-secret-1")
+    page.get_by_text("More fields").click()
+    page.locator("[name=certificate]").fill("typed-secret-2")
+    context.clear_cookies()
+    page.get_by_role("button", name="Add it").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    kept = page.evaluate("JSON.stringify({...sessionStorage, ...localStorage})")
+    assert ("typed" in kept, "typed-secret" in kept) == (True, False)
+
+
 def test_closing_the_page_changes_nothing(in_process: InProcessService, new_context: NewContext) -> None:
     name = in_process.add_printer("closed")
     page = new_context().new_page()
