@@ -18,7 +18,7 @@ from infrastructure.encryption.envelope import Sealer, key_id
 from infrastructure.encryption.key_file import is_key_file, new_key, read_key, save_key, write_keys
 from infrastructure.store.integrity_rotation import authenticate_anew, begin, end, is_under_way
 from infrastructure.store.key_rotation import reseal, values_by_key
-from infrastructure.store.node_rows import ALIVE_SECONDS, NodeRow, forget_other_nodes, read_nodes
+from infrastructure.store.node_rows import NodeRow, forget_other_nodes, read_nodes
 from infrastructure.store.pacing import with_rests
 from infrastructure.store.read_model import Progress
 from infrastructure.store.store import Store
@@ -177,8 +177,8 @@ def _uses(config: Config, store: Store, sealer: Sealer) -> list[KeyUse]:
 def _others(config: Config, store: Store) -> list[NodeRow]:
     """The other nodes that are alive."""
     with store.reading() as query:
-        since = store.now_seconds(query) - ALIVE_SECONDS
-        return [node for node in read_nodes(query) if node.name != _this_node(config) and node.seen_at >= since]
+        now = store.now_seconds(query)
+        return [node for node in read_nodes(query) if node.name != _this_node(config) and node.is_alive(now)]
 
 
 def _this_node(config: Config) -> str:

@@ -20,7 +20,7 @@ from infrastructure.queries.attention import Attention
 from infrastructure.queries.attention_page import AttentionPage, AttentionQuery
 from infrastructure.queries.setting_status import read_statuses
 from infrastructure.queries.store_state import StoreStateQuery
-from infrastructure.store.node_rows import ALIVE_SECONDS, read_nodes
+from infrastructure.store.node_rows import read_nodes
 from infrastructure.store.query import Query, rows_in
 from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import token_state
@@ -121,7 +121,7 @@ class HomeQuery:
                 *self._certificates(now),
             ]
             mail, seconds = _mail(query, now.date(), scope), self._store.now_seconds(query)
-            nodes = [Node(one.name, seconds - one.seen_at < ALIVE_SECONDS) for one in read_nodes(query)]
+            nodes = [Node(one.name, one.is_alive(seconds)) for one in read_nodes(query)]
         return Home(now, tokens, attention, sorted(endings, key=lambda one: (one.day, one.cause)), mail, nodes)
 
     def _tokens(self, query: Query, now: datetime) -> Counter[TokenStatus]:

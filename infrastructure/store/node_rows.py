@@ -26,6 +26,10 @@ class NodeRow:
     replies: Mapping[str, int]
     seen_at: float
 
+    def is_alive(self, now: float) -> bool:
+        """Whether it reported lately, by the store's clock; that of SQLite begins anew when the machine does."""
+        return 0 <= now - self.seen_at < ALIVE_SECONDS
+
 
 def write_node(query: Query, node: NodeRow) -> None:
     """Store the row of a node in place of the one before."""

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Response
 from adapters.http.api.path_names import Name
 from adapters.http.principal import ADMINISTRATOR
 from adapters.http.public_url import setup_url
+from adapters.http.web.forms import SUGGESTED, words_in
 from adapters.http.web.page_route import Configuring, PageRequest, Posted, page_router, redirect
 from adapters.texts.errors import error_text
 from adapters.texts.wording import Surface
@@ -19,8 +20,6 @@ from infrastructure.access.api_clients import read_expiry
 from infrastructure.service import Service
 
 CLIENTS_ON_A_PAGE = 25
-_OFFERED = 500
-"""The most profiles that the form suggests; the name of any other profile can be typed."""
 
 
 def people_pages(service: Service) -> APIRouter:
@@ -49,7 +48,7 @@ def _clients(router: APIRouter, service: Service) -> None:
             clients=listed[begin : begin + CLIENTS_ON_A_PAGE],
             page=min(page, pages),
             pages=pages,
-            profiles=service.settings.some_profile_names(_OFFERED),
+            profiles=service.settings.some_profile_names(SUGGESTED),
             now=service.clock.now(),
             **{**frame, **context},
         )
@@ -59,7 +58,10 @@ def _clients(router: APIRouter, service: Service) -> None:
         try:
             name = form.get("name", "")
             key = clients.add(
-                name, _names(form), read_expiry(form.get("expires") or None), page_request.actor(ADMINISTRATOR)
+                name,
+                words_in(form, "profiles"),
+                read_expiry(form.get("expires") or None),
+                page_request.actor(ADMINISTRATOR),
             )
         except (InvalidValue, NotFound, Refused) as error:
             return clients_page(page_request, typed=form, problem=error_text(error, Surface.PAGE))
@@ -72,15 +74,15 @@ def _clients(router: APIRouter, service: Service) -> None:
 
     @router.post("/clients/{name}/grant")
     def grant(name: Name, page_request: Configuring, form: Posted) -> Response:
-        clients.grant(name, _names(form), page_request.actor(ADMINISTRATOR))
+        clients.grant(name, words_in(form, "profiles"), page_request.actor(ADMINISTRATOR))
         return redirect("/clients", "granted")
 
     @router.post("/clients/{name}/revoke")
     def revoke(name: Name, page_request: Configuring, form: Posted) -> Response:
-        clients.revoke(name, _names(form), page_request.actor(ADMINISTRATOR))
+        clients.revoke(name, words_in(form, "profiles"), page_request.actor(ADMINISTRATOR))
         return redirect("/clients", "granted")
 
-    _removal(router, "client", clients.remove)
+    add_removal(router, "/clients", "client", clients.remove)
 
 
 def _administrators(router: APIRouter, service: Service) -> None:
@@ -115,7 +117,7 @@ def _administrators(router: APIRouter, service: Service) -> None:
     def add(page_request: Configuring, form: Posted) -> Response:
         name = form.get("name", "")
         try:
-            administrators.add(name, _roles(form), None, page_request.actor(ADMINISTRATOR), _patterns(form))
+            administrators.add(name, _roles(form), None, page_request.actor(ADMINISTRATOR), words_in(form, "machines"))
         except (InvalidValue, Refused) as error:
             return administrators_page(
                 page_request, typed=form, chosen=set(_roles(form)), problem=error_text(error, Surface.PAGE)
@@ -137,7 +139,7 @@ def _changes_of_administrators(router: APIRouter, service: Service) -> None:
 
     @router.post("/administrators/{name}/machines")
     def limit(name: Name, page_request: Configuring, form: Posted) -> Response:
-        administrators.limit(name, _patterns(form), page_request.actor(ADMINISTRATOR))
+        administrators.limit(name, words_in(form, "machines"), page_request.actor(ADMINISTRATOR))
         return redirect("/administrators", "limited")
 
     @router.get("/administrators/{name}/second-factor")
@@ -150,12 +152,14 @@ def _changes_of_administrators(router: APIRouter, service: Service) -> None:
         administrators.second_factors.reset(name, page_request.actor(ADMINISTRATOR), is_own=is_own)
         return redirect("/administrators", "second_factor_reset")
 
-    _removal(router, "administrator", administrators.remove)
+    add_removal(router, "/administrators", "administrator", administrators.remove)
 
 
-def _removal(router: APIRouter, kind: str, remove: Callable[[str, str], None]) -> None:
-    """The page that asks before a removal, and the removal: `remove` takes a name and the actor."""
-    listed = f"/{kind}s"
+def add_removal(router: APIRouter, listed: str, kind: str, remove: Callable[[str, str], None]) -> None:
+    """Add the page that asks before a removal, and the removal: `remove` takes a name and the actor.
+
+    `listed` is the path of the list, and `kind` the word in the names of the texts.
+    """
 
     @router.get(f"{listed}/{{name}}/remove")
     def confirm(name: Name, page_request: Configuring) -> Response:
@@ -165,14 +169,6 @@ def _removal(router: APIRouter, kind: str, remove: Callable[[str, str], None]) -
     def removing(name: Name, page_request: Configuring) -> Response:
         remove(name, page_request.actor(ADMINISTRATOR))
         return redirect(listed, f"{kind}_removed")
-
-
-def _names(form: dict[str, str]) -> list[str]:
-    return form.get("profiles", "").replace(",", " ").split()
-
-
-def _patterns(form: dict[str, str]) -> list[str]:
-    return form.get("machines", "").replace(",", " ").split()
 
 
 def _roles(form: dict[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The manual's form: the fields of a setting on the page, and what was typed into them."""
+"""The manual's form: the fields of a setting on the page, and what was typed into them; and what all forms share."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ from domain.profile_fields import (
     accepted_fields,
     texts_of,
 )
+
+SUGGESTED = 500
+"""The most names that a form suggests; any other name can be typed."""
+
+
+def words_in(form: Mapping[str, str], field: str) -> list[str]:
+    """The words of a field, between which people type blanks, commas or both."""
+    return form.get(field, "").replace(",", " ").split()
 
 
 @dataclass(frozen=True)

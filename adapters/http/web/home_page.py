@@ -9,8 +9,7 @@ from datetime import date, timedelta
 from fastapi import APIRouter, Response
 
 from adapters.http.web.page_route import Reading, page_router
-from adapters.http.web.view_models import token_view
-from domain.lifecycle import TokenStatus
+from adapters.http.web.view_models import STATES, token_view
 from infrastructure.queries.home import HORIZON, Ending, Home, MailDay
 from infrastructure.service import Service
 
@@ -62,7 +61,7 @@ def home_page(service: Service) -> APIRouter:
         return page_request.render(
             "home.html",
             home=found,
-            states=(TokenStatus.RETRIEVED, TokenStatus.WAITING, TokenStatus.INVALID, TokenStatus.NOT_RETRIEVED),
+            states=STATES,
             causes=[(item, token_view(item.first)) for item in found.attention.items[:_MOST_CAUSES]],
             marks=_marks(found),
             ticks=_ticks(found.now.date()),

@@ -6,14 +6,12 @@ from fastapi import APIRouter, Query, Response
 
 from adapters.http.api.path_names import ProfileName
 from adapters.http.principal import ADMINISTRATOR
+from adapters.http.web.forms import SUGGESTED
 from adapters.http.web.page_route import Configuring, PageRequest, Posted, page_router, redirect, setting_path
 from adapters.texts.errors import error_text
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, Refused
 from infrastructure.service import Service
-
-_OFFERED = 500
-"""The most groups that the form suggests; the name of any other group can be typed."""
 
 
 def linking_pages(service: Service) -> APIRouter:
@@ -58,7 +56,7 @@ def _link_page(
         "link.html",
         profile=status.profile,
         current=status.group,
-        groups=service.settings.some_group_names(_OFFERED),
+        groups=service.settings.some_group_names(SUGGESTED),
         group_name=group_name,
         group=service.settings.group(group_name) if group_name else None,
         problem=problem,

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 
 from adapters.http.web.page_route import Reading, page_router
-from domain.lifecycle import TokenStatus
+from adapters.http.web.view_models import STATES
 from infrastructure.queries.machine_filter import ANY_CAUSE, MachineFilter, Place, Sort
 from infrastructure.service import Service
 
@@ -60,7 +60,7 @@ def machine_list_page(service: Service) -> APIRouter:
             sort=sort,
             sorts=list(Sort),
             links=links,
-            states=(TokenStatus.RETRIEVED, TokenStatus.WAITING, TokenStatus.INVALID, TokenStatus.NOT_RETRIEVED),
+            states=STATES,
             providers=sorted(service.providers),
             tags=[tag for tag, _ in service.machines.tags(_MOST_TAGS, scope)],
             any_cause=ANY_CAUSE,

@@ -12,6 +12,8 @@ from fastapi import APIRouter, Response
 
 from adapters.http.api.path_names import Name
 from adapters.http.principal import ADMINISTRATOR
+from adapters.http.web.access_pages import add_removal
+from adapters.http.web.forms import SUGGESTED, words_in
 from adapters.http.web.page_route import Configuring, PageRequest, Posted, page_router, redirect
 from adapters.http.web.qr import qr_code
 from adapters.http.web.relay_panel import panels, sheet_text
@@ -26,8 +28,6 @@ from infrastructure.clock import read_instant
 from infrastructure.service import Service
 
 USERS = "/relay-users"
-_OFFERED = 500
-"""The most profiles that the form suggests; the name of any other profile can be typed."""
 _REFUSALS = 20
 
 
@@ -55,7 +55,7 @@ def _list_and_add(router: APIRouter, service: Service) -> None:
             users=users.users(),
             refusals=[(one, read_instant(one.at), refusal_text(one.cause, Surface.PAGE)) for one in refusals],
             now=service.clock.now(),
-            profiles=service.settings.some_profile_names(_OFFERED),
+            profiles=service.settings.some_profile_names(SUGGESTED),
             **{**frame, **context},
         )
 
@@ -64,7 +64,7 @@ def _list_and_add(router: APIRouter, service: Service) -> None:
         name, by = form.get("name", ""), page_request.actor(ADMINISTRATOR)
         password = generated_password() if form.get("sign_in") != "network" else None
         try:
-            users.add(name, _words(form, "profiles"), _words(form, "networks"), password, by)
+            users.add(name, words_in(form, "profiles"), words_in(form, "networks"), password, by)
         except (InvalidValue, NotFound, Refused) as error:
             return users_page(page_request, typed=form, problem=error_text(error, Surface.PAGE))
         return _sheet_page(service, page_request, name, password)
@@ -102,12 +102,12 @@ def _changes(router: APIRouter, service: Service) -> None:
 
     @router.post(f"{USERS}/{{name}}/settings")
     def set_profiles(name: Name, page_request: Configuring, form: Posted) -> Response:
-        users.map(name, _words(form, "profiles"), page_request.actor(ADMINISTRATOR))
+        users.map(name, words_in(form, "profiles"), page_request.actor(ADMINISTRATOR))
         return redirect(USERS, "relay_user")
 
     @router.post(f"{USERS}/{{name}}/networks")
     def set_networks(name: Name, page_request: Configuring, form: Posted) -> Response:
-        users.set_networks(name, _words(form, "networks"), page_request.actor(ADMINISTRATOR))
+        users.set_networks(name, words_in(form, "networks"), page_request.actor(ADMINISTRATOR))
         return redirect(USERS, "relay_user")
 
     @router.post(f"{USERS}/{{name}}/messages")
@@ -116,15 +116,4 @@ def _changes(router: APIRouter, service: Service) -> None:
         users.change_messages(name, changes, page_request.actor(ADMINISTRATOR))
         return redirect(USERS, "relay_user")
 
-    @router.get(f"{USERS}/{{name}}/remove")
-    def confirm(name: Name, page_request: Configuring) -> Response:
-        return page_request.render("person_remove.html", kind="relay_user", name=name, back=USERS)
-
-    @router.post(f"{USERS}/{{name}}/remove")
-    def remove(name: Name, page_request: Configuring) -> Response:
-        users.remove(name, page_request.actor(ADMINISTRATOR))
-        return redirect(USERS, "relay_user_removed")
-
-
-def _words(form: dict[str, str], field: str) -> list[str]:
-    return form.get(field, "").replace(",", " ").split()
+    add_removal(router, USERS, "relay_user", users.remove)

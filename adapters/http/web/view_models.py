@@ -19,6 +19,9 @@ from infrastructure.queries.attention import OF_PROVIDERS, OF_STORE, StatusWithA
 from infrastructure.queries.setting_status import SettingStatus
 from infrastructure.queries.settings_page import MachineOnPage, SettingsPage
 
+STATES = (TokenStatus.RETRIEVED, TokenStatus.WAITING, TokenStatus.INVALID, TokenStatus.NOT_RETRIEVED)
+"""The states in the order in which the pages count them."""
+
 
 @dataclass(frozen=True)
 class SettingView:
