@@ -102,6 +102,8 @@ function follow() {
   };
   const listen = () => {
     source = new EventSource("/api/v1/events");
+    // What happened between the page and the beginning of the stream is in neither.
+    source.addEventListener("ready", later);
     source.addEventListener("reset", later);
     source.addEventListener("status", (event) => {
       if (JSON.parse(event.data).event !== "Token.Renewed") later();
@@ -110,9 +112,7 @@ function follow() {
   // A hidden page keeps no connection: a browser has few of them for all pages of a service.
   document.addEventListener("visibilitychange", () => {
     source.close();
-    if (document.hidden) return;
-    listen();
-    later();
+    if (!document.hidden) listen();
   });
   addEventListener("pagehide", () => source.close());
   listen();

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyotp
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 from web_service import FAX, PASSWORD, SCAN, InProcessService
 
 from domain.attention import Urgency
@@ -345,6 +345,24 @@ def test_pages_follow_what_happens_elsewhere(in_process: InProcessService, new_c
     in_process.get_token(name)
     expect(listed.locator(".state").first).to_have_text("Retrieved")
     expect(setting.get_by_role("button", name="Renew")).to_be_visible()
+
+
+def test_what_happens_between_a_page_and_its_stream_is_shown(
+    in_process: InProcessService, new_context: NewContext
+) -> None:
+    name = in_process.add_printer("in-between", "generic")
+    tokens = in_process.service.tokens
+    tokens.request(name, "device", "operator:otto")
+    page = new_context().new_page()
+
+    def cancel_first(route: Route) -> None:
+        tokens.cancel(name, "operator:otto")
+        route.continue_()
+
+    page.route("**/api/v1/events", cancel_first, times=1)
+    page.goto(f"/settings/{name}")
+    expect(page.get_by_role("link", name="Get Token")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel the sign-in")).to_have_count(0)
 
 
 def test_every_wrong_field_is_told_at_its_field_and_keeps_what_was_typed(
