@@ -206,8 +206,8 @@ def damage(seen: Observer, practice: FaultyProvider) -> None:
     place = Place(service.store_id, token_id, "credential", generation)
     access_token = practice.live_access_tokens(SCAN)[-1]
     nonsense = service.sealer.seal(json.dumps({"access_token": access_token}).encode(), place)
-    for wrapped, body in ((nonsense.wrapped, nonsense.body[:-1] + b"\0"), (nonsense.wrapped, nonsense.body)):
-        _overwrite(service, token_id, wrapped, body)
+    for body in (nonsense.body[:-1] + bytes([nonsense.body[-1] ^ 1]), nonsense.body):
+        _overwrite(service, token_id, nonsense.wrapped, body)
         assert service.access_token(POP).status == 500
         assert service.renew(POP).status == 500
         assert service.call("POST", f"/api/v1/profiles/{POP}/test", {}).status == 500

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -137,7 +138,10 @@ def test_a_checkpoint_of_a_newer_log_of_another_log_or_without_a_signature_is_re
     other = LogEvidence(installation.events, "another")
     with pytest.raises(Refused, match="checkpoint_of_another_log"):
         evidence.compare(other.extend(GrowingLog()).text.encode(), "another")
-    for changed in (newer.replace(b"\n\n", b"1\n\n", 1), newer[:-4] + b"AA=\n"):
+    text, signature = newer.rstrip(b"\n").rsplit(b" ", 1)
+    octets = b64decode(signature)
+    not_signed = text + b" " + b64encode(octets[:-2] + bytes([octets[-2] ^ 1]) + octets[-1:]) + b"\n"
+    for changed in (newer.replace(b"\n\n", b"1\n\n", 1), not_signed):
         with pytest.raises(InvalidValue, match=r"not_a_checkpoint|checkpoint_not_signed"):
             evidence.compare(changed, "changed")
     with pytest.raises(InvalidValue, match="not_a_checkpoint"):
