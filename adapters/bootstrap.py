@@ -98,7 +98,7 @@ def open_service(
         claims = Claims(events.store, str(config.path(config.store.escrow).resolve()))
         tokens = TokenService(TokenExchange(events, vault, escrow, claims, known, clock))
         server = server or MailServerClient(config.path(config.mail.ca_file) if config.mail.ca_file else None)
-        tokens.holds.report()
+        tokens.holds.look()
         replies = tokens.recover()
         if replies:
             log.warning("replies_recovered", replies=replies)

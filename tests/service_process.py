@@ -73,7 +73,9 @@ class Answer(NamedTuple):
     raw: bytes
 
 
-class _Connection(http.client.HTTPConnection):
+class SocketConnection(http.client.HTTPConnection):
+    """Asks at the service's own socket."""
+
     def __init__(self, path: Path) -> None:
         super().__init__("mailtoken", timeout=DEADLINE_SECONDS * 2)
         self._path = path
@@ -239,7 +241,7 @@ class ServiceProcess:
         """Ask; anything the service answers is an answer."""
         given = None if body is None else json.dumps(body).encode()
         headers = {} if given is None else {"Content-Type": "application/json"}
-        with closing(_Connection(self.socket)) as connection:
+        with closing(SocketConnection(self.socket)) as connection:
             connection.request(method, target, given, headers)
             reply = connection.getresponse()
             raw = reply.read()

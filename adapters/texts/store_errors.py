@@ -52,6 +52,12 @@ STORE_ERRORS: Mapping[str, ErrorText] = MappingProxyType(
             "an administrator resumes",
             command="put the right store back, or lift the hold with mailtoken resume --because TEXT",
         ),
+        "clients_not_proven": ErrorText(
+            "the store is on hold and lacks the last change of a client or relay user that this service has seen, so"
+            " none of them gets a token",
+            "an administrator resumes",
+            command="put the newer store back, or lift the hold with mailtoken resume",
+        ),
         "reason_wanted": ErrorText(
             "the log is not the one that this service has seen: say why it is to be used",
             command="the log is not the one that this service has seen: say with --because TEXT why it is to be used",

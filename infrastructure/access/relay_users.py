@@ -232,7 +232,8 @@ class RelayUsers:
         Raises:
             InvalidValue: `address` is not an IP address.
             NotPermitted: wrong user, password or network.
-            Refused: the user has no profile of this protocol, or its token can't be served.
+            Refused: the user has no profile of this protocol, or its token can't be served; on hold also if the store
+                does not prove that the user may still have it.
             Unreachable: the token has expired and can't be renewed now, or too many sign-ins run at the same time.
         """
         by_network = protocol is Protocol.SMTP and name is None and password is None
@@ -294,6 +295,7 @@ class RelayUsers:
         return profile_state(rows[0])
 
     def _serve(self, user: RelayUserState, profile: ProfileState) -> Admission:
+        self._tokens.holds.check_clients()
         if not profile.settings.server:
             raise Refused("server_not_set", profile=profile.name)
         token = self._tokens.access_token(profile.name, None, f"relay:{user.name}")

@@ -113,6 +113,13 @@ class _PostgresQuery:
         numbers, positions, hashes = ([link[part] for link in links] for part in range(3))
         self._cursor.execute(_WRITE_CHAIN, (*head, numbers, positions, hashes))
 
+    def last_of(self, topics: Sequence[str], after: int) -> int | None:
+        statement = (
+            "SELECT max(notification_id) AS position FROM stored_events WHERE notification_id > ? AND topic = ANY(?)"
+        )
+        position: int | None = self.rows(statement, (after, list(topics)))[0]["position"]
+        return position
+
     def version_of(self, id: UUID) -> int | None:
         statement = "SELECT max(originator_version) AS version FROM stored_events WHERE originator_id = ?"
         version: int | None = self.rows(statement, (id,))[0]["version"]

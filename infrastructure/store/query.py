@@ -74,6 +74,10 @@ class Query(Protocol):
         """Store new links and, in place of the head, a new one, in as few statements as the engine can."""
         ...
 
+    def last_of(self, topics: Sequence[str], after: int) -> int | None:
+        """The position of the last event of these topics behind the position `after`; None if there is none."""
+        ...
+
     def version_of(self, id: UUID) -> int | None:
         """The number of this aggregate's events in the log; None if it has none."""
         ...

@@ -94,6 +94,12 @@ class _SqliteQuery:
         statement = "UPDATE chain_head SET number = ?, position = ?, link = ?, mac = ? WHERE id = 1"
         self._cursor.execute(statement, head)
 
+    def last_of(self, topics: Sequence[str], after: int) -> int | None:
+        wanted = ", ".join("?" * len(topics))
+        statement = f"SELECT max(rowid) FROM stored_events WHERE rowid > ? AND topic IN ({wanted})"  # noqa: S608
+        position: int | None = self._cursor.execute(statement, (after, *topics)).fetchone()[0]
+        return position
+
     def version_of(self, id: UUID) -> int | None:
         statement = "SELECT max(originator_version) FROM stored_events WHERE originator_id = ?"
         version: int | None = self._cursor.execute(statement, (id.hex,)).fetchone()[0]

@@ -62,11 +62,14 @@ class AccessTokenCache:
 
         Raises:
             InvalidValue: `min_ttl_seconds` is more than the token's whole life.
+            Refused: the store is on hold, and does not prove that the client may still have it.
         """
         with self._lock:
             entry = self._entries.get((id or client, name))
         if entry is None or self._events.store.shared_by_nodes:
             return None
+        if id is not None:
+            self._tokens.holds.check_clients()
         return self._served(entry, min_ttl_seconds)
 
     def _served(self, entry: _Entry, min_ttl_seconds: int | None) -> ServedAccessToken | None:
@@ -81,9 +84,12 @@ class AccessTokenCache:
         """The access token of a setting from the store, renewed first if too little of its life is left.
 
         Raises:
-            as `TokenService.access_token`; Conflict: the disclosure could not be recorded; PersistenceError: the store
-            does not answer, and this client has no access token that is still good for long enough.
+            as `TokenService.access_token` and `cached`; Conflict: the disclosure could not be recorded;
+            PersistenceError: the store does not answer, and this client has no access token that is still good for
+            long enough.
         """
+        if id is not None:
+            self._tokens.holds.check_clients()
         try:
             return self._fetch(name, min_ttl_seconds, client, id)
         except PersistenceError:

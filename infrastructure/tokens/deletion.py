@@ -71,7 +71,7 @@ class Deletions:
                 self._events.save(token, *linked, unit_of_work=UnitOfWork(expects=expects))
             except Conflict:
                 continue
-            self._exchange.note_log_head()
+            self._exchange.holds.note()
             self._wipe(token.id)
             revoked = bool(
                 credential and provider and account and self._exchange.revocation.revoke(provider, account, credential)

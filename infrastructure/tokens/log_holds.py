@@ -2,26 +2,32 @@
 
 A node notes the end of the log after each exchange with a provider. Before each one, and when it starts, it looks
 whether the log still has that end. If not, an older copy of the store was put back, and the log is put on hold.
+
+On hold a client is served only if no right of a client can have ended in the part of the log that is missing.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import structlog
+from eventsourcing.persistence import PersistenceError
 
+from domain.api_client import ApiClient
 from domain.errors import NotFound, Refused
 from domain.log_hold import DIFFERS, LogHold, LogHoldState
 from domain.ports import Clock
+from domain.relay_user import RelayUser
 from infrastructure.clock import instant_text
 from infrastructure.queries.store_state import read_hold
-from infrastructure.store.event_log import EventLog, instant_in
+from infrastructure.store.event_log import AnyAggregate, EventLog, instant_in
 from infrastructure.store.hash_chain import last_position
-from infrastructure.store.log_head import read_log_head
+from infrastructure.store.log_head import read_last_right, read_log_head
 from infrastructure.store.query import Query
 from infrastructure.store.row_macs import AlteredRow
-from infrastructure.tokens.log_memory import KnownHead, LogMemory, difference
+from infrastructure.tokens.log_memory import KnownHead, LogMemory, difference, proves_clients
 
 log = structlog.get_logger("mailtoken")
 
@@ -36,6 +42,8 @@ class LogHolds:
         self._clock = clock
         self._memory = memory
         self._lock = threading.Lock()
+        self._refuses_clients = False
+        events.listeners.append(self._remember_rights)
 
     def is_on(self) -> bool:
         """Whether the store is on hold. The log is compared with this node's memory first."""
@@ -57,8 +65,18 @@ class LogHolds:
             since, made_at = instant_text(hold.since), instant_text(hold.backup_made_at)
             raise Refused(hold.attention.value, since=since, backup_made_at=made_at)
 
-    def report(self) -> None:
-        """Log that this node has no memory of the log, if so."""
+    def check_clients(self) -> None:
+        """Check that clients may be given tokens in hand, as of the last look at the hold, without a look of its own.
+
+        Raises:
+            Refused: the store is on hold, and a right of a client may have ended in the part of the log that it lacks.
+        """
+        if self._refuses_clients:
+            raise Refused("clients_not_proven")
+
+    def look(self) -> None:
+        """Look for a hold, as a node does when it starts; log that this node has no memory of the log, if so."""
+        self._hold()
         if self._memory.known is None:
             log.info("log_not_compared", why="this node has not seen this log before: nothing to compare with")
 
@@ -81,7 +99,22 @@ class LogHolds:
                 if known and difference(query, known.head):
                     return
                 head = read_log_head(query)
-            self._memory.write(KnownHead(head, self._clock.now()))
+                right = read_last_right(query, known.head.number if known and known.last_right else 0)
+            if right.number == 0 and known and known.last_right:
+                right = known.last_right
+            self._memory.write(KnownHead(head, self._clock.now(), right))
+
+    def note(self) -> None:
+        """Note the end of the log; if that fails, the note before stays, which is about the same log."""
+        try:
+            self.remember()
+        except (OSError, PersistenceError) as error:
+            log.error("log_head_not_noted", error=str(error))
+
+    def _remember_rights(self, changed: Sequence[AnyAggregate]) -> None:
+        """Note a change of a client's rights at once: otherwise an older copy would give them back unnoticed."""
+        if any(isinstance(one, ApiClient | RelayUser) for one in changed):
+            self.note()
 
     def resume(self, because: str | None, by: str) -> None:
         """Lift the hold, so that tokens are renewed again, and note the end of the log that is there.
@@ -106,14 +139,18 @@ class LogHolds:
         self._events.save(*holds)
         with self._lock:
             self._take_as_it_is()
+        self._refuses_clients = False
 
     def _hold(self) -> LogHoldState | None:
         known = self._memory.known
         with self._events.store.reading() as query:
             hold = read_hold(query)
-            if hold or known is None or difference(query, known.head) is None:
-                return hold
-        return self._begin()
+            is_other = known is not None and difference(query, known.head) is not None
+            proves = known is None or proves_clients(query, known)
+        if is_other and not hold:
+            hold = self._begin()
+        self._refuses_clients = hold is not None and not proves
+        return hold
 
     def _begin(self) -> LogHoldState | None:
         """Put the log on hold, unless another thread or node has, or an administrator has given up what is known."""
@@ -153,9 +190,9 @@ class LogHolds:
 
     def _take_as_it_is(self) -> None:
         with self._events.store.reading() as query:
-            head = read_log_head(query)
+            head, right = read_log_head(query), read_last_right(query, 0)
         try:
-            self._memory.write(KnownHead(head, self._clock.now()))
+            self._memory.write(KnownHead(head, self._clock.now(), right))
         except OSError as error:
             # The memory before stays. The hold that was lifted is later than it, so it begins no other.
             log.error("log_head_not_noted", error=error.strerror or type(error).__name__)

@@ -24,10 +24,15 @@ log = structlog.get_logger("mailtoken")
 
 @dataclass(frozen=True)
 class KnownHead:
-    """The end of the log that this node has seen, and the instant at which it saw it."""
+    """The end of the log that this node has seen, and the instant at which it saw it.
+
+    `last_right` is the last event in it with which a client may have lost a right; None if the file is of a program
+    that did not note it.
+    """
 
     head: LogHead
     at: datetime
+    last_right: LogHead | None = None
 
 
 class LogMemory:
@@ -49,12 +54,14 @@ class LogMemory:
         Raises:
             OSError: the storage fails; the memory before is kept.
         """
-        value = {
+        value: dict[str, object] = {
             "store": self._store_id,
             "number": known.head.number,
             "link": known.head.link,
             "at": instant_text(known.at),
         }
+        if known.last_right:
+            value["last_right"] = [known.last_right.number, known.last_right.link]
         replace_file(self._path, json.dumps(value).encode(), 0o600)
         self._known = known
 
@@ -63,7 +70,9 @@ class LogMemory:
             value = json.loads(self._path.read_bytes())
             if value["store"] != self._store_id:
                 return None
-            return KnownHead(LogHead(int(value["number"]), str(value["link"])), read_instant(value["at"]))
+            number, link = value.get("last_right") or (None, None)
+            right = LogHead(int(number), str(link)) if number is not None else None
+            return KnownHead(LogHead(int(value["number"]), str(value["link"])), read_instant(value["at"]), right)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -82,6 +91,12 @@ class LogComparison:
 def compare_log(query: Query, known: KnownHead | None) -> LogComparison:
     """Compare the log with this node's memory of it."""
     return LogComparison(known.head, difference(query, known.head)) if known else LogComparison(None, None)
+
+
+def proves_clients(query: Query, known: KnownHead) -> bool:
+    """Whether the log has the last event that this node has seen with which a client may have lost a right."""
+    right = known.last_right
+    return right is None or right.number == 0 or read_link(query, right.number) == right.link
 
 
 def difference(query: Query, known: LogHead) -> str | None:

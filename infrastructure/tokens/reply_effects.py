@@ -14,7 +14,6 @@ from typing import Any, assert_never
 from uuid import UUID
 
 import structlog
-from eventsourcing.persistence import PersistenceError
 
 from domain.errors import Conflict, Unreachable
 from domain.outcomes import (
@@ -207,7 +206,7 @@ class ReplyEffects:
             claim_key.subject_id,
             lambda token: token.withhold(claim_key.attempt_id, identity.account, by=by, now=self.clock.now()),
         )
-        self.note_log_head()
+        self.holds.note()
         raise Unreachable("renewed_for_another_account", signed_in_as=identity.account, account=before.account)
 
     def _adopt_renewal(self, entry: EscrowEntry, grant: Granted, before: TokenState, by: str) -> None:
@@ -296,18 +295,8 @@ class ReplyEffects:
 
     def _settle(self, entry: EscrowEntry) -> None:
         """Clear an entry whose reply is stored, once this node has noted how far the log goes with it."""
-        self.note_log_head()
+        self.holds.note()
         self._escrow.clear(entry)
-
-    def note_log_head(self) -> None:
-        """Note the end of the log on stable storage, after the commit of an exchange.
-
-        If that fails, the note before stays, which is about the same log.
-        """
-        try:
-            self.holds.remember()
-        except (OSError, PersistenceError) as error:
-            log.error("log_head_not_noted", error=str(error))
 
     def _leave(self, entry: EscrowEntry) -> None:
         if entry.reply is None or entry.reply.status != 200:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import html
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlencode
 
 import pytest
+from listeners import listen_at
+from ports import free_port
 from practice_faults.provider import FaultyProvider
-from service_process import FAX, INVALID, POP, RETRIEVED, SMTP, ServiceProcess
+from service_process import FAX, INVALID, POP, PRINTER, RETRIEVED, SMTP, ServiceProcess, SocketConnection
 from store_examples import OlderCopy
 
 from infrastructure.store.postgres import PostgresStore
 
 MakeService = Callable[..., ServiceProcess]
+
+PASSWORD = "correct horse battery staple"
+HOUR, DAYS = 3600, 3 * 24 * 3600
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -103,6 +113,130 @@ def assert_says_why(service: ServiceProcess, code: str) -> None:
     doctor = service.run("doctor")
     assert (doctor.returncode, "mailtoken resume" in doctor.stdout) == (1, True)
     assert service.call("GET", "/readyz").status == 200
+
+
+def ask_over_tcp(port: int, target: str, headers: dict[str, str], form: dict[str, str] | None = None) -> Answered:
+    """Ask at the service's TCP port, as a client or a browser does."""
+    with closing(HTTPConnection("127.0.0.1", port)) as connection:
+        origin = {"Origin": f"http://127.0.0.1:{port}", "Content-Type": "application/x-www-form-urlencoded"}
+        body = urlencode(form) if form else None
+        connection.request("POST" if form else "GET", target, body, {**headers, **(origin if form else {})})
+        answer = connection.getresponse()
+        return Answered(answer.status, html.unescape(answer.read().decode()), answer.getheader("Set-Cookie") or "")
+
+
+class Answered(NamedTuple):
+    """What came over TCP."""
+
+    status: int
+    text: str
+    cookie: str = ""
+
+
+def as_client(port: int, key: str, profile: str) -> Answered:
+    """Ask for a token with a client's key."""
+    return ask_over_tcp(port, f"/api/v1/profiles/{profile}/access-token", {"Authorization": f"Bearer {key}"})
+
+
+def metrics(service: ServiceProcess) -> str:
+    """What `/metrics` gives."""
+    with closing(SocketConnection(service.socket)) as connection:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+
+
+def assert_pages_say_why(port: int) -> None:
+    """An administrator signs in, and every page says why, with the button that lifts the hold."""
+    form = {"name": "anna", "password": PASSWORD}
+    signed_in = ask_over_tcp(port, "/sign-in", {}, form)
+    assert signed_in.status == 303, signed_in.text
+    cookie = {"Cookie": signed_in.cookie.partition(";")[0]}
+    for page in (
+        "/home",
+        "/machines",
+        f"/machines/{PRINTER}/panel",
+        f"/settings/{SMTP}",
+        "/attention",
+        "/providers",
+        "/clients",
+    ):
+        shown = ask_over_tcp(port, page, cookie)
+        assert (shown.status, "The log is shorter than this service has seen it" in shown.text) == (200, True), page
+        assert re.search(r'action="[^"]*/resume"', shown.text), page
+
+
+def test_a_day_old_copy_serves_what_is_in_hand_says_why_everywhere_and_loses_no_unspent_token(
+    make_service: MakeService, practice: FaultyProvider, tmp_path: Path
+) -> None:
+    service = make_service(kind="oidc")
+    service.stop()
+    listen_at(service.config, port := free_port())
+    service.start()
+    service.run("administrator", "add", "anna", "--role", "administrator", message=f"{PASSWORD}\n")
+    service.add_printer()
+    service.get_token()
+    practice.rules.access_token_seconds = DAYS
+    service.fill_in(POP, FAX)
+    service.get_token(POP, FAX)
+    practice.rules.access_token_seconds = HOUR
+    key = service.done("client", "add", "backup", "--profile", SMTP, "--profile", POP).split()[-1]
+    assert service.stop() == 0
+    put_back = copied(service, tmp_path / "copy")
+
+    service.start()
+    service.clock.step(days=1)
+    assert service.renew(SMTP).status == 200
+    assert as_client(port, key, SMTP).status == 200
+    assert service.stop() == 0
+    put_back()
+    service.start()
+    asked = len(practice.requests)
+    assert service.access_token(POP).status == as_client(port, key, POP).status == 200
+    shown = service.run("token", "show", POP)
+    assert (shown.returncode, shown.stdout.count("\n"), shown.stderr) == (0, 1, "")
+    expired = service.run("token", "show", SMTP)
+    assert (expired.returncode, expired.stdout, "mailtoken resume" in expired.stderr) == (5, "", True)
+    refused = as_client(port, key, SMTP)
+    assert (refused.status, '"log_behind"' in refused.text) == (409, True)
+    assert_says_why(service, "log_behind")
+    assert_pages_say_why(port)
+    assert "\nmailtoken_on_hold 1" in metrics(service)
+    assert [service.call("GET", path).status for path in ("/healthz", "/readyz")] == [200, 200]
+    assert len(practice.requests) == asked
+
+    service.done("resume")
+    assert service.renew(POP).status == 200
+    assert service.renew(SMTP).status != 200  # spent after the copy: the provider ends its family
+    assert (service.status(SMTP)["token"], service.status(POP)["token"]) == (INVALID, RETRIEVED)
+    assert service.renew(POP).status == 200
+    assert "\nmailtoken_on_hold 0" in metrics(service)
+    assert service.findings() == ()
+
+
+def test_a_client_whose_right_ended_after_the_copy_gets_no_token_from_the_copy(
+    make_service: MakeService, tmp_path: Path
+) -> None:
+    service = make_service(kind="oidc")
+    service.stop()
+    listen_at(service.config, port := free_port())
+    service.start()
+    service.add_printer()
+    service.get_token()
+    key = service.done("client", "add", "leaver", "--profile", SMTP).split()[-1]
+    assert as_client(port, key, SMTP).status == 200
+    assert service.stop() == 0
+    put_back = copied(service, tmp_path / "copy")
+    with service:
+        service.done("client", "revoke", "leaver")
+        assert as_client(port, key, SMTP).status == 401
+        service.stop()
+    put_back()
+    with service:
+        refused = as_client(port, key, SMTP)
+        assert (refused.status, '"clients_not_proven"' in refused.text) == (409, True), refused.text
+        assert service.access_token(SMTP).status == 200  # root, whom the kernel proves
+        service.done("resume")
+        assert as_client(port, key, SMTP).status == 200  # the administrator took the copy as it is
 
 
 def test_a_copy_that_went_on_elsewhere_is_used_only_for_a_reason(make_service: MakeService, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.http.principal import Principal
-from domain.errors import InvalidValue, NotPermitted
+from domain.errors import InvalidValue, NotPermitted, Refused
 from infrastructure.clock import instant_text
 from infrastructure.tokens.access_token_cache import AccessTokenCache
 from infrastructure.tokens.renewal import ServedAccessToken
@@ -54,7 +54,7 @@ class AccessTokenFastPath:
         try:
             client = principal.require_token(name)
             return self._cache.cached(name, int(query[1]) if query[1] else None, client, principal.id)
-        except (NotPermitted, InvalidValue):
+        except (NotPermitted, InvalidValue, Refused):
             return None
 
 

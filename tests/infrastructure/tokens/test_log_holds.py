@@ -13,8 +13,10 @@ from fakes import FakeClock, FakeProvider, Services
 from store_examples import OlderCopy
 from structlog.testing import capture_logs
 
+from domain.catalogue import Protocol
 from domain.errors import InvalidValue, Refused
 from domain.log_hold import LogHead, LogHold
+from domain.secret import Secret
 from infrastructure.queries.store_state import read_hold
 from infrastructure.store.log_head import read_log_head
 from infrastructure.tokens.escrow import EscrowEntry
@@ -91,9 +93,9 @@ def test_the_end_of_the_log_is_noted_before_the_escrow_is_cleared(
 
 def test_a_node_without_memory_has_nothing_to_compare_with_and_says_so(installation: Services) -> None:
     with capture_logs() as logs:
-        installation.tokens.holds.report()
+        installation.tokens.holds.look()
         installation.get_token(SMTP)
-        installation.restart().tokens.holds.report()
+        installation.restart().tokens.holds.look()
     assert [one["why"] for one in logs if one["event"] == "log_not_compared"] == [
         "this node has not seen this log before: nothing to compare with"
     ]
@@ -253,3 +255,90 @@ def test_a_restored_store_is_on_hold_for_that_and_what_the_node_knew_is_given_up
     assert resumed.facts["given_up_number"] == known.number
     with again.store.reading() as query:
         assert read_hold(query) is None
+
+
+def put_back_after(installation: Services, end_a_right: Callable[[], object]) -> Services:
+    """A copy is made, a right ends, and the copy is put back; the service that starts on it."""
+    older = OlderCopy(installation.store)
+    end_a_right()
+    older.put_back(installation.store)
+    again = installation.restart()
+    again.tokens.holds.look()
+    return again
+
+
+def add_a_printer_and_a_client(service: Services) -> None:
+    """A relay user and a client for the SMTP setting, whose token is Retrieved."""
+    service.get_token(SMTP)
+    service.settings.set_profile(SMTP, {"server": "smtp.contoso.com"}, ADMIN)
+    service.clients.add("backup", [SMTP], None, ADMIN)
+    service.relay_users.add("printer", [SMTP], [], Secret("correct horse battery"), ADMIN)
+
+
+def refusals_of(service: Services) -> list[str | None]:
+    """The code of why a client, a relay user and root get no token; None if they do."""
+
+    def refusal(ask: Callable[[], object]) -> str | None:
+        try:
+            ask()
+        except Refused as refused:
+            return refused.code
+        return None
+
+    cache, users = service.access_token_cache, service.relay_users
+    password = Secret("correct horse battery")
+    return [
+        refusal(lambda: cache.cached(SMTP, None, "client:backup", "an-id") or cache.fetch(SMTP, None, "c", "an-id")),
+        refusal(lambda: users.admit(Protocol.SMTP, "127.0.0.1", "printer", password)),
+        refusal(lambda: cache.fetch(SMTP, None, "client:root")),
+    ]
+
+
+def test_a_client_of_an_older_copy_is_served_if_no_right_can_have_ended_since(installation: Services) -> None:
+    add_a_printer_and_a_client(installation)
+    again = put_back_after(installation, lambda: installation.get_token(POP))
+    assert again.tokens.holds.is_on()
+    assert refusals_of(again) == [None, None, None]
+
+
+@pytest.mark.parametrize("ended", ["client", "key", "grant", "user", "password", "networks"])
+def test_no_client_of_an_older_copy_is_served_if_a_right_ended_since(installation: Services, ended: str) -> None:
+    add_a_printer_and_a_client(installation)
+    clients, users = installation.clients, installation.relay_users
+    ends: dict[str, Callable[[], object]] = {
+        "client": lambda: clients.remove("backup", ADMIN),
+        "key": lambda: clients.new_key("backup", None, ADMIN),
+        "grant": lambda: clients.revoke("backup", [SMTP], ADMIN),
+        "user": lambda: users.remove("printer", ADMIN),
+        "password": lambda: users.set_password("printer", Secret("another good password"), ADMIN),
+        "networks": lambda: users.set_networks("printer", ["192.0.2.0/24"], ADMIN),
+    }
+    again = put_back_after(installation, ends[ended])
+    assert refusals_of(again) == ["clients_not_proven", "clients_not_proven", None]
+    again.tokens.holds.resume(None, ADMIN)
+    assert refusals_of(again) == [None, None, None]
+
+
+def test_a_right_that_another_node_ended_counts_once_this_one_has_seen_the_log_after_it(installation: Services) -> None:
+    one, two = installation, other_node(installation, "two")
+    add_a_printer_and_a_client(one)
+    older = OlderCopy(one.store)
+    one.clients.remove("backup", ADMIN)
+    two.get_token(POP)
+    two.tokens.renew(POP, ADMIN)
+    older.put_back(one.store)
+    two = two.restart()
+    two.tokens.holds.look()
+    assert refusals_of(two) == ["clients_not_proven", "clients_not_proven", None]
+
+
+def test_a_memory_without_the_last_right_is_of_an_older_program_and_is_completed(installation: Services) -> None:
+    add_a_printer_and_a_client(installation)
+    value = json.loads(memory_file(installation).read_text())
+    right = value.pop("last_right")
+    memory_file(installation).write_text(json.dumps(value))
+    again = installation.restart()
+    again.tokens.holds.look()
+    assert not again.tokens.holds.is_on()
+    again.get_token(POP)
+    assert json.loads(memory_file(again).read_text())["last_right"] == right
