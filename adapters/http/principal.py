@@ -115,8 +115,13 @@ def principal_of_uid(uid: int, table: SocketTable) -> Principal:
     return Principal(name, roles, profiles, scopes=scopes)
 
 
-# Asynchronous, because the framework would run a synchronous dependency in a thread.
+# Asynchronous, because the framework would run a synchronous dependency in a thread. None depends on another: the
+# framework analyses each dependency of a dependency for every route.
 async def _principal(request: Request) -> Principal:
+    return _principal_of(request)
+
+
+def _principal_of(request: Request) -> Principal:
     principal: Principal = request.state.principal
     return principal
 
@@ -146,13 +151,14 @@ async def check_scope(request: Request, principal: Principal, roles: Sequence[st
             raise NotPermitted("token_shared_outside", name=principal.name, profile=name)
 
 
-def require_role(*roles: str) -> Callable[[Request, CurrentPrincipal], Awaitable[str]]:
+def require_role(*roles: str) -> Callable[[Request], Awaitable[str]]:
     """A dependency that gives the actor of a request, and refuses a principal that holds none of `roles`.
 
     It also refuses a principal that is limited to other machines, where the path names a setting.
     """
 
-    async def actor(request: Request, principal: CurrentPrincipal) -> str:
+    async def actor(request: Request) -> str:
+        principal = _principal_of(request)
         by = principal.require_role(*roles)
         await check_scope(request, principal, roles)
         return by
@@ -160,17 +166,17 @@ def require_role(*roles: str) -> Callable[[Request, CurrentPrincipal], Awaitable
     return actor
 
 
-def scope_of(*roles: str) -> Callable[[CurrentPrincipal], Awaitable[Scope]]:
+def scope_of(*roles: str) -> Callable[[Request], Awaitable[Scope]]:
     """A dependency that gives the machines a list may show to a principal in one of `roles`."""
 
-    async def scope(principal: CurrentPrincipal) -> Scope:
-        return principal.scope(*roles)
+    async def scope(request: Request) -> Scope:
+        return _principal_of(request).scope(*roles)
 
     return scope
 
 
-async def _unlimited_auditor(principal: CurrentPrincipal) -> str:
-    return principal.require_every_machine(AUDITOR)
+async def _unlimited_auditor(request: Request) -> str:
+    return _principal_of(request).require_every_machine(AUDITOR)
 
 
 AdministratorRole = Annotated[str, Depends(require_role(ADMINISTRATOR))]

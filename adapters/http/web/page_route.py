@@ -133,38 +133,27 @@ class PageRequest:
         return self.may(AUDITOR)
 
 
-def _signed_in(request: Request) -> PageRequest:
+# Asynchronous, because the framework would run a synchronous dependency in a thread. None depends on another: the
+# framework analyses each dependency of a dependency for every route.
+async def _signed_in(request: Request) -> PageRequest:
     session = browser_session(request)
     if session is None:
         raise _NotSignedIn
     return PageRequest(request, session)
 
 
-SignedIn = Annotated[PageRequest, Depends(_signed_in)]
-"""The request of a person who may have no more rights than to set up a second factor."""
-
-
-def _page_request(page_request: SignedIn) -> PageRequest:
-    if page_request.enrols:
-        raise _NotEnrolled
-    return page_request
-
-
-async def _reading(page_request: Annotated[PageRequest, Depends(_page_request)]) -> PageRequest:
-    page_request.actor(*READERS)
-    await check_scope(page_request.request, page_request.session.principal, READERS)
-    return page_request
-
-
-def require_role(role: str) -> Callable[..., Awaitable[PageRequest]]:
-    """A dependency that gives the request of a person with this role, and raises NotPermitted for any other.
+def require_role(*roles: str) -> Callable[[Request], Awaitable[PageRequest]]:
+    """A dependency that gives the request of a person with one of these roles, and raises NotPermitted for any other.
 
     It also refuses a person who is limited to other machines, where the path names a setting.
     """
 
-    async def page_request_of(page_request: Annotated[PageRequest, Depends(_page_request)]) -> PageRequest:
-        page_request.actor(role)
-        await check_scope(page_request.request, page_request.session.principal, (role,))
+    async def page_request_of(request: Request) -> PageRequest:
+        page_request = await _signed_in(request)
+        if page_request.enrols:
+            raise _NotEnrolled
+        page_request.actor(*roles)
+        await check_scope(request, page_request.session.principal, roles)
         return page_request
 
     return page_request_of
@@ -192,7 +181,9 @@ def _as_of(request: Request, as_of: str = "") -> datetime | None:
         return None
 
 
-Reading = Annotated[PageRequest, Depends(_reading)]
+SignedIn = Annotated[PageRequest, Depends(_signed_in)]
+"""The request of a person who may have no more rights than to set up a second factor."""
+Reading = Annotated[PageRequest, Depends(require_role(*READERS))]
 Operating = Annotated[PageRequest, Depends(require_role(OPERATOR))]
 Configuring = Annotated[PageRequest, Depends(require_role(ADMINISTRATOR))]
 Auditing = Annotated[PageRequest, Depends(require_role(AUDITOR))]
