@@ -20,6 +20,7 @@ from ports import free_port
 from practice_faults.provider import FaultyProvider
 from service_process import SCAN
 from test_web_journey import Visitor, approve
+from variants import OPPOSITE_VARIANTS
 from waiting import DEADLINE_SECONDS, wait_until
 
 from adapters.http.public_url import FIRST_LINK_FILE
@@ -142,7 +143,7 @@ def add_relay_user(page: Page, visitor: Visitor) -> str:
     return page.locator("dt", has_text="Password").locator("+ dd").text_content() or ""
 
 
-@pytest.mark.parametrize(("width", "colours"), [("wide", "light"), ("narrow", "dark")])
+@pytest.mark.parametrize(("width", "colours"), OPPOSITE_VARIANTS)
 def test_from_an_empty_store_to_a_mail_of_a_printer(
     house: NewHouse, browser: Browser, screenshots: Path, tmp_path: Path, width: str, colours: str
 ) -> None:

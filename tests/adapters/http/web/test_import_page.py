@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from test_web_journey import NewContext, Visitor
+from variants import VARIANTS
 from web_service import InProcessService
 
 pytestmark = pytest.mark.needs("chromium")
@@ -21,8 +22,7 @@ def show(page: Page, content: str, file_format: str = "csv") -> None:
     page.get_by_role("button", name="Show what would change").click()
 
 
-@pytest.mark.parametrize("width", ["narrow", "wide"])
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(("width", "colours"), VARIANTS)
 def test_a_file_of_this_computer_becomes_machines_after_its_plan_was_seen(
     in_process: InProcessService, new_context: NewContext, screenshots: Path, tmp_path: Path, width: str, colours: str
 ) -> None:

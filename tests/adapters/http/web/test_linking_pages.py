@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from test_web_journey import NewContext, Visitor
+from variants import OPPOSITE_VARIANTS
 from web_service import InProcessService
 
 pytestmark = pytest.mark.needs("chromium")
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.needs("chromium")
 ADMIN = "administrator:admin"
 
 
-@pytest.mark.parametrize(("width", "colours"), [("narrow", "dark"), ("wide", "light")])
+@pytest.mark.parametrize(("width", "colours"), OPPOSITE_VARIANTS)
 def test_a_setting_joins_a_group_and_leaves_it(
     in_process: InProcessService, new_context: NewContext, screenshots: Path, width: str, colours: str
 ) -> None:

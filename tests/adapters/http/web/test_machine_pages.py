@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 from test_web_journey import Visitor
+from variants import VARIANTS
 from waiting import wait_until
 from web_service import FAX, InProcessService
 
 pytestmark = pytest.mark.needs("chromium")
 
 NewContext = Callable[..., BrowserContext]
-VARIANTS = [(width, colours) for width in ("wide", "narrow") for colours in ("light", "dark")]
 
 
 @pytest.fixture(scope="module")

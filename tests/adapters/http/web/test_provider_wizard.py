@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 from test_web_journey import Visitor, approve, token
+from variants import VARIANTS
 from web_service import SCAN, InProcessService, in_process_service
 
 from adapters.providers.mail_servers import MAIL_SERVERS
@@ -57,15 +58,7 @@ def fill_in(page: Page, **fields: str) -> None:
         page.locator(f"[name={name}]").fill(value)
 
 
-@pytest.mark.parametrize(
-    ("width", "colours"),
-    [
-        ("wide", "light"),
-        pytest.param("narrow", "dark", marks=pytest.mark.thorough),
-        pytest.param("narrow", "light", marks=pytest.mark.thorough),
-        pytest.param("wide", "dark", marks=pytest.mark.thorough),
-    ],
-)
+@pytest.mark.parametrize(("width", "colours"), VARIANTS)
 def test_an_empty_store_leads_by_the_wizard_to_a_token(
     empty: InProcessService, new_context: NewContext, screenshots: Path, width: str, colours: str
 ) -> None:

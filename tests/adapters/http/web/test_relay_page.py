@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from test_web_journey import NewContext, Visitor
+from variants import VARIANTS
 from web_service import InProcessService
 
 from adapters.http.web.relay_panel import panels
@@ -29,8 +30,7 @@ def add_user(page: Page, name: str, profiles: str, networks: str = "") -> None:
     page.get_by_role("button", name="Add", exact=True).click()
 
 
-@pytest.mark.parametrize("width", ["narrow", "wide"])
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(("width", "colours"), VARIANTS)
 def test_a_printer_gets_a_password_that_is_shown_once_on_its_sheet(
     in_process: InProcessService, new_context: NewContext, screenshots: Path, width: str, colours: str
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pyotp
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
+from variants import OPPOSITE_VARIANTS
 from web_service import FAX, PASSWORD, SCAN, InProcessService
 
 from domain.attention import Urgency
@@ -79,9 +80,7 @@ def approve(page: Page, account: str = SCAN) -> None:
     provider.close()
 
 
-@pytest.mark.parametrize(
-    ("width", "colours"), [("wide", "light"), pytest.param("narrow", "dark", marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize(("width", "colours"), OPPOSITE_VARIANTS)
 def test_an_administrator_gets_tests_and_deletes_a_token(
     in_process: InProcessService, new_context: NewContext, screenshots: Path, width: str, colours: str
 ) -> None:
@@ -174,7 +173,7 @@ def test_a_retrieved_setting_without_a_server_says_so_and_one_button_copies_it(
 ) -> None:
     settings = in_process.service.settings
     in_process.get_token(in_process.add_printer("no-server"))
-    for width, colours in (("wide", "light"), ("narrow", "dark")):
+    for width, colours in OPPOSITE_VARIANTS:
         visitor = Visitor(new_context(width, color_scheme=colours).new_page(), screenshots / f"{width}-{colours}")
         page = visitor.page
         for setting in ("smtp-alert", "smtp-quick"):
@@ -202,7 +201,7 @@ def test_one_cause_is_one_box_with_its_settings_under_it_and_soon_is_not_now(
         in_process.get_token(in_process.add_printer(machine))
     ends = {"contoso": service.clock.now() + timedelta(days=21)}
     monkeypatch.setattr(service.attention, "_client_secrets_expire_at", ends)
-    for width, colours in (("wide", "light"), ("narrow", "dark")):
+    for width, colours in OPPOSITE_VARIANTS:
         visitor = Visitor(new_context(width, color_scheme=colours).new_page(), screenshots / f"{width}-{colours}")
         visitor.go("/attention", "attention-one-cause")
         counts = service.attention_query.counts()
@@ -552,9 +551,7 @@ def test_somebody_signs_in_chooses_a_password_by_link_and_signs_out(
     expect(page.get_by_role("heading", name="Attention")).to_be_visible()
 
 
-@pytest.mark.parametrize(
-    ("width", "colours"), [("narrow", "light"), pytest.param("wide", "dark", marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize(("width", "colours"), OPPOSITE_VARIANTS)
 def test_somebody_sets_up_a_second_factor_signs_in_with_it_and_removes_it(
     in_process: InProcessService, new_context: NewContext, screenshots: Path, width: str, colours: str
 ) -> None:
@@ -678,7 +675,7 @@ def test_any_page_is_shown_as_of_an_instant(
 ) -> None:
     name = in_process.add_printer("as-of")
     created = in_process.service.clock.now()
-    for width, colours in (("wide", "light"), ("narrow", "dark")):
+    for width, colours in OPPOSITE_VARIANTS:
         page = new_context(width, timezone_id="Asia/Kolkata", color_scheme=colours).new_page()
         visitor = Visitor(page, screenshots / f"{width}-{colours}")
         page.goto(f"/settings/{name}")
