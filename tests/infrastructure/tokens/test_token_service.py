@@ -10,11 +10,12 @@ from uuid import UUID
 
 import pytest
 from fakes import FAX, GARBAGE, NOTHING, SCANNER, SERVER_ERROR, START, Answer, FakeClock, FakeProvider, Services, error
-from store_examples import ADMIN, change, everything, functions_running, some_claim_key
-from waiting import wait_until
+from store_examples import ADMIN, change, everything, some_claim_key
 
 from domain.errors import Failed, InvalidValue, NotFound, Refused, Unreachable, VaultDamaged
 from domain.token_state import Attempt
+from infrastructure.store.claim_rows import ClaimKey
+from infrastructure.tokens.claims import Claims
 from infrastructure.tokens.renewal import ServedAccessToken
 
 SERVICE, ALERT = "office-mfp/smtp-service", "office-mfp/smtp-alert"
@@ -711,8 +712,21 @@ def test_of_many_that_need_a_renewal_one_asks_and_all_are_served(
     assert events(installation) == ["AuthorizationRequested", "Retrieved", "Renewed"]
 
 
+@pytest.fixture
+def claim_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once somebody waits for the end of a renewal of another."""
+    looked_at, is_taken = threading.Event(), Claims.is_taken
+
+    def look(claims: Claims, claim_key: ClaimKey) -> bool:
+        looked_at.set()
+        return is_taken(claims, claim_key)
+
+    monkeypatch.setattr(Claims, "is_taken", look)
+    return looked_at
+
+
 def test_whoever_waited_for_a_renewal_that_failed_does_not_ask_again_at_once(
-    installation: Services, provider: FakeProvider
+    installation: Services, provider: FakeProvider, claim_is_looked_at: threading.Event
 ) -> None:
     installation.get_token(SERVICE)
     token_id = installation.tokens.status(SERVICE).profile.token_id
@@ -720,7 +734,7 @@ def test_whoever_waited_for_a_renewal_that_failed_does_not_ask_again_at_once(
     assert installation.claims.take(other)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(installation.tokens.renew, ALERT, ADMIN)
-        wait_until(lambda: "is_taken" in functions_running(), "another thread asks whether the claim is taken")
+        assert claim_is_looked_at.wait(60)
         installation.claims.release(other)
         with pytest.raises(Unreachable, match="other_renewal_failed"):
             waiting.result()
@@ -728,7 +742,7 @@ def test_whoever_waited_for_a_renewal_that_failed_does_not_ask_again_at_once(
 
 
 def test_whoever_waited_for_a_renewal_that_worked_is_served_what_it_brought(
-    installation: Services, provider: FakeProvider, clock: FakeClock
+    installation: Services, provider: FakeProvider, clock: FakeClock, claim_is_looked_at: threading.Event
 ) -> None:
     installation.get_token(SERVICE)
     clock.step(hours=2)
@@ -737,7 +751,7 @@ def test_whoever_waited_for_a_renewal_that_worked_is_served_what_it_brought(
 
         def another() -> None:
             waiting.append(pool.submit(installation.access_token, ALERT))
-            wait_until(lambda: "is_taken" in functions_running(), "another thread asks whether the claim is taken")
+            assert claim_is_looked_at.wait(60)
 
         provider.meanwhile(another)
         served = installation.access_token(SERVICE)
