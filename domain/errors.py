@@ -122,6 +122,8 @@ def facts(error: MailtokenError) -> Mapping[str, Any]:
 
 
 def _cut(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_cut(item) for item in value]
     is_long = isinstance(value, str) and len(value) > _SHOWN_CHARACTERS
     return f"{value[:_SHOWN_CHARACTERS]}…" if is_long else value
 

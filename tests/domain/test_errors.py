@@ -64,3 +64,5 @@ def test_a_fact_as_long_as_a_request_is_cut_where_it_is_shown() -> None:
     error = InvalidValue("as_of", "not_an_instant", value="x" * 30_000)
     assert len(facts(error)["value"]) == 1001
     assert error.fields["value"] == "x" * 30_000
+    several = InvalidValue("roles", "unknown_role", values=["boss", "x" * 30_000])
+    assert [len(value) for value in facts(several)["values"]] == [4, 1001]

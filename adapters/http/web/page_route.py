@@ -29,7 +29,7 @@ from adapters.http.web.texts import TEXTS, text
 from adapters.texts.errors import error_text, sentence
 from adapters.texts.store_attention import StoreSentence, store_sentences
 from adapters.texts.wording import Surface
-from domain.errors import InvalidValue, MailtokenError, Unreachable
+from domain.errors import InvalidValue, MailtokenError, NotFound, Unreachable, facts
 from domain.scope import Scope
 from domain.store_attention import HOLDS
 from infrastructure.clock import read_as_of
@@ -176,8 +176,8 @@ def _as_of(request: Request, as_of: str = "") -> datetime | None:
         return read_as_of(as_of, request.app.state.clock.now())
     except InvalidValue as error:
         # The page is shown as of now, with the problem at its field.
-        value = text("as_of.this") if error.code == "instant_in_the_future" else as_of
-        request.state.as_of_problem = sentence(error.code, {**error.fields, "value": value}, Surface.PAGE)
+        shown = {"value": text("as_of.this")} if error.code == "instant_in_the_future" else {}
+        request.state.as_of_problem = sentence(error.code, {**facts(error), **shown}, Surface.PAGE)
         return None
 
 
@@ -261,7 +261,8 @@ def _error_page(request: Request, error: Exception) -> Response:
     elif isinstance(error, MailtokenError):
         status, said, headers = HTTPStatus(status_of(error)), error_text(error, Surface.PAGE), waiting(error)
     path = request.path_params
-    back = f"/settings/{quote(path['machine'])}/{quote(path['setting'])}" if "setting" in path else "/settings"
+    has_page = "setting" in path and not isinstance(error, NotFound)
+    back = f"/settings/{quote(path['machine'])}/{quote(path['setting'])}" if has_page else "/settings"
     page_request = PageRequest(request, session)
     page = page_request.render("error.html", status=status, title=text(f"error.{status}"), sentence=said, back=back)
     page.headers.update(headers)
