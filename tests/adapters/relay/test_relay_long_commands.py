@@ -18,7 +18,8 @@ from adapters.tls_certificate import TLSCertificate
 from domain.catalogue import Protocol
 
 SHORT, SHORT_OF_SMTP, LONGER, MOST = 1_000, 200, 10, 30
-"""The octets of a short value, and of one in a command of SMTP, which ends sooner; how many times as long the long one is, and how many times its work may be."""
+"""The octets of a short value, and of one in a command of SMTP; how many times as long the long one is, and how many
+times its work may be."""
 FILLINGS = ("a", " ", "@", "<", '"', "\\", "[", ",", "=", "(", "{1}", '"" ', "@a,", "a.", "\t", "\u00e9")
 COMMANDS = {
     "smtp": ("EHLO {}", "MAIL FROM:<{}>", "MAIL FROM:<@{}:a@b>", "RCPT TO:{}", "MAIL FROM:<a@b> {}", "{}"),
