@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -148,6 +149,58 @@ def test_sendmail_does_not_look_into_the_folder_where_it_is_called(tmp_path: Pat
     by_name = command_line.run("send", "a@example.org", **asked)  # type: ignore[arg-type]
     assert by_name.returncode == 6
     assert "here.sock" in by_name.stderr
+
+
+def words_of_a_stranger(theirs: Path, log: Path) -> list[list[str]]:
+    """Arguments that a stranger may get into the call of sendmail, as the address of a web form."""
+    config = theirs / "mailtoken.toml"
+    return [
+        [f"--config={config}", "a@example.org"],
+        ["--config", str(config), "a@example.org"],
+        ["a@example.org", f"--config={config}"],
+        [f"-fa@example.org --config={config}", "a@example.org"],
+        ["-f", "a@example.org", f"--config={config}", "a@example.org"],
+        ["-t", "-i", f"-f--config={config}", "a@example.org"],
+        [f"-C{config}", "a@example.org"],
+        ["-C", str(config), "a@example.org"],
+        [f"-X{log}", f"-OQueueDirectory={theirs}", "a@example.org"],
+        ["-oQ", str(theirs), "-X", str(log), "a@example.org"],
+        ["--debug", "a@example.org"],
+        ["--", f"--config={config}"],
+        ["--", "-a@example.org"],
+    ]
+
+
+@pytest.mark.parametrize("called", ["sendmail", "send"])
+def test_a_strangers_words_behind_sendmail_choose_no_service_and_write_no_file(tmp_path: Path, called: str) -> None:
+    theirs, log = tmp_path / "theirs", tmp_path / "sendmail.log"
+    theirs.mkdir()
+    (theirs / "mailtoken.toml").write_text('[server]\nsocket = "theirs.sock"\n')
+    ours = tmp_path / "ours.toml"
+    ours.write_text('[server]\nsocket = "ours.sock"\n')
+    sendmail = tmp_path / "sendmail"
+    sendmail.symlink_to(command_line.MAILTOKEN)
+    program, first = (sendmail, ()) if called == "sendmail" else (command_line.MAILTOKEN, ("send",))
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(str(theirs / "theirs.sock"))
+        listener.listen()
+        listener.setblocking(False)
+        for words in words_of_a_stranger(theirs, log):
+            done = command_line.run(
+                *first,
+                *words,
+                program=program,
+                cwd=theirs,
+                message="Subject: x\n\nx\n",
+                MAILTOKEN_CONFIG=str(ours),
+            )
+            assert (done.returncode in (2, 6), done.stdout, done.stderr.count("\n")) == (True, "", 1), (words, done)
+            assert "Traceback" not in done.stderr
+            assert done.returncode == 2 or "ours.sock" in done.stderr
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+    assert not log.exists()
+    assert sorted(path.name for path in theirs.iterdir()) == ["mailtoken.toml", "theirs.sock"]
 
 
 _FORBID = """
