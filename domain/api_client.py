@@ -35,6 +35,16 @@ class ApiClientState:
         return self.expires_at is not None and self.expires_at <= now
 
 
+def check_expiry(expires_at: datetime | None, now: datetime) -> None:
+    """Check that a key may expire then.
+
+    Raises:
+        InvalidValue: the instant is over.
+    """
+    if expires_at is not None and expires_at <= now:
+        raise InvalidValue("expires", "expiry_in_the_past", at=f"{expires_at:%Y-%m-%d %H:%M} UTC")
+
+
 class ApiClient(aggregate.Aggregate[ApiClientState]):
     """A program that reads access tokens."""
 
@@ -104,8 +114,7 @@ class ApiClient(aggregate.Aggregate[ApiClientState]):
         Raises:
             InvalidValue: `expires_at` is already over.
         """
-        if expires_at is not None and expires_at <= now:
-            raise InvalidValue("expires", "expiry_in_the_past", at=f"{expires_at:%Y-%m-%d %H:%M} UTC")
+        check_expiry(expires_at, now)
         self.record(self.KeyIssued, key=self.state.key + 1, key_id=key_id, expires_at=expires_at, by=by, now=now)
 
     def grant(self, profiles: Iterable[Profile], *, by: str, now: datetime) -> None:

@@ -170,7 +170,7 @@ class RelayUser(aggregate.Aggregate[RelayUserState]):
             Refused: the user has neither, a network belongs to another user, or a profile could never be used.
         """
         user = cls.start(id, cls.Created, now=now, name=valid_name(name), by=by)
-        _map(user, _one_for_each_protocol(profiles), by, now)
+        _map(user, one_for_each_protocol(profiles), by, now)
         if password:
             user.change_password(by=by, now=now)
         user.set_networks(networks, others=others, by=by, now=now)
@@ -183,7 +183,7 @@ class RelayUser(aggregate.Aggregate[RelayUserState]):
             InvalidValue: there is no profile, or two profiles are of one protocol.
             Refused: a POP or IMAP profile is given without a password, or networks without an SMTP profile.
         """
-        wanted = _one_for_each_protocol(profiles)
+        wanted = one_for_each_protocol(profiles)
         _check_ways_in(self.state.name, wanted, self.state.networks, has_password=self.state.password > 0)
         _map(self, wanted, by, now)
 
@@ -245,7 +245,12 @@ def _check_ways_in(name: str, protocols: Collection[Protocol], networks: Sequenc
         raise Refused("password_missing", user=name)
 
 
-def _one_for_each_protocol(profiles: Sequence[Profile]) -> dict[Protocol, Profile]:
+def one_for_each_protocol(profiles: Sequence[Profile]) -> dict[Protocol, Profile]:
+    """The profiles by protocol.
+
+    Raises:
+        InvalidValue: there is no profile, or two profiles are of one protocol.
+    """
     wanted: dict[Protocol, Profile] = {}
     for profile in profiles:
         other = wanted.setdefault(profile.state.protocol, profile)

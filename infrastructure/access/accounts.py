@@ -137,6 +137,16 @@ class Accounts(Generic[TAggregate, TState]):
         if self.find(name):
             raise Refused(f"{self._kind.table}_exists", name=name)
 
+    def check_new_name(self, name: str) -> None:
+        """Check that an account can be added with this name.
+
+        Raises:
+            InvalidValue: the text can't be a name.
+            Refused: an account has this name.
+        """
+        self._kind.read_name(name)
+        self.check_free(name)
+
     def hash(self, password: Secret) -> Secret:
         """The hash of a new password.
 

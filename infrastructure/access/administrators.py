@@ -94,6 +94,15 @@ class Administrators:
         """
         return _listed(self._accounts.load(name).state)
 
+    def check_new_name(self, name: str) -> None:
+        """Check that an administrator can be added with this name.
+
+        Raises:
+            InvalidValue: the text can't be a name.
+            Refused: the name is taken.
+        """
+        self._accounts.check_new_name(name)
+
     def add(
         self, name: str, roles: Iterable[str], password: Secret | None, by: str, machines: Iterable[str] = ()
     ) -> None:

@@ -18,8 +18,9 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from domain.api_client import ApiClient, ApiClientState
+from domain.api_client import ApiClient, ApiClientState, check_expiry
 from domain.errors import InvalidValue, NotFound, Refused, VaultDamaged
+from domain.machine import valid_name
 from domain.ports import Clock
 from domain.profile import Profile
 from domain.secret import Secret
@@ -117,6 +118,35 @@ class ApiClients:
         )
         return sorted(listed, key=lambda one: one.name)
 
+    def check_new_name(self, name: str) -> None:
+        """Check that a client can be added with this name.
+
+        Raises:
+            InvalidValue: the text can't be a name.
+            Refused: the name is taken.
+        """
+        valid_name("client", name)
+        with self._events.store.reading() as query:
+            if _id_of(query, name):
+                raise Refused("client_exists", name=name)
+
+    def check_profiles(self, profiles: Sequence[str]) -> None:
+        """Check that these profiles can be granted.
+
+        Raises:
+            NotFound: no such profile.
+        """
+        for profile in profiles:
+            self._events.profile_called(profile)
+
+    def check_expiry(self, expires_at: datetime | None) -> None:
+        """Check that a new key may expire then.
+
+        Raises:
+            InvalidValue: the instant is over.
+        """
+        check_expiry(expires_at, self._clock.now())
+
     def add(self, name: str, profiles: Sequence[str], expires_at: datetime | None, by: str) -> Secret:
         """Add a client; returns its key, which can't be shown again.
 
@@ -130,9 +160,7 @@ class ApiClients:
         client = ApiClient.add(uuid4(), name, by=by, now=now)
         client.issue_key(_new_id(), expires_at, by=by, now=now)
         client.grant(granted, by=by, now=now)
-        with self._events.store.reading() as query:
-            if _id_of(query, name):
-                raise Refused("client_exists", name=name)
+        self.check_new_name(name)
         return self._save_key(client, secret, granted)
 
     def new_key(self, name: str, expires_at: datetime | None, by: str) -> Secret:

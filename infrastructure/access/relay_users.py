@@ -16,7 +16,7 @@ from domain.catalogue import Protocol
 from domain.errors import NotPermitted, Refused, Unreachable, about
 from domain.ports import Clock
 from domain.profile import Profile, ProfileState
-from domain.relay_user import RelayUser, RelayUserState, admitted_by_network
+from domain.relay_user import RelayUser, RelayUserState, admitted_by_network, one_for_each_protocol
 from domain.secret import Secret
 from domain.token_state import served
 from infrastructure.access.accounts import RELAY_USER, Account, Accounts
@@ -129,6 +129,24 @@ class RelayUsers:
             )
             for user in users
         ]
+
+    def check_new_name(self, name: str) -> None:
+        """Check that a relay user can be added with this name.
+
+        Raises:
+            InvalidValue: the text can't be a name.
+            Refused: the name is taken.
+        """
+        self._accounts.check_new_name(name)
+
+    def check_profiles(self, profiles: Sequence[str]) -> None:
+        """Check that a relay user can be mapped to these profiles.
+
+        Raises:
+            NotFound: no such profile.
+            InvalidValue: there is no profile, or two profiles have the same protocol.
+        """
+        one_for_each_protocol([self._events.profile_called(profile) for profile in profiles])
 
     def add(
         self, name: str, profiles: Sequence[str], networks: Iterable[str], password: Secret | None, by: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from uuid import uuid4
 
 from domain.errors import InvalidValue, NotFound, Outdated, Refused
@@ -61,6 +61,13 @@ class StoredProviders:
         row = self.find(name)
         with self._events.store.reading() as query:
             return row.state, read_secrets(self._vault, query, row.id, row.state)
+
+    def settings_of(self, name: str) -> Sequence[str]:
+        """The names of the settings that have the stored provider of this name, and not one of the file."""
+        if self._known.is_of_file(name):
+            return ()
+        with self._events.store.reading() as query:
+            return names_of_profiles_with(query, name)
 
     def add(
         self, name: str, kind: str, texts: Mapping[str, str], secrets: Mapping[str, Secret], by: str
@@ -135,11 +142,7 @@ class StoredProviders:
             Refused: settings, tokens or sign-ins depend on it.
         """
         provider = self._load(name, only_if)
-        users: Iterable[str] = ()
-        if not self._known.is_of_file(name):
-            with self._events.store.reading() as query:
-                users = names_of_profiles_with(query, name)
-        provider.remove(users, by=by, now=self._clock.now())
+        provider.remove(self.settings_of(name), by=by, now=self._clock.now())
         self._events.save(provider)
         self._events.store.forget()
 

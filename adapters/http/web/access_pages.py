@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Response
 
 from adapters.http.api.path_names import Name
 from adapters.http.principal import ADMINISTRATOR
 from adapters.http.public_url import setup_url
+from adapters.http.web.faulty_form import NO_FORM, FaultyForm, NotAccepted, accept, faulty
 from adapters.http.web.forms import SUGGESTED, words_in
 from adapters.http.web.page_route import Configuring, PageRequest, Posted, page_router, redirect
-from adapters.texts.errors import error_text
-from adapters.texts.wording import Surface
-from domain.administrator import ROLES
-from domain.errors import InvalidValue, NotFound, Refused
+from domain.administrator import ROLES, valid_roles
+from domain.scope import check_limitable, valid_patterns
 from infrastructure.access.api_clients import read_expiry
 from infrastructure.service import Service
 
 CLIENTS_ON_A_PAGE = 25
+CLIENTS, ADMINISTRATORS = "/clients", "/administrators"
 
 
 def people_pages(service: Service) -> APIRouter:
     """The routes of both pages."""
     router = page_router()
     _clients(router, service)
+    _changes_of_clients(router, service)
     _administrators(router, service)
     _changes_of_administrators(router, service)
     return router
@@ -34,125 +37,169 @@ def people_pages(service: Service) -> APIRouter:
 def _clients(router: APIRouter, service: Service) -> None:
     clients = service.clients
 
-    @router.get("/clients")
+    @router.get(CLIENTS)
     def list_clients(page_request: Configuring, page: Annotated[int, Query(ge=1)] = 1) -> Response:
-        return clients_page(page_request, page)
+        return _clients_page(service, page_request, page)
 
-    def clients_page(page_request: PageRequest, page: int = 1, **context: Any) -> Response:
-        frame: dict[str, Any] = {"typed": {}, "problem": None, "key": None, "key_of": None}
-        listed = clients.clients()
-        pages = max(1, -(-len(listed) // CLIENTS_ON_A_PAGE))
-        begin = (min(page, pages) - 1) * CLIENTS_ON_A_PAGE
-        return page_request.render(
-            "clients.html",
-            clients=listed[begin : begin + CLIENTS_ON_A_PAGE],
-            page=min(page, pages),
-            pages=pages,
-            profiles=service.settings.some_profile_names(SUGGESTED),
-            now=service.clock.now(),
-            **{**frame, **context},
-        )
-
-    @router.post("/clients")
+    @router.post(CLIENTS)
     def add(page_request: Configuring, form: Posted) -> Response:
+        name, profiles = form.get("name", ""), words_in(form, "profiles")
         try:
-            name = form.get("name", "")
-            key = clients.add(
-                name,
-                words_in(form, "profiles"),
-                read_expiry(form.get("expires") or None),
-                page_request.actor(ADMINISTRATOR),
+            key = accept(
+                {
+                    "name": lambda: clients.check_new_name(name),
+                    "profiles": lambda: clients.check_profiles(profiles),
+                    "expires": lambda: clients.check_expiry(_expiry(form)),
+                },
+                lambda: clients.add(name, profiles, _expiry(form), page_request.actor(ADMINISTRATOR)),
             )
-        except (InvalidValue, NotFound, Refused) as error:
-            return clients_page(page_request, typed=form, problem=error_text(error, Surface.PAGE))
-        return clients_page(page_request, key=key.reveal(), key_of=name)
+        except NotAccepted as refused:
+            return _clients_page(service, page_request, wrong=FaultyForm.of(CLIENTS, form, refused))
+        return _clients_page(service, page_request, key=key.reveal(), key_of=name)
 
-    @router.post("/clients/{name}/key")
+
+def _changes_of_clients(router: APIRouter, service: Service) -> None:
+    clients = service.clients
+
+    def again(page_request: PageRequest, name: str, wrong: FaultyForm) -> Response:
+        return _clients_page(service, page_request, _page_of(service, name), wrong=wrong)
+
+    @router.post(f"{CLIENTS}/{{name}}/key")
     def new_key(name: Name, page_request: Configuring, form: Posted) -> Response:
-        key = clients.new_key(name, read_expiry(form.get("expires") or None), page_request.actor(ADMINISTRATOR))
-        return clients_page(page_request, key=key.reveal(), key_of=name)
+        by = page_request.actor(ADMINISTRATOR)
+        try:
+            key = accept({}, lambda: clients.new_key(name, _expiry(form), by))
+        except NotAccepted as refused:
+            return again(page_request, name, FaultyForm.of(_path(CLIENTS, name, "key"), form, refused))
+        return _clients_page(service, page_request, _page_of(service, name), key=key.reveal(), key_of=name)
 
-    @router.post("/clients/{name}/grant")
+    # Both buttons are of one form.
+    @router.post(f"{CLIENTS}/{{name}}/grant")
     def grant(name: Name, page_request: Configuring, form: Posted) -> Response:
-        clients.grant(name, words_in(form, "profiles"), page_request.actor(ADMINISTRATOR))
-        return redirect("/clients", "granted")
+        by, profiles = page_request.actor(ADMINISTRATOR), words_in(form, "profiles")
+        wrong = faulty(_path(CLIENTS, name, "grant"), form, lambda: clients.grant(name, profiles, by))
+        return again(page_request, name, wrong) if wrong else redirect(CLIENTS, "granted")
 
-    @router.post("/clients/{name}/revoke")
+    @router.post(f"{CLIENTS}/{{name}}/revoke")
     def revoke(name: Name, page_request: Configuring, form: Posted) -> Response:
-        clients.revoke(name, words_in(form, "profiles"), page_request.actor(ADMINISTRATOR))
-        return redirect("/clients", "granted")
+        by, profiles = page_request.actor(ADMINISTRATOR), words_in(form, "profiles")
+        wrong = faulty(_path(CLIENTS, name, "grant"), form, lambda: clients.revoke(name, profiles, by))
+        return again(page_request, name, wrong) if wrong else redirect(CLIENTS, "granted")
 
-    add_removal(router, "/clients", "client", clients.remove)
+    add_removal(router, CLIENTS, "client", clients.remove)
+
+
+def _path(listed: str, name: str, action: str) -> str:
+    return f"{listed}/{quote(name)}/{action}"
+
+
+def _expiry(form: Mapping[str, str]) -> datetime | None:
+    return read_expiry(form.get("expires") or None)
+
+
+def _page_of(service: Service, client: str) -> int:
+    names = [one.name for one in service.clients.clients()]
+    return names.index(client) // CLIENTS_ON_A_PAGE + 1 if client in names else 1
+
+
+def _clients_page(
+    service: Service, page_request: PageRequest, page: int = 1, *, wrong: FaultyForm = NO_FORM, **context: Any
+) -> Response:
+    frame: dict[str, Any] = {"key": None, "key_of": None}
+    listed = service.clients.clients()
+    pages = max(1, -(-len(listed) // CLIENTS_ON_A_PAGE))
+    begin = (min(page, pages) - 1) * CLIENTS_ON_A_PAGE
+    return page_request.render(
+        "clients.html",
+        clients=listed[begin : begin + CLIENTS_ON_A_PAGE],
+        page=min(page, pages),
+        pages=pages,
+        profiles=service.settings.some_profile_names(SUGGESTED),
+        now=service.clock.now(),
+        wrong=wrong,
+        status=wrong.status,
+        **{**frame, **context},
+    )
 
 
 def _administrators(router: APIRouter, service: Service) -> None:
     administrators = service.administrators
 
-    @router.get("/administrators")
+    @router.get(ADMINISTRATORS)
     def list_administrators(page_request: Configuring) -> Response:
-        return administrators_page(page_request)
+        return _administrators_page(service, page_request)
 
-    def administrators_page(page_request: PageRequest, **context: Any) -> Response:
-        frame: dict[str, Any] = {
-            "typed": {},
-            "chosen": set(ROLES[1:]),
-            "problem": None,
-            "link": None,
-            "link_of": None,
-        }
-        return page_request.render(
-            "administrators.html",
-            administrators=administrators.administrators(),
-            roles=ROLES,
-            now=service.clock.now(),
-            **{**frame, **context},
-        )
+    @router.post(ADMINISTRATORS)
+    def add(page_request: Configuring, form: Posted) -> Response:
+        name, roles, machines = form.get("name", ""), _roles(form), words_in(form, "machines")
+        by = page_request.actor(ADMINISTRATOR)
+        try:
+            accept(
+                {
+                    "name": lambda: administrators.check_new_name(name),
+                    "roles": lambda: valid_roles(roles),
+                    "machines": lambda: check_limitable(roles, valid_patterns(machines)),
+                },
+                lambda: administrators.add(name, roles, None, by, machines),
+            )
+        except NotAccepted as refused:
+            return _administrators_page(service, page_request, wrong=FaultyForm.of(ADMINISTRATORS, form, refused))
+        return link_page(page_request, name)
+
+    @router.post(f"{ADMINISTRATORS}/{{name}}/link")
+    def link(name: Name, page_request: Configuring) -> Response:
+        return link_page(page_request, name)
 
     def link_page(page_request: PageRequest, name: str) -> Response:
         made = administrators.link(name, page_request.actor(ADMINISTRATOR))
         address = setup_url(service.config, made)
-        return administrators_page(page_request, link=address, link_of=name, link_ends=made.expires_at)
+        return _administrators_page(service, page_request, link=address, link_of=name, link_ends=made.expires_at)
 
-    @router.post("/administrators")
-    def add(page_request: Configuring, form: Posted) -> Response:
-        name = form.get("name", "")
-        try:
-            administrators.add(name, _roles(form), None, page_request.actor(ADMINISTRATOR), words_in(form, "machines"))
-        except (InvalidValue, Refused) as error:
-            return administrators_page(
-                page_request, typed=form, chosen=set(_roles(form)), problem=error_text(error, Surface.PAGE)
-            )
-        return link_page(page_request, name)
 
-    @router.post("/administrators/{name}/link")
-    def link(name: Name, page_request: Configuring) -> Response:
-        return link_page(page_request, name)
+def _administrators_page(
+    service: Service, page_request: PageRequest, *, wrong: FaultyForm = NO_FORM, **context: Any
+) -> Response:
+    frame: dict[str, Any] = {"link": None, "link_of": None}
+    return page_request.render(
+        "administrators.html",
+        administrators=service.administrators.administrators(),
+        roles=ROLES,
+        now=service.clock.now(),
+        wrong=wrong,
+        status=wrong.status,
+        **{**frame, **context},
+    )
 
 
 def _changes_of_administrators(router: APIRouter, service: Service) -> None:
     administrators = service.administrators
 
-    @router.post("/administrators/{name}/roles")
+    @router.post(f"{ADMINISTRATORS}/{{name}}/roles")
     def set_roles(name: Name, page_request: Configuring, form: Posted) -> Response:
-        administrators.set_roles(name, _roles(form), page_request.actor(ADMINISTRATOR))
-        return redirect("/administrators", "roles")
+        by, roles = page_request.actor(ADMINISTRATOR), _roles(form)
+        wrong = faulty(_path(ADMINISTRATORS, name, "roles"), form, lambda: administrators.set_roles(name, roles, by))
+        return again(page_request, wrong) if wrong else redirect(ADMINISTRATORS, "roles")
 
-    @router.post("/administrators/{name}/machines")
+    @router.post(f"{ADMINISTRATORS}/{{name}}/machines")
     def limit(name: Name, page_request: Configuring, form: Posted) -> Response:
-        administrators.limit(name, words_in(form, "machines"), page_request.actor(ADMINISTRATOR))
-        return redirect("/administrators", "limited")
+        by, machines = page_request.actor(ADMINISTRATOR), words_in(form, "machines")
+        wrong = faulty(_path(ADMINISTRATORS, name, "machines"), form, lambda: administrators.limit(name, machines, by))
+        return again(page_request, wrong) if wrong else redirect(ADMINISTRATORS, "limited")
 
-    @router.get("/administrators/{name}/second-factor")
+    def again(page_request: PageRequest, wrong: FaultyForm) -> Response:
+        return _administrators_page(service, page_request, wrong=wrong)
+
+    @router.get(f"{ADMINISTRATORS}/{{name}}/second-factor")
     def confirm_reset(name: Name, page_request: Configuring) -> Response:
         return page_request.render("second_factor_reset.html", name=name)
 
-    @router.post("/administrators/{name}/second-factor")
+    @router.post(f"{ADMINISTRATORS}/{{name}}/second-factor")
     def reset_second_factor(name: Name, page_request: Configuring) -> Response:
         is_own = page_request.session.principal.is_administrator(name)
         administrators.second_factors.reset(name, page_request.actor(ADMINISTRATOR), is_own=is_own)
-        return redirect("/administrators", "second_factor_reset")
+        return redirect(ADMINISTRATORS, "second_factor_reset")
 
-    add_removal(router, "/administrators", "administrator", administrators.remove)
+    add_removal(router, ADMINISTRATORS, "administrator", administrators.remove)
 
 
 def add_removal(router: APIRouter, listed: str, kind: str, remove: Callable[[str, str], None]) -> None:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 from adapters.http.api.path_names import Name
 from adapters.http.principal import ADMINISTRATOR
 from adapters.http.web.coming_back import redirect_uris
+from adapters.http.web.faulty_form import NO_FORM, FaultyForm, faulty
 from adapters.http.web.page_route import Configuring, PageRequest, Posted, Reading, page_router, provider_path, redirect
 from adapters.http.web.provider_forms import ProviderForm, provider_form, typed_fields, typed_secrets
 from adapters.providers.mail_servers import MAIL_SERVERS
@@ -17,6 +18,7 @@ from adapters.texts.provider_fields import PROVIDER_SECRET_TEXTS
 from adapters.texts.provider_wizard import REDIRECT_URIS, WIZARD_STEPS
 from domain.errors import InvalidValue, NotFound, Refused
 from domain.provider_fields import KINDS
+from infrastructure.config.stale_names import names_of_provider
 from infrastructure.service import Service
 
 
@@ -68,6 +70,27 @@ def _add_routes_of_stored(router: APIRouter, service: Service) -> None:
             wrong = provider_form(row.state.kind, form, state=row.state, error=error, edition=row.edition)
             return _provider_page(service, page_request, name, wrong)
         return redirect(provider_path(name), "saved")
+
+    @router.get("/providers/{name}/rename")
+    def renaming(name: Name, page_request: Configuring) -> Response:
+        return rename_page(page_request, name)
+
+    @router.post("/providers/{name}/rename")
+    def rename(name: Name, page_request: Configuring, form: Posted) -> Response:
+        new, by = form.get("name", ""), page_request.actor(ADMINISTRATOR)
+        wrong = faulty(f"{provider_path(name)}/rename", form, lambda: stored.rename(name, new, by))
+        return rename_page(page_request, name, wrong) if wrong else redirect(provider_path(new), "provider_renamed")
+
+    def rename_page(page_request: PageRequest, name: str, wrong: FaultyForm = NO_FORM) -> Response:
+        return page_request.render(
+            "provider_rename.html",
+            name=stored.find(name).state.name,
+            settings=stored.settings_of(name),
+            of_file=service.providers.is_of_file(name),
+            stale=names_of_provider(service.config, name),
+            wrong=wrong,
+            status=wrong.status,
+        )
 
     @router.get("/providers/{name}/remove")
     def removing(name: Name, page_request: Configuring) -> Response:

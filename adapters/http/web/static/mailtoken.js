@@ -76,6 +76,12 @@ function alike(part, element) {
   return [...part.querySelectorAll(element.tagName)].find((one) => one.textContent === element.textContent);
 }
 
+// What the person has opened stays open.
+function keepOpen(part, fresh) {
+  const before = part.querySelectorAll("details");
+  fresh.querySelectorAll("details").forEach((one, index) => { one.open = before[index]?.open ?? one.open; });
+}
+
 async function readAgain() {
   const answer = await fetch(location.href);
   if (!answer.ok || answer.redirected) return;
@@ -83,7 +89,9 @@ async function readAgain() {
   localTimes(read);
   for (const part of document.querySelectorAll(LIVE)) {
     const fresh = read.getElementById(part.id);
-    if (!fresh || fresh.innerHTML === part.innerHTML) continue;
+    if (!fresh) continue;
+    keepOpen(part, fresh);
+    if (fresh.innerHTML === part.innerHTML) continue;
     const focused = part.contains(document.activeElement) ? document.activeElement : null;
     if (focused?.matches("input, select, textarea")) continue;
     part.replaceWith(fresh);
@@ -116,14 +124,18 @@ function follow() {
   });
   addEventListener("pagehide", () => source.close());
   listen();
+  // Counts change without an event.
+  const seconds = document.querySelector("[data-again-seconds]")?.dataset.againSeconds;
+  if (seconds) setInterval(() => { if (!document.hidden) later(); }, seconds * 1000);
 }
 
 if (document.querySelector(LIVE)) follow();
 
 // What was typed outlives a session that is over: it is kept in this tab until the page after the form is there, and
-// filled in again after a sign-in. It is never sent by itself, and no secret is kept.
+// filled in again after a sign-in. The edition that it was typed over is kept too, so what somebody else changed
+// meanwhile is told. It is never sent by itself, and no secret is kept.
 const KEPT = "mailtoken-input";
-const UNKEPT = "[type=hidden], [type=password], [type=file], [autocomplete=one-time-code], [data-secret]";
+const UNKEPT = "[type=hidden]:not([name=edition]), [type=password], [type=file], [autocomplete=one-time-code], [data-secret]";
 
 function isSignIn(path) {
   return path.startsWith("/sign-in") || path === "/setup";
@@ -134,7 +146,9 @@ function keep(form) {
   const fields = [...form.elements].filter((one) => one.name && !one.matches(UNKEPT));
   if (!fields.length) return;
   const values = fields.map((one) => [one.name, /checkbox|radio/.test(one.type) ? one.checked : one.value, one.value]);
-  const kept = { page: location.pathname + location.search, action: form.getAttribute("action"), values };
+  // A page that answers a form has an address at which it can't be read again.
+  const page = form.dataset.page ?? location.pathname + location.search;
+  const kept = { page, action: form.getAttribute("action"), values };
   sessionStorage.setItem(KEPT, JSON.stringify(kept));
 }
 
@@ -142,8 +156,12 @@ function fillIn(form, values) {
   for (const [name, value, choice] of values) {
     for (const field of form.elements) {
       if (field.name !== name || field.disabled) continue;
+      const before = [field.value, field.checked];
       if (typeof value !== "boolean") field.value = value;
       else if (field.value === choice) field.checked = value;
+      if (field.value !== before[0] || field.checked !== before[1]) {
+        field.closest("details")?.setAttribute("open", "");
+      }
     }
   }
 }

@@ -156,6 +156,36 @@ def test_a_setting_without_any_provider_leads_to_the_wizard(empty: InProcessServ
     expect(page.get_by_role("heading", name="Add a provider")).to_be_visible()
 
 
+@pytest.mark.parametrize(("width", "colours"), [("narrow", "dark"), ("wide", "light")])
+def test_a_provider_is_renamed_after_what_will_change_was_said(
+    empty: InProcessService, new_context: NewContext, screenshots: Path, width: str, colours: str
+) -> None:
+    service = empty.service
+    for name in ("fabrikam", "taken"):
+        service.stored_providers.add(name, "microsoft", MICROSOFT, {}, ADMIN)
+    service.settings.add_machine("press", "generic", ADMIN)
+    service.settings.set_profile("press/smtp", {"provider": "fabrikam"}, ADMIN)
+    page = new_context(width, color_scheme=colours).new_page()
+    page.goto("/providers/fabrikam")
+    page.get_by_role("link", name="Rename").click()
+    expect(page.get_by_text("1 setting follows")).to_be_visible()
+    expect(page.get_by_role("link", name="press/smtp")).to_be_visible()
+    field = page.get_by_label("New name")
+    for wrong, told in (("no good", "no good"), ("taken", "taken")):
+        field.fill(wrong)
+        page.get_by_role("button", name="Rename").click()
+        expect(field).to_have_value(wrong)
+        expect(field).to_have_accessible_description(re.compile(told))
+    Visitor(page, screenshots / f"{width}-{colours}").look("provider-rename")
+    field.fill("contoso")
+    page.get_by_role("button", name="Rename").click()
+    expect(page.get_by_role("status")).to_have_text("The provider is renamed.")
+    expect(page.get_by_role("heading", name="contoso", level=1)).to_be_visible()
+    assert service.tokens.status("press/smtp").profile.settings.provider == "contoso"
+    page.goto("/providers/taken/rename")
+    expect(page.get_by_text("No setting has this provider")).to_be_visible()
+
+
 def test_a_provider_is_changed_its_secret_replaced_and_it_is_removed(
     empty: InProcessService, new_context: NewContext, screenshots: Path
 ) -> None:
