@@ -61,6 +61,11 @@ class Node:
     name: str
     is_alive: bool
 
+    @property
+    def host(self) -> str:
+        """The host, which the name begins with."""
+        return self.name.partition(":")[0]
+
 
 @dataclass(frozen=True)
 class Home:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -10,11 +11,11 @@ from fastapi import APIRouter, Response
 
 from adapters.http.web.page_route import Reading, page_router
 from adapters.http.web.view_models import STATES, token_view
-from infrastructure.queries.home import HORIZON, Ending, Home, MailDay
+from infrastructure.queries.home import HORIZON, Ending, Home, MailDay, Node
 from infrastructure.service import Service
 
 _MOST_CAUSES = 5
-_WIDTH, _TOP, _HEIGHT = 900, 26, 60
+_WIDTH = 900
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def home_page(service: Service) -> APIRouter:
             states=STATES,
             causes=[(item, token_view(item.first)) for item in found.attention.items[:_MOST_CAUSES]],
             marks=_marks(found),
+            nodes=_nodes(found.nodes),
             ticks=_ticks(found.now.date()),
             bars=_bars(found.mail),
             providers=_providers(service),
@@ -87,6 +89,12 @@ def _marks(home: Home) -> list[Mark]:
         Mark(_place(day, today), min(16, 5 + sum(one.count for one in ones) ** 0.5), (day - today).days < 7)
         for day, ones in days.items()
     ]
+
+
+def _nodes(nodes: Sequence[Node]) -> list[tuple[str, Node]]:
+    """Each node by its host, or by its whole name if another node is on the same host."""
+    hosts = Counter(one.host for one in nodes)
+    return [(one.host if hosts[one.host] == 1 else one.name, one) for one in nodes]
 
 
 def _ticks(today: date) -> list[Tick]:
