@@ -12,8 +12,10 @@ from domain.ports import Clock
 from domain.profile import Profile, ProfileState, check_provider
 from domain.scope import Scope
 from infrastructure.fleet.changes import FleetChanges
+from infrastructure.queries.machine_filter import plain_for_like
 from infrastructure.queries.setting_status import SettingStatus, edition, read_statuses, read_statuses_called
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.query import Query
 from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import profile_state
 
@@ -155,10 +157,10 @@ class SettingsService:
         with self._log.store.reading() as query:
             return sorted(row["name"] for row in query.rows(sharing, (name,)))
 
-    def some_profile_names(self, limit: int) -> list[str]:
-        """The names of up to `limit` profiles, sorted."""
+    def some_profile_names(self, limit: int, like: str = "") -> list[str]:
+        """The names of up to `limit` profiles that have the text `like` somewhere, in any case, sorted."""
         with self._log.store.reading() as query:
-            return sorted(row["name"] for row in query.rows("SELECT name FROM profile ORDER BY name LIMIT ?", (limit,)))
+            return _some_names(query, "profile", limit, like)
 
     def set_profile(
         self, name: str, texts: Mapping[str, str], by: str, only_if: Collection[str] | None = None
@@ -213,11 +215,10 @@ class SettingsService:
             members = read_statuses_called(query, [row["name"] for row in rows], self._clock.now())
         return Group(name, tuple(members)) if members else None
 
-    def some_group_names(self, limit: int) -> list[str]:
-        """The names of up to `limit` groups, sorted."""
+    def some_group_names(self, limit: int, like: str = "") -> list[str]:
+        """The names of up to `limit` groups that have the text `like` somewhere, in any case, sorted."""
         with self._log.store.reading() as query:
-            rows = query.rows("SELECT name FROM smtp_group ORDER BY name LIMIT ?", (limit,))
-        return sorted(row["name"] for row in rows)
+            return _some_names(query, "smtp_group", limit, like)
 
     def groups_within(self, scope: Scope) -> list[Group]:
         """The SMTP groups with members on the machines of this scope, and these members, sorted by name."""
@@ -253,6 +254,14 @@ class SettingsService:
 
     def _changes(self, by: str) -> FleetChanges:
         return FleetChanges(self._log, by, self._clock.now())
+
+
+def _some_names(query: Query, table: str, limit: int, like: str) -> list[str]:
+    rows = query.rows(
+        f"SELECT name FROM {table} WHERE lower(name) LIKE ? ESCAPE '\\' ORDER BY name LIMIT ?",  # noqa: S608 - ours
+        (f"%{plain_for_like(like.lower())}%", limit),
+    )
+    return sorted(row["name"] for row in rows)
 
 
 def _check_edition(profile: Profile, only_if: Collection[str] | None) -> None:

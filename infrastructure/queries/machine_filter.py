@@ -88,11 +88,11 @@ class MachineFilter:
     def conditions(self) -> Iterator[tuple[str, list[Any]]]:
         """The SQL conditions on a row of the list, and their parameters; all but those of state, cause and names."""
         for word in self.words:
-            yield "listed.words LIKE ? ESCAPE '\\'", [f"%{_plain(word)}%"]
+            yield "listed.words LIKE ? ESCAPE '\\'", [f"%{plain_for_like(word)}%"]
         for column, text in (("tags", self.tag), ("providers", self.provider), ("accounts", self.account)):
             if text:
                 word = text if column == "providers" else text.casefold()
-                yield f"' ' || listed.{column} || ' ' LIKE ? ESCAPE '\\'", [f"% {_plain(word)} %"]
+                yield f"' ' || listed.{column} || ' ' LIKE ? ESCAPE '\\'", [f"% {plain_for_like(word)} %"]
         if self.group:
             of_group = (
                 "SELECT profile.machine_id FROM smtp_group JOIN profile ON profile.group_id = smtp_group.id"
@@ -101,7 +101,7 @@ class MachineFilter:
             yield f"listed.machine_id IN ({of_group})", [self.group]
 
 
-def _plain(text: str) -> str:
+def plain_for_like(text: str) -> str:
     """The text for LIKE, in which it stands for itself."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 

@@ -13,8 +13,9 @@ from adapters.http.api.path_names import Name
 from adapters.http.principal import ADMINISTRATOR
 from adapters.http.public_url import setup_url
 from adapters.http.web.faulty_form import NO_FORM, FaultyForm, NotAccepted, accept, faulty
-from adapters.http.web.forms import SUGGESTED, words_in
+from adapters.http.web.forms import words_in
 from adapters.http.web.page_route import Configuring, PageRequest, Posted, page_router, redirect
+from adapters.http.web.suggestions import SUGGESTED
 from domain.administrator import ROLES, valid_roles
 from domain.scope import check_limitable, valid_patterns
 from infrastructure.access.api_clients import read_expiry

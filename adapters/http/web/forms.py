@@ -20,9 +20,6 @@ from domain.profile_fields import (
     texts_of,
 )
 
-SUGGESTED = 500
-"""The most names that a form suggests; any other name can be typed."""
-
 
 def words_in(form: Mapping[str, str], field: str) -> list[str]:
     """The words of a field, between which people type blanks, commas or both."""

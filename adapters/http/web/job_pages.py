@@ -13,6 +13,7 @@ from adapters.http.api.path_names import Name
 from adapters.http.job_roles import ACTION_ROLES, JOB_ROLES
 from adapters.http.web.machine_list_page import wanted_of
 from adapters.http.web.page_route import PageRequest, Posted, Reading, page_router, redirect
+from adapters.http.web.suggestions import SUGGESTED
 from adapters.texts.errors import error_text
 from adapters.texts.job_results import result_text
 from adapters.texts.profile_fields import FIELD_TEXTS, label
@@ -119,6 +120,7 @@ def _new_page(
         targets=targets,
         needs_form=needs_form,
         fields=[(name, label(name, Protocol.SMTP)) for name in FIELD_TEXTS],
+        groups=service.settings.some_group_names(SUGGESTED) if action is Action.LINK else (),
         protocols=list(Protocol),
         typed=typed or {},
         problem=problem,

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Response
 
 from adapters.http.api.path_names import ProfileName
 from adapters.http.principal import ADMINISTRATOR
-from adapters.http.web.forms import SUGGESTED
 from adapters.http.web.page_route import Configuring, PageRequest, Posted, page_router, redirect, setting_path
+from adapters.http.web.suggestions import SUGGESTED
 from adapters.texts.errors import error_text
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, Refused

@@ -15,10 +15,11 @@ from adapters.http.api.path_names import Name
 from adapters.http.principal import ADMINISTRATOR
 from adapters.http.web.access_pages import add_removal
 from adapters.http.web.faulty_form import NO_FORM, FaultyForm, NotAccepted, accept, faulty
-from adapters.http.web.forms import SUGGESTED, words_in
+from adapters.http.web.forms import words_in
 from adapters.http.web.page_route import Configuring, PageRequest, Posted, page_router, redirect
 from adapters.http.web.qr import qr_code
 from adapters.http.web.relay_panel import panels, sheet_text
+from adapters.http.web.suggestions import SUGGESTED
 from adapters.http.web.texts import text
 from adapters.texts.relay_refusals import refusal_text
 from adapters.texts.wording import Surface

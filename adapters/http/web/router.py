@@ -21,6 +21,7 @@ from adapters.http.web.provider_wizard import provider_wizard
 from adapters.http.web.relay_pages import relay_pages
 from adapters.http.web.rendering import static_files
 from adapters.http.web.setting_pages import setting_pages
+from adapters.http.web.suggestions import suggestions
 from adapters.http.web.token_pages import token_pages
 from adapters.http.web.transfer_pages import transfer_pages
 from adapters.http.web.verify_page import verify_page
@@ -49,6 +50,7 @@ def web_pages(service: Service) -> APIRouter:
     for pages in (
         fleet_pages,
         setting_pages,
+        suggestions,
         home_page,
         job_pages,
         machine_list_page,

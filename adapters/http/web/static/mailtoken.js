@@ -25,6 +25,27 @@ document.addEventListener("change", async (event) => {
   if ([...formats.options].some((one) => one.value === suffix)) formats.value = suffix;
 });
 
+// Names for the word that is being typed, where there are more than the page holds.
+const SUGGEST_AFTER_MS = 150;
+let suggesting;
+
+async function suggest(field) {
+  const typed = field.value;
+  const [before, word] = typed.match(/^(.*[\s,])?(.*)$/s).slice(1);
+  const answer = await fetch(`/suggestions/${field.list.dataset.suggestions}?q=${encodeURIComponent(word)}`);
+  if (!answer.ok || answer.redirected || field.value !== typed) return;
+  const names = await answer.json();
+  field.list.replaceChildren(...names.map((name) => new Option("", `${before ?? ""}${name}`)));
+}
+
+for (const kind of ["input", "focusin"]) {
+  document.addEventListener(kind, ({ target }) => {
+    if (!target.list?.dataset.suggestions) return;
+    clearTimeout(suggesting);
+    suggesting = setTimeout(suggest, SUGGEST_AFTER_MS, target);
+  });
+}
+
 function left(milliseconds) {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;

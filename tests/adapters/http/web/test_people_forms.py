@@ -1,4 +1,4 @@
-"""The forms of clients, administrators and relay users: every fault at its field, and nothing that was typed is lost."""
+"""The forms of clients, administrators and relay users: every fault at its field, nothing typed is lost."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from test_web_journey import NewContext, Visitor, sign_in
 from web_service import InProcessService
 
+from adapters.http.web import access_pages
 from domain.secret import Secret
 
 pytestmark = pytest.mark.needs("chromium")
@@ -119,6 +120,26 @@ def test_a_fault_of_a_relay_user_who_is_there_is_at_its_field(in_process: InProc
         form.get_by_role("button", name="Save").click()
         faulty(form.get_by_label(label), value, told)
     users.remove("faulty", ADMIN)
+
+
+def test_what_is_typed_is_completed_beyond_the_names_that_the_page_holds(
+    in_process: InProcessService, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_pages, "SUGGESTED", 1)
+    in_process.add_printer("aaa-first", "generic")
+    in_process.add_printer("Zebra_1", "generic")
+    in_process.service.settings.link("zoo", ["Zebra_1/smtp"], ADMIN)
+    page.goto("/clients")
+    options = page.locator("datalist option")
+    expect(options).to_have_count(1)
+    page.locator("#granted").fill("aaa-first/smtp zebra_1/i")
+    expect(options).to_have_attribute("value", "aaa-first/smtp Zebra_1/imap")
+    page.locator("#granted").fill("%")
+    expect(options).to_have_count(0)
+    page.goto("/settings/aaa-first/smtp/link")
+    page.locator("#group").fill("ZO")
+    expect(options).to_have_count(1)
+    expect(options).to_have_attribute("value", "zoo")
 
 
 def test_what_somebody_else_changed_during_a_sign_in_is_not_overwritten(

@@ -41,6 +41,8 @@ PAGES = {
     "/add-provider": ADMINISTRATORS,
     "/add-provider/google": ADMINISTRATORS,
     "/clients": ADMINISTRATORS,
+    "/suggestions/settings?q=access": ADMINISTRATORS,
+    "/suggestions/groups": ADMINISTRATORS,
     "/import": ADMINISTRATORS,
     "/export/csv": ADMINISTRATORS,
     "/relay-users": ADMINISTRATORS,
