@@ -109,7 +109,7 @@ def open_service(
         audit, history = Audit(events, vault), History(events)
         store_state = StoreStateQuery.of(config, events.store, clock, unusable=lambda: known.faults)
         passwords, sessions = PasswordHasher(), Sessions(events, clock, config.server.members_for)
-        settings = SettingsService(events, clock, known)
+        settings = SettingsService(events, clock, known, known.kinds)
         attention_query = AttentionQuery(events.store, clock, attention, audit)
         secrets_end = known.client_secrets_expire_at
         machines = MachinesQuery(events.store, clock, attention)
@@ -133,7 +133,7 @@ def open_service(
             jobs=Jobs(events.store, clock, machines, UseCases(settings, tokens, mail)),
             history=history,
             verifier=Verifier(audit, clock),
-            applier=Applier(events, tokens, clock, known, lambda provider: build(provider, {})),
+            applier=Applier(events, tokens, clock, known, lambda provider: build(provider, {}), known.kinds),
             administrators=Administrators(events, vault, clock, passwords, sessions),
             sessions=sessions,
             pending_sign_ins=PendingSignIns(events.store, vault, clock),

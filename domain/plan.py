@@ -95,8 +95,8 @@ class PresentProfile:
 class Present:
     """The present state: catalogues by machine, profiles by name, tokens by id, and the profiles each client may read.
 
-    `providers` are the names of the providers in use, those of the configuration file among them. `tags` are those of
-    the machines that have some.
+    `providers` are the names of the providers in use, those of the configuration file among them, and `kinds` their
+    kinds. `tags` are those of the machines that have some.
     """
 
     machines: Mapping[str, str]
@@ -106,6 +106,7 @@ class Present:
     providers: Collection[str]
     tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     stored_providers: Mapping[str, StoredProviderState] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 # Changes

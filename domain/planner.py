@@ -10,6 +10,7 @@ from domain.catalogue import CATALOGUES, CatalogueSetting, catalogue
 from domain.errors import InvalidValue, MailtokenError, NotFound, Refused, facts
 from domain.lifecycle import TokenStatus, permit
 from domain.machine import check_name_is_free, valid_name, valid_tags
+from domain.mail_servers import with_server_of_provider
 from domain.plan import (
     AddClient,
     AddMachine,
@@ -65,6 +66,7 @@ class _Planner:
     def __init__(self, wanted: Wanted, present: Present) -> None:
         self._wanted = wanted
         self._present = present
+        self._kinds = {**{name: one.kind for name, one in wanted.providers.items()}, **present.kinds}
         self._machines = dict(present.machines)
         self._profiles = dict(present.profiles)
         self._tokens = dict(present.tokens)
@@ -200,7 +202,8 @@ class _Planner:
     def _fill_in(self, name: str, wanted: WantedSetting) -> None:
         profile, place = self._profiles[name], self._place_of(name)
         try:
-            changes = changed_fields(profile.protocol, profile.settings, wanted.fields)
+            texts = with_server_of_provider(wanted.fields, profile.protocol, profile.settings, self._kinds)
+            changes = changed_fields(profile.protocol, profile.settings, texts)
             if "account" in changes and _is_same(changes["account"], profile.settings.account):
                 del changes["account"]
         except InvalidValue as invalid:
@@ -218,9 +221,9 @@ class _Planner:
                 self._permit("change", name)
             before, after = texts_of(profile.settings), replace(profile.settings, **changes)
             self._profiles[name] = replace(profile, settings=after)
-            texts = texts_of(after)
+            filled = texts_of(after)
             self.changes.append(
-                SetFields(name, {one: before[one] for one in changes}, {one: texts[one] for one in changes})
+                SetFields(name, {one: before[one] for one in changes}, {one: filled[one] for one in changes})
             )
 
     def _link(self, name: str, group: str) -> None:

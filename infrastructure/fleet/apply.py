@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import assert_never
 from uuid import UUID
 
@@ -60,7 +61,8 @@ from infrastructure.tokens.token_service import TokenService
 class Applier:
     """Plans and carries out the changes that a file asks for, and exports the present settings.
 
-    `providers` are the names of those in use. `check_provider` raises InvalidValue for one that could not be used.
+    `providers` are the names of those in use, and `kinds` their kinds. `check_provider` raises InvalidValue for one
+    that could not be used.
     """
 
     def __init__(
@@ -70,17 +72,19 @@ class Applier:
         clock: Clock,
         providers: Collection[str],
         check_provider: Callable[[StoredProviderState], object],
+        kinds: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._events = events
         self._tokens = tokens
         self._clock = clock
         self._providers = providers
         self._check_provider = check_provider
+        self._kinds = kinds
 
     def plan(self, wanted: Wanted) -> Plan:
         """The changes that applying would make; nothing is changed."""
         with self._events.store.reading() as query:
-            return plan(wanted, _present(query, self._clock.now(), self._providers))
+            return plan(wanted, _present(query, self._clock.now(), self._providers, self._kinds))
 
     def apply(self, wanted: Wanted, by: str, operator: str | None, only_if: str | None = None) -> Plan:
         """Carry out the whole plan or, if a part of it is refused, nothing; returns the plan.
@@ -124,7 +128,7 @@ class Applier:
     def export(self) -> Wanted:
         """The description that, applied to an empty store, gives this store without its tokens and client keys."""
         with self._events.store.reading() as query:
-            present = _present(query, self._clock.now(), self._providers)
+            present = _present(query, self._clock.now(), self._providers, self._kinds)
         return Wanted(
             {name: _machine(name, model, present) for name, model in sorted(present.machines.items())},
             _groups(present),
@@ -142,7 +146,7 @@ def fingerprint(planned: Plan) -> str:
 # The present settings
 
 
-def _present(query: Query, now: datetime, providers: Collection[str]) -> Present:
+def _present(query: Query, now: datetime, providers: Collection[str], kinds: Mapping[str, str]) -> Present:
     statuses = read_statuses(query, now)
     names = {status.profile_id: status.profile.name for status in statuses}
     mapped = relay_users_by_profile(query)
@@ -156,6 +160,7 @@ def _present(query: Query, now: datetime, providers: Collection[str]) -> Present
         providers,
         {row["name"]: row["tags"].split() for row in machines if row["tags"]},
         {state.name: state for state in read_stored_states(query)},
+        kinds,
     )
 
 

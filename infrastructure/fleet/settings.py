@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from domain.catalogue import catalogue
 from domain.errors import NotFound, Outdated
+from domain.mail_servers import with_server_of_provider
 from domain.ports import Clock
 from domain.profile import Profile, ProfileState, check_provider
 from domain.scope import Scope
@@ -29,12 +31,15 @@ class Group:
 
 
 class SettingsService:
-    """Machines, profiles and groups. `providers` are the names the configuration has."""
+    """Machines, profiles and groups. `providers` are the names of those in use, and `kinds` their kinds."""
 
-    def __init__(self, log: EventLog, clock: Clock, providers: Collection[str]) -> None:
+    def __init__(
+        self, log: EventLog, clock: Clock, providers: Collection[str], kinds: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._log = log
         self._clock = clock
         self._providers = providers
+        self._kinds = kinds
 
     def machines(self) -> list[Mapping[str, Any]]:
         """Name, catalogue and tags of every machine."""
@@ -167,6 +172,8 @@ class SettingsService:
     ) -> ProfileState:
         """Fill in fields of a setting; an empty text clears a field. A removed setting of the catalogue comes back.
 
+        A setting that gets a provider and has no server gets that of the provider's kind.
+
         Raises:
             Outdated: `only_if` is given, and the setting's edition is not among these.
             InvalidValue: names the field and what is accepted.
@@ -176,6 +183,7 @@ class SettingsService:
         changes = self._changes(by)
         profile = changes.find_profile(name) or changes.add_profile(name)
         _check_edition(profile, only_if)
+        texts = with_server_of_provider(texts, profile.state.protocol, profile.state.settings, self._kinds)
         check_provider(profile.changes(texts).get("provider"), self._providers)
         changes.set_fields(name, texts)
         changes.save()

@@ -90,6 +90,8 @@ class KnownProviders(Mapping[str, Provider]):
         self._reading = threading.Lock()
         self.limits: Mapping[str, GrantLimits] = _Live(self._limits)
         """The limits of the grants of each provider."""
+        self.kinds: Mapping[str, str] = _Live(self._kinds)
+        """The kind of each provider."""
         self.client_secrets_expire_at: Mapping[str, datetime | None] = _Live(self._expiries)
         """When the client secret of each provider expires, as somebody said."""
         self.tickers = (Ticker("providers", self.refresh, lambda: _FOLLOW_SECONDS),)
@@ -157,6 +159,10 @@ class KnownProviders(Mapping[str, Provider]):
                 # The change itself may be stored, and its caller must learn of that; the memory is behind until later.
                 log.error("providers_not_read", error=str(error))
                 self.tickers[0].wake()
+
+    def _kinds(self) -> Mapping[str, str]:
+        stored = {name: built.row.state.kind for name, built in self._known.stored.items()}
+        return {**stored, **{name: table.kind for name, table in self._tables.items()}}
 
     def _limits(self) -> Mapping[str, GrantLimits]:
         stored = {name: limits_of(built.row.state) for name, built in self._known.stored.items()}

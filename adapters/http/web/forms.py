@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.http.web.texts import text
-from adapters.providers.mail_servers import MAIL_SERVERS
 from adapters.texts.profile_fields import CHOICE_TEXTS, FIELD_TEXTS, help_text, label
+from domain.mail_servers import MAIL_SERVERS, server_texts
 from domain.profile import ProfileState
 from domain.profile_fields import (
     AUTHORIZATION_FIELDS,
@@ -86,11 +86,8 @@ def with_server_of_provider(
     typed: Mapping[str, str], profile: ProfileState, kinds: Mapping[str, str]
 ) -> Mapping[str, str]:
     """What was typed and, where server and port are empty, the server of the provider, which serves this protocol."""
-    provider = typed.get("provider", profile.settings.provider or "")
-    preset = MAIL_SERVERS.get(kinds.get(provider, ""), {}).get(profile.protocol)
-    if preset is None or typed.get("server") or typed.get("port") or "server" not in typed:
-        return typed
-    return {**typed, **preset.texts}
+    values = {**texts_of(profile.settings), **typed}
+    return {**typed, **server_texts(kinds.get(values["provider"]), profile.protocol, values)} if typed else typed
 
 
 def _preset_help(name: str, profile: ProfileState, kinds: Mapping[str, str]) -> str | None:

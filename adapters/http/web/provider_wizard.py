@@ -13,10 +13,10 @@ from adapters.http.web.coming_back import redirect_uris
 from adapters.http.web.faulty_form import NO_FORM, FaultyForm, faulty
 from adapters.http.web.page_route import Configuring, PageRequest, Posted, Reading, page_router, provider_path, redirect
 from adapters.http.web.provider_forms import ProviderForm, provider_form, typed_fields, typed_secrets
-from adapters.providers.mail_servers import MAIL_SERVERS
 from adapters.texts.provider_fields import PROVIDER_SECRET_TEXTS
 from adapters.texts.provider_wizard import REDIRECT_URIS, WIZARD_STEPS
 from domain.errors import InvalidValue, NotFound, Refused
+from domain.mail_servers import MAIL_SERVERS
 from domain.provider_fields import KINDS
 from infrastructure.config.stale_names import names_of_provider
 from infrastructure.service import Service

@@ -12,8 +12,8 @@ from test_web_journey import Visitor, approve, token
 from variants import VARIANTS
 from web_service import SCAN, InProcessService, in_process_service
 
-from adapters.providers.mail_servers import MAIL_SERVERS
 from domain.catalogue import Protocol
+from domain.mail_servers import MAIL_SERVERS
 from domain.secret import Secret
 
 pytestmark = pytest.mark.needs("chromium")
@@ -135,7 +135,9 @@ def test_a_setting_gets_the_server_and_the_port_that_its_provider_serves(
     service.stored_providers.add("fabrikam", kind, fields, {}, ADMIN)
     service.settings.add_machine("press", "generic", ADMIN)
     for protocol, preset in MAIL_SERVERS[kind].items():
-        service.settings.set_profile(f"press/{protocol}", {"provider": "fabrikam"}, ADMIN)
+        filled = service.settings.set_profile(f"press/{protocol}", {"provider": "fabrikam"}, ADMIN).settings
+        assert (filled.server, filled.port, filled.tls) == (preset.server, preset.port, preset.tls)
+        service.settings.set_profile(f"press/{protocol}", {"server": "", "port": "", "tls": "starttls"}, ADMIN)
         page.goto(f"/settings/press/{protocol}")
         expect(page.locator("#f-server-help")).to_contain_text(f"{preset.server}, port {preset.port}")
         page.get_by_role("button", name="Save").click()
