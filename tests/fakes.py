@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from domain.catalogue import catalogue as catalogue_of
 from domain.errors import InvalidValue, Unreachable
 from domain.outcomes import (
     AcquisitionOutcome,
@@ -376,11 +377,11 @@ class Services:
 
     def add_machine(self, name: str = "office-mfp", catalogue: str = "sharp-bp", account: str = SCANNER) -> list[str]:
         """A machine, with provider and account filled in everywhere."""
-        names = self.settings.add_machine(name, catalogue, "administrator")
+        changes = self.settings._changes("administrator")
+        names = [profile.state.name for profile in changes.add_machine(name, catalogue_of(catalogue))]
         for one in names:
-            self.settings.set_profile(
-                one, {"provider": next(iter(self.providers)), "account": account}, "administrator"
-            )
+            changes.set_fields(one, {"provider": next(iter(self.providers)), "account": account})
+        changes.save()
         return names
 
     def get_token(self, name: str, account: str = SCANNER) -> SettingStatus:

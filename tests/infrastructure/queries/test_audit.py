@@ -380,9 +380,9 @@ def test_the_history_of_a_setting_has_all_that_touched_it(told: Services) -> Non
     history = [(record.aggregate, record.name) for record in told.history.records("office-mfp/smtp-alert")]
     assert history == [
         ("Profile", "Created"),
+        ("Profile", "Configured"),
         ("Token", "Created"),
         *[("SmtpGroup", "ProfileLinked")] * 3,
-        ("Profile", "Configured"),
         ("Token", "AuthorizationRequested"),
         ("Token", "Retrieved"),
         ("Profile", "TokenReceived"),
@@ -401,8 +401,8 @@ def test_a_setting_that_was_removed_and_came_back_has_both_lives_in_its_history(
     history = [(record.aggregate, record.name) for record in service.history.records(name)]
     first = [
         ("Profile", "Created"),
-        ("Token", "Created"),
         ("Profile", "Configured"),
+        ("Token", "Created"),
         ("Token", "AuthorizationRequested"),
         ("Token", "Retrieved"),
         ("Profile", "TokenReceived"),
