@@ -126,6 +126,32 @@ def names_in(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return names
 
 
+def author_of(by: str) -> tuple[str, str]:
+    """The role in which an event's author acted, and the author's name, which is empty for the service itself."""
+    role, _, name = by.partition(":")
+    return role, name
+
+
+def subject_of(record: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """The name of what a record of the audit is about, from its JSON and the names that `names_in` found."""
+    name = profile_of(record) or machine_of(record)
+    return name or names.get(record["id"]) or f"{record['aggregate']} {record['id'][:8]}"
+
+
+def profile_of(record: Mapping[str, Any]) -> str | None:
+    """The setting that a record is about. An event of a relay user or client concerns settings, but is about these."""
+    profile: str | None = record["profile"]
+    return None if record["aggregate"] in ("RelayUser", "Client") else profile
+
+
+def machine_of(record: Mapping[str, Any]) -> str | None:
+    """The machine of a record that is about a machine itself, by its name from then on."""
+    if record["aggregate"] != "Machine":
+        return None
+    machine: str | None = record["facts"]["name"] if record["event"] == "Renamed" else record["machine"]
+    return machine
+
+
 def event_text(record: Mapping[str, Any], names: Mapping[str, str], surface: Surface) -> str:
     """The sentence of a record of the audit, from its JSON and the names that `names_in` found."""
     facts: dict[str, Any] = dict(record["facts"])

@@ -14,10 +14,9 @@ from domain.ports import Clock
 from domain.profile import Profile, ProfileState, check_provider
 from domain.scope import Scope
 from infrastructure.fleet.changes import FleetChanges
-from infrastructure.queries.machine_filter import plain_for_like
 from infrastructure.queries.setting_status import SettingStatus, edition, read_statuses, read_statuses_called
 from infrastructure.store.event_log import EventLog
-from infrastructure.store.query import Query
+from infrastructure.store.query import Query, plain_for_like
 from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import profile_state
 

@@ -1,15 +1,15 @@
-"""History: what happened to one setting, to those of a machine, or to all, and how a setting was at an earlier instant.
+"""History: what happened to one setting, to a machine, or to all, and how a setting was at an earlier instant.
 
-The index of the log leads to the streams of a setting, so nothing else of the log is read for it. The answers are those
-that a replay of the whole log gives.
+The index of the log leads to the streams of a setting or machine, so nothing else of the log is read for it. Whatever
+else is wanted, a request reads a stretch of the log that has a bound. The answers are those that a replay of the whole
+log gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
@@ -18,37 +18,72 @@ from domain.errors import NotFound
 from domain.profile import ProfileState
 from domain.scope import EVERY_MACHINE, Scope
 from domain.smtp_group import SmtpGroup
-from infrastructure.queries.records import LINKS_NOTHING, Concerned, Record, record_of
+from infrastructure.queries.history_filter import HistoryFilter, is_of_kind
+from infrastructure.queries.records import LINKS_NOTHING, Concern, Concerned, Record, record_of
 from infrastructure.queries.setting_status import SettingStatus, fold_statuses, named
-from infrastructure.store.event_log import EventLog
+from infrastructure.queries.state_times import StateTimes, state_times
+from infrastructure.store.event_log import EventLog, author_in
 from infrastructure.store.fold import Fold
-from infrastructure.store.hash_chain import count_events, last_position, position_before_last
+from infrastructure.store.hash_chain import last_position
 from infrastructure.store.log_index import (
+    end_before,
     end_of_log,
     profiles_called,
     profiles_in,
     profiles_using,
-    streams_about_machine,
-    streams_about_setting,
+    streams_about,
     streams_about_tokens,
+    streams_in_scope,
+    streams_with_words,
 )
 from infrastructure.store.query import Query
 
-_Stored = Sequence[tuple[int, StoredEvent]]
-_Found = Sequence[tuple[tuple[int, StoredEvent], str | None]]
-"""Events, each with the profile it is about among those that were asked for, if that is one."""
+_Stored = tuple[int, StoredEvent]
+_Found = tuple[_Stored, Concern]
+LOOKED_AT = 5000
+"""The most events that one request reads, in the short form in which they are stored."""
+_WEIGHED = 1000
+"""The most of them of which one request finds out what they concern."""
+_PIECE = 1000
+_LAST = 2**62
+_MOST_NAMES = 500
+"""The most names whose streams are read in place of the whole log."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in the log: what comes behind its position is wanted; with `backwards`, what comes before it."""
+
+    position: int
+    backwards: bool = False
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The records that were found in a stretch of the log, in the order in which it was read.
+
+    `reached` is the position up to which the log was read, if that is not its end. `reached_at` is the instant of the
+    last event that was looked at, if the search ended before there were as many records as were wanted.
+    """
+
+    records: tuple[Record, ...]
+    reached: int | None = None
+    reached_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class HistoryPage:
-    """Records, the newest first, and the number of records on all pages, `total`.
+    """Records, the newest first, with the places of the pages before and behind.
 
-    `created` are the creation events of the aggregates that the records name.
+    `created` are the creation events of the aggregates that the records name. `looked_to` is the instant of the last
+    event that was looked at, if a request's limit ended the search before the page was full.
     """
 
     records: tuple[Record, ...]
     created: tuple[Record, ...]
-    total: int
+    newer: Place | None
+    older: Place | None
+    looked_to: datetime | None
 
 
 class History:
@@ -57,65 +92,71 @@ class History:
     def __init__(self, log: EventLog) -> None:
         self._log = log
 
-    def records(
-        self,
-        profile: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        scope: Scope = EVERY_MACHINE,
-    ) -> list[Record]:
-        """The events in log order: all, or those that concern one profile, which may have been removed since.
-
-        The name of a machine in place of a profile's asks for the events of all its settings.
-
-        At most `limit` records after the position `after`. With a scope, only events that concern machines, and only
-        if all of these are in the scope.
-        """
-        with self._log.store.reading() as query:
-            if profile is not None:
-                about = self._about(query, profile, None, scope)
-                return self._records([one for one in about if one[0][0] > after][:limit])
-            if not scope.is_all:
-                inside = (one for one in self._all_within(query, scope) if one.position > after)
-                return list(islice(inside, limit))
-            if limit is not None:
-                return list(self._named(query, query.events(after, limit)))
-            return [record for record in self._all(query) if record.position > after]
+    def records(self, profile: str | None = None) -> list[Record]:
+        """The events in log order: all, or those of a setting or machine, which may have been removed since."""
+        if profile is None:
+            return list(self.every_record())
+        return [one for part in self.stretches(HistoryFilter(profile)) for one in part.records]
 
     def every_record(self) -> Iterator[Record]:
         """Every event in log order, in one snapshot; no more than some of them are in memory at once."""
+        concerned = Concerned(self._log)
         with self._log.store.reading() as query:
-            yield from self._all(query)
+            for one in self._log.read_stored(query):
+                yield record_of(self._log.decode(*one), concerned.apply(*one))
+
+    def stretches(self, wanted: HistoryFilter, scope: Scope = EVERY_MACHINE, after: int = 0) -> Iterator[Stretch]:
+        """The log from the position `after` to its present end, a stretch in each transaction."""
+        with self._log.store.reading() as query:
+            end = last_position(query)
+        reached: int | None = after
+        while reached is not None:
+            part = self.stretch(wanted, scope, Place(reached), _WEIGHED, end)
+            yield part
+            reached = part.reached
+
+    def stretch(self, wanted: HistoryFilter, scope: Scope, place: Place, count: int, end: int | None = None) -> Stretch:
+        """Up to `count` records from this place on, but not behind the position `end`.
+
+        With a scope, only events that concern machines, and only if all of these are in the scope. A search ends after
+        so many events that the time of a request has a bound, also if nothing was found.
+        """
+        with self._log.store.reading() as query:
+            return self._stretch(query, wanted, scope, place, count, end)
 
     def page(
         self,
-        profile: str | None,
+        wanted: HistoryFilter,
         as_of: datetime | None,
-        skip: int,
+        place: Place | None,
         count: int,
         scope: Scope = EVERY_MACHINE,
     ) -> HistoryPage:
-        """Up to `count` records, after the newest `skip`; with `as_of`, of the log as it was at that instant.
-
-        A scope, and a machine's name in place of a profile's, are those of `records`.
+        """Up to `count` of the records of `stretch`, of the log as it was at the instant `as_of`.
 
         The log at an instant ends with the last event stamped at or before it: its order counts, not the clock.
         """
+        begin = place or Place(_LAST, backwards=True)
         with self._log.store.reading() as query:
-            end = last_position(query) if as_of is None else end_of_log(query, as_of)
-            if profile is not None:
-                every = self._about(query, profile, end, scope)
-                total = len(every)
-                records = self._records(every[max(0, total - skip - count) : max(0, total - skip)])
-            elif not scope.is_all:
-                inside = [one for one in self._all_within(query, scope) if one.position <= end]
-                total = len(inside)
-                records = inside[max(0, total - skip - count) : max(0, total - skip)]
-            else:
-                total = count_events(query, end)
-                records = self._newest(query, end, skip, min(count, total - skip))
-            created = self._created(query, records)
-        return HistoryPage(tuple(reversed(records)), tuple(created), total)
+            end = None if as_of is None else end_of_log(query, as_of)
+            found = self._stretch(query, wanted, scope, begin, count, end)
+            created = tuple(self._created(query, found.records))
+        on = None if found.reached is None else Place(found.reached, begin.backwards)
+        if begin.backwards:
+            first = found.records[0].position if found.records else begin.position - 1
+            return HistoryPage(found.records, created, place and Place(first), on, found.reached_at)
+        records = tuple(reversed(found.records))
+        last = records[-1].position if records else begin.position + 1
+        return HistoryPage(records, created, on, Place(last, backwards=True), found.reached_at)
+
+    def created(self, records: Sequence[Record]) -> list[Record]:
+        """The creation events of the aggregates that these records name."""
+        with self._log.store.reading() as query:
+            return self._created(query, records)
+
+    def has(self, profile: str, scope: Scope) -> bool:
+        """Whether there is an event of this setting or machine."""
+        return any(part.records for part in self.stretches(HistoryFilter(profile), scope))
 
     def status_as_of(self, name: str, instant: datetime) -> SettingStatus:
         """One setting as a reader at `instant` saw it.
@@ -127,6 +168,16 @@ class History:
             end = end_of_log(query, instant)
             id, profile = self._profile_then(query, name, end)
             return named(self._statuses(query, [id], profile, end, instant), name)
+
+    def state_times(self, name: str, instant: datetime) -> StateTimes:
+        """How long the token of one setting had been in each state by `instant`.
+
+        Raises:
+            NotFound: no profile had this name then.
+        """
+        with self._log.store.reading() as query:
+            end = end_of_log(query, instant)
+            return state_times(self._log, query, self._profile_then(query, name, end)[0], end, instant)
 
     def statuses_sharing_as_of(self, name: str, instant: datetime) -> list[SettingStatus]:
         """Every setting that used the token of the setting `name`, as a reader at `instant` saw them.
@@ -161,53 +212,55 @@ class History:
             fold.apply(self._log.decode(*one).event)
         return fold
 
-    def _about(self, query: Query, profile: str, end: int | None, scope: Scope = EVERY_MACHINE) -> _Found:
-        """The events up to the position `end` that concern this profile or machine, in log order."""
-        if not scope.is_all:
-            positions = {one.position for one in self._all_within(query, scope)}
-            return [one for one in self._about(query, profile, end) if one[0][0] in positions]
-        concerned = Concerned(self._log)
-        streams = streams_about_setting if "/" in profile else streams_about_machine
-        found: list[tuple[tuple[int, StoredEvent], str | None]] = []
-        for one in query.events_of(streams(query, profile), end):
-            names = {name for name in concerned.apply(*one) if profile in (name, name.partition("/")[0])}
-            if names:
-                found.append((one, _single(names)))
-        return found
+    def _stretch(
+        self, query: Query, wanted: HistoryFilter, scope: Scope, place: Place, count: int, end: int | None = None
+    ) -> Stretch:
+        reader = _Reader(self._between(query, wanted, scope, place, end), wanted)
+        found = list[_Found]()
+        for size in (count + 1, _WEIGHED - count - 1):
+            found += self._wanted(query, reader.take(size), wanted, scope)
+            if len(found) > count:
+                found = found[:count]
+                return Stretch(self._records(found, wanted), found[-1][0][0])
+        records = self._records(found, wanted)
+        if reader.is_over or reader.last is None:
+            return Stretch(records)
+        position, stored = reader.last
+        return Stretch(records, position, self._log.instant_of(stored) if len(found) < count else None)
 
-    def _all_within(self, query: Query, scope: Scope) -> Iterator[Record]:
-        """The records of the events that concern machines of this scope and no others."""
-        concerned = Concerned(self._log)
-        for one in self._log.read_stored(query):
-            names = concerned.apply(*one)
-            if scope.has_machines(concerned.machines_of(one[1], names)):
-                yield record_of(self._log.decode(*one), _single(names))
+    def _between(
+        self, query: Query, wanted: HistoryFilter, scope: Scope, place: Place, end: int | None
+    ) -> Iterator[_Stored]:
+        """The events from this place on that are within the instants and may be about what is wanted."""
+        first = end_before(query, wanted.since) + 1 if wanted.since else 1
+        last = min(end_of_log(query, wanted.until) if wanted.until else _LAST, _LAST if end is None else end)
+        position = min(place.position, last + 1) if place.backwards else max(place.position, first - 1)
+        streams = _streams(query, wanted, scope)
+        while piece := query.events_near(position, _PIECE, backwards=place.backwards, of=streams):
+            for one in piece:
+                if not first <= one[0] <= last:
+                    return
+                yield one
+            position = piece[-1][0]
 
-    def _all(self, query: Query) -> Iterator[Record]:
-        concerned = Concerned(self._log)
-        for one in self._log.read_stored(query):
-            yield record_of(self._log.decode(*one), _single(concerned.apply(*one)))
+    def _wanted(self, query: Query, events: Sequence[_Stored], wanted: HistoryFilter, scope: Scope) -> list[_Found]:
+        """Those of these events that are wanted, each with what it concerns."""
+        concerns = self._concerns(query, events)
+        weighed = [(one, concerns[one[0]]) for one in events]
+        return [one for one in weighed if _is_wanted(one[1], wanted, scope)]
 
-    def _newest(self, query: Query, end: int, skip: int, count: int) -> list[Record]:
-        """The records of `count` events up to `end`, without the newest `skip`."""
-        if count <= 0:
-            return []
-        return list(self._named(query, query.events(position_before_last(query, end, skip + count), count)))
-
-    def _named(self, query: Query, events: _Stored) -> Iterator[Record]:
-        """The records of these events, each with the profile it is about."""
+    def _concerns(self, query: Query, events: Sequence[_Stored]) -> dict[int, Concern]:
+        """What these events concern, by their positions. Only what links their streams to others is read besides."""
         if not events:
-            return
+            return {}
         streams = profiles_in(query, {_id(stored) for _, stored in events})
-        links = query.events_of(list(streams), events[-1][0], but=LINKS_NOTHING)
-        concerned, wanted = Concerned(self._log), dict(events)
-        for position, stored in sorted((dict(links) | wanted).items()):
-            names = concerned.apply(position, stored)
-            if position in wanted:
-                yield record_of(self._log.decode(position, stored), _single(names))
+        links = query.events_of(list(streams), max(position for position, _ in events), but=LINKS_NOTHING)
+        concerned = Concerned(self._log)
+        both = sorted((dict(links) | dict(events)).items())
+        return {position: concerned.apply(position, stored) for position, stored in both}
 
-    def _records(self, found: _Found) -> list[Record]:
-        return [record_of(self._log.decode(*one), profile) for one, profile in found]
+    def _records(self, found: Iterable[_Found], wanted: HistoryFilter) -> tuple[Record, ...]:
+        return tuple(record_of(self._log.decode(*one), concern, wanted.profile) for one, concern in found)
 
     def _created(self, query: Query, records: Sequence[Record]) -> list[Record]:
         """The creation events of what the records name; that of its group for a token, as it has the group's name."""
@@ -216,15 +269,62 @@ class History:
         first = [self._log.decode(*one) for one in query.first_events([*ids, *about])]
         groups = {one.event.token_id for one in first if isinstance(one.event, SmtpGroup.Created)}
         return [
-            record_of(one, None)
+            record_of(one, Concern())
             for one in first
             if (one.event.originator_id in ids and one.event.originator_id not in groups)
             or (isinstance(one.event, SmtpGroup.Created) and one.event.token_id in ids)
         ]
 
 
-def _single(names: set[str]) -> str | None:
-    return next(iter(names)) if len(names) == 1 else None
+class _Reader:
+    """Takes those of some events that may be wanted by their kind and author, and looks at `LOOKED_AT` at most."""
+
+    def __init__(self, events: Iterator[_Stored], wanted: HistoryFilter) -> None:
+        self._events, self._wanted = events, wanted
+        self._ahead = next(events, None)
+        self._left = LOOKED_AT
+        self.last: _Stored | None = None
+        """The event that was looked at last."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all events were looked at."""
+        return self._ahead is None
+
+    def take(self, size: int) -> list[_Stored]:
+        """The next `size` of them, or fewer."""
+        taken = list[_Stored]()
+        while self._ahead and self._left and len(taken) < size:
+            self.last, self._ahead = self._ahead, next(self._events, None)
+            self._left -= 1
+            if _may_be_wanted(self.last[1], self._wanted):
+                taken.append(self.last)
+        return taken
+
+
+def _may_be_wanted(stored: StoredEvent, wanted: HistoryFilter) -> bool:
+    if wanted.kind and not is_of_kind(stored.topic.removeprefix("mailtoken.").rpartition(".")[0], wanted.kind):
+        return False
+    author = author_in(stored.state).casefold() if wanted.authors else ""
+    return all(word in author for word in wanted.authors)
+
+
+def _is_wanted(concern: Concern, wanted: HistoryFilter, scope: Scope) -> bool:
+    if wanted.profile and not (wanted.profile in concern.machine or concern.about(wanted.profile)):
+        return False
+    return (not wanted.words or concern.has_words(wanted.words)) and (
+        scope.is_all or scope.has_machines(concern.machines)
+    )
+
+
+def _streams(query: Query, wanted: HistoryFilter, scope: Scope) -> Sequence[UUID] | None:
+    """The streams that have all that is wanted, if they are few; None for the whole log."""
+    if wanted.profile:
+        return streams_about(query, wanted.profile)
+    streams = streams_with_words(query, wanted.words, _MOST_NAMES) if wanted.words else None
+    if streams is None and scope.patterns is not None:
+        return streams_in_scope(query, scope.patterns, _MOST_NAMES)
+    return streams
 
 
 def _id(stored: StoredEvent) -> UUID:

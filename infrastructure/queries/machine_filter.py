@@ -13,6 +13,7 @@ from typing import Any
 from domain.errors import InvalidValue
 from domain.lifecycle import TokenStatus
 from domain.scope import Scope
+from infrastructure.store.query import plain_for_like
 
 ANY_CAUSE = "any"
 """Selects machines that need a person for whatever cause."""
@@ -99,11 +100,6 @@ class MachineFilter:
                 " WHERE smtp_group.name = ?"
             )
             yield f"listed.machine_id IN ({of_group})", [self.group]
-
-
-def plain_for_like(text: str) -> str:
-    """The text for LIKE, in which it stands for itself."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 @dataclass(frozen=True)

@@ -315,6 +315,12 @@ def instant_in(state: bytes) -> datetime:
     return datetime.fromisoformat(instant)
 
 
+def author_in(state: bytes) -> str:
+    """The author of an event from its stored state."""
+    author: str = json.loads(state)["by"]
+    return author
+
+
 def _of_row(kind: type[TSnapshot], row: Mapping[str, Any], state: State, since: datetime) -> TSnapshot:
     # The row was stored in the transaction of the aggregate's last event, so it has the newest state.
     aggregate = aggregate_in_state(UUID(row["id"]), row["version"], kind.TOPIC, state, since)

@@ -170,17 +170,5 @@ def _head_message(number: int, position: int, link: bytes) -> bytes:
     return b"mailtoken head\0" + number.to_bytes(8, "big") + position.to_bytes(8, "big") + link
 
 
-def count_events(query: Query, until: int) -> int:
-    """The number of the log's events up to the position `until`."""
-    return int(query.rows("SELECT count(*) AS number FROM chain WHERE position <= ?", (until,))[0]["number"])
-
-
-def position_before_last(query: Query, until: int, count: int) -> int:
-    """The position of the event before the last `count` events up to the position `until`; 0 if there is none."""
-    statement = "SELECT position FROM chain WHERE position <= ? ORDER BY position DESC LIMIT 1 OFFSET ?"
-    rows = query.rows(statement, (until, count))
-    return int(rows[0]["position"]) if rows else 0
-
-
 def _id_bytes(id: UUID | str) -> bytes:
     return id.bytes if isinstance(id, UUID) else UUID(id).bytes

@@ -12,15 +12,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from domain.administrator import Administrator
 from domain.api_client import ApiClient
 from domain.disclosure import Disclosure
+from domain.machine import Machine
 from domain.profile import Profile
 from domain.relay_user import RelayUser
 from domain.smtp_group import SmtpGroup
-from infrastructure.store.query import Query, rows_in
+from domain.stored_provider import StoredProvider
+from infrastructure.store.query import Query, plain_for_like, rows_in
 
 Stream = tuple[str, str]
-"""Whom the stream is about, which is the name of a setting or the id of a setting or token, and the stream's id."""
+"""What the stream is about, and the stream's id. It is about the id of a setting or token, or about a name.
+
+A name has a slash, an id has none: `machine/setting`, `machine/` for the machine itself, and `/name`, in lower case,
+for what is neither.
+"""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -42,6 +49,19 @@ def streams_of(event: Any, state: Any) -> Iterator[Stream]:
             yield str(event.profile_id), id
         case SmtpGroup.Created() | Disclosure.Created():
             yield str(event.token_id), id
+    match event:
+        case Machine.Created() | Machine.Renamed():
+            yield f"{event.name}/", id
+        case (
+            SmtpGroup.Created()
+            | SmtpGroup.Renamed()
+            | RelayUser.Created()
+            | Administrator.Created()
+            | ApiClient.Created()
+            | StoredProvider.Created()
+            | StoredProvider.Renamed()
+        ):
+            yield f"/{event.name.casefold()}", id
 
 
 def microseconds(instant: datetime) -> int:
@@ -126,8 +146,16 @@ def stored_ends(query: Query) -> Iterator[tuple[int, int]]:
 
 def end_of_log(query: Query, instant: datetime) -> int:
     """The position of the last event that is stamped at or before `instant`; 0 if none is."""
-    statement = "SELECT position FROM log_end WHERE at <= ? ORDER BY at DESC LIMIT 1"
-    rows = query.rows(statement, (microseconds(instant),))
+    return _end(query, microseconds(instant))
+
+
+def end_before(query: Query, instant: datetime) -> int:
+    """The position of the last event that is stamped before `instant`; 0 if none is."""
+    return _end(query, microseconds(instant) - 1)
+
+
+def _end(query: Query, at: int) -> int:
+    rows = query.rows("SELECT position FROM log_end WHERE at <= ? ORDER BY at DESC LIMIT 1", (at,))
     return int(rows[0]["position"]) if rows else 0
 
 
@@ -141,23 +169,50 @@ def profiles_using(query: Query, token_id: UUID) -> list[UUID]:
     return _ids(query.rows("SELECT about AS id FROM log_stream WHERE stream_id = ?", (str(token_id),)))
 
 
-def streams_about_setting(query: Query, name: str) -> list[UUID]:
-    """The ids of all streams that may have events about the settings that have or had this name."""
-    statement = """
-        WITH RECURSIVE found (id) AS (
-            SELECT stream_id FROM log_stream WHERE about = ?
-            UNION SELECT log_stream.stream_id FROM log_stream JOIN found ON log_stream.about = found.id)
-        SELECT id FROM found"""
-    return _ids(query.rows(statement, (name,)))
+def streams_about(query: Query, name: str) -> list[UUID]:
+    """The ids of all streams that may have events about what has or had this name: a setting, or a machine.
 
-
-def streams_about_machine(query: Query, machine: str) -> list[UUID]:
-    """The ids of all streams that may have events about the settings of the machines that have or had this name."""
+    A machine has the events of its settings too.
+    """
+    if "/" in name:
+        return _streams_where(query, "about = ?", (name,))
     about = query.by_code_point("about")
     # "0" follows "/", so these are the names that begin with the machine's name and a slash.
-    statement = f"SELECT DISTINCT about FROM log_stream WHERE {about} >= ? AND {about} < ?"  # noqa: S608
-    rows = query.rows(statement, (f"{machine}/", f"{machine}0"))
-    return list(dict.fromkeys(id for row in rows for id in streams_about_setting(query, row["about"])))
+    return _streams_where(query, f"{about} >= ? AND {about} < ?", (f"{name}/", f"{name}0"))
+
+
+def streams_with_words(query: Query, words: Sequence[str], most: int) -> list[UUID] | None:
+    """The ids of all streams that may have events about names with all of these words, which are in lower case.
+
+    None if more than `most` of the names have them.
+    """
+    condition = " AND ".join("lower(about) LIKE ? ESCAPE '\\'" for _ in words)
+    return _streams_of_few(query, condition, [f"%{plain_for_like(word)}%" for word in words], most)
+
+
+def streams_in_scope(query: Query, patterns: Sequence[str], most: int) -> list[UUID] | None:
+    """The ids of all streams that may have events about machines whose names fit one of these patterns.
+
+    None if more than `most` names of machines and settings do.
+    """
+    condition = " OR ".join("about LIKE ? ESCAPE '\\'" for _ in patterns) or "1 = 0"
+    return _streams_of_few(query, condition, [f"{plain_for_like(one).replace('*', '%')}/%" for one in patterns], most)
+
+
+def _streams_of_few(query: Query, condition: str, parameters: Sequence[str], most: int) -> list[UUID] | None:
+    named, values = f"about LIKE ? AND ({condition})", ("%/%", *parameters)
+    found = query.rows(f"SELECT about FROM log_stream WHERE {named} LIMIT ?", (*values, most + 1))  # noqa: S608
+    return None if len(found) > most else _streams_where(query, named, values)
+
+
+def _streams_where(query: Query, condition: str, parameters: Sequence[str]) -> list[UUID]:
+    """The ids of the streams of these names, and of the streams behind them."""
+    statement = f"""
+        WITH RECURSIVE found (id) AS (
+            SELECT stream_id FROM log_stream WHERE {condition}
+            UNION SELECT log_stream.stream_id FROM log_stream JOIN found ON log_stream.about = found.id)
+        SELECT id FROM found"""  # noqa: S608
+    return _ids(query.rows(statement, parameters))
 
 
 def streams_about_tokens(query: Query, token_ids: Iterable[UUID]) -> list[UUID]:

@@ -65,6 +65,17 @@ class _PostgresQuery:
         statement = "SELECT * FROM stored_events WHERE notification_id > ? ORDER BY notification_id LIMIT ?"
         return [_stored(row) for row in self.rows(statement, (after, limit))]
 
+    def events_near(
+        self, position: int, limit: int, *, backwards: bool = False, of: Sequence[UUID] | None = None
+    ) -> list[tuple[int, StoredEvent]]:
+        among = "" if of is None else "originator_id = ANY(?) AND "
+        statement = (
+            f"SELECT * FROM stored_events WHERE {among}notification_id {'<' if backwards else '>'} ?"  # noqa: S608
+            f" ORDER BY notification_id {'DESC' if backwards else 'ASC'} LIMIT ?"
+        )
+        ids = () if of is None else (list(of),)
+        return [_stored(row) for row in self.rows(statement, (*ids, position, limit))]
+
     def events_of(
         self, ids: Sequence[UUID], until: int | None, but: Sequence[str] = ()
     ) -> list[tuple[int, StoredEvent]]:

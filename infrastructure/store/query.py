@@ -30,6 +30,15 @@ class Query(Protocol):
         """The first `limit` events of the log behind the position `after`, with their positions."""
         ...
 
+    def events_near(
+        self, position: int, limit: int, *, backwards: bool = False, of: Sequence[UUID] | None = None
+    ) -> list[tuple[int, StoredEvent]]:
+        """Up to `limit` events behind the position in log order, or with `backwards` before it, the newest first.
+
+        With `of` only events of these aggregates.
+        """
+        ...
+
     def events_of(
         self, ids: Sequence[UUID], until: int | None, but: Sequence[str] = ()
     ) -> list[tuple[int, StoredEvent]]:
@@ -86,6 +95,11 @@ class Query(Protocol):
 def as_dict(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with fast look-ups: SQLite's own compares the name with that of each column in turn."""
     return row if isinstance(row, dict) else dict(zip(row.keys(), cast("Iterable[Any]", row), strict=True))
+
+
+def plain_for_like(text: str) -> str:
+    """The text for LIKE with the escape sign `\\`, in which it stands for itself."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def rows_in(query: Query, statement: str, values: Sequence[str]) -> Iterator[Mapping[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-PROJECTION_VERSION = 8
+PROJECTION_VERSION = 9
 
 # {bytes} and {integer} are the engine's own types. Instants are text in UTC, ids are text.
 _TABLES = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -49,6 +50,19 @@ class _SqliteQuery:
     def events(self, after: int, limit: int) -> list[tuple[int, StoredEvent]]:
         statement = "SELECT rowid AS position, * FROM stored_events WHERE rowid > ? ORDER BY rowid LIMIT ?"
         return [_stored(row) for row in self._cursor.execute(statement, (after, limit))]
+
+    def events_near(
+        self, position: int, limit: int, *, backwards: bool = False, of: Sequence[UUID] | None = None
+    ) -> list[tuple[int, StoredEvent]]:
+        # The plus sign keeps SQLite from reading the whole log by position instead of by id.
+        place = "rowid" if of is None else "+rowid"
+        among = "" if of is None else f"originator_id IN {self.texts('?')} AND "
+        statement = (
+            f"SELECT rowid AS position, * FROM stored_events WHERE {among}{place} {'<' if backwards else '>'} ?"  # noqa: S608
+            f" ORDER BY {place} {'DESC' if backwards else 'ASC'} LIMIT ?"
+        )
+        ids = () if of is None else (json.dumps([id.hex for id in of]),)
+        return [_stored(row) for row in self._cursor.execute(statement, (*ids, position, limit))]
 
     def events_of(
         self, ids: Sequence[UUID], until: int | None, but: Sequence[str] = ()

@@ -43,7 +43,7 @@ def log(
     profile: Annotated[
         str | None,
         typer.Argument(
-            help="One setting, or a machine for all of its settings, also one that is gone; all without it."
+            help="One setting, or a machine with all of its settings, also one that is gone; all without it."
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
@@ -62,13 +62,10 @@ def log(
 
 def _line(record: Object, names: Mapping[str, str]) -> _Line:
     instant = datetime.fromisoformat(record["at"]).astimezone()
-    # Events of relay users and clients show with the profiles they use, but are about the user or client.
-    profile = record["profile"] if record["aggregate"] not in ("RelayUser", "Client") else None
-    subject = profile or names.get(record["id"]) or f"{record['aggregate']} {record['id'][:8]}"
     return _Line(
         f"{instant:%Y-%m-%d %H:%M:%S}",
-        output.clean(record["by"]),
-        output.clean(subject),
+        output.clean(", ".join(filter(None, reversed(events.author_of(record["by"]))))),
+        output.clean(events.subject_of(record, names)),
         output.clean(events.event_text(record, names, Surface.COMMAND)),
     )
 
@@ -252,7 +249,8 @@ def _history(context: typer.Context, profile: str | None) -> tuple[list[Object],
 
     with installation.offline(CommandContext.of(context).config) as store:
         if profile is None:
-            records = [record.as_json() for record in store.history.every_record()]
-            return records, records
-        page = store.history.page(profile, None, 0, sys.maxsize)
-    return [record.as_json() for record in reversed(page.records)], [record.as_json() for record in page.created]
+            every = [record.as_json() for record in store.history.every_record()]
+            return every, every
+        records = store.history.records(profile)
+        created = store.history.created(records)
+    return [record.as_json() for record in records], [record.as_json() for record in created]

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from domain.lifecycle import TokenStatus
 
-WIDTH, HEIGHT = 784, 330
+WIDTH, HEIGHT = 700, 256
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Box:
     x: int
     y: int
     width: int
-    height: int = 46
+    height: int = 44
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,26 @@ _NOT, _WAITING, _RETRIEVED, _INVALID = (
 )
 
 BOXES = (
-    Box(_NOT, 76, 165, 128),
-    Box(_WAITING, 350, 165, 216),
-    Box(_RETRIEVED, 620, 75, 120),
-    Box(_INVALID, 620, 255, 120),
+    Box(_NOT, 66, 130, 116),
+    Box(_WAITING, 300, 130, 200),
+    Box(_RETRIEVED, 550, 60, 112),
+    Box(_INVALID, 550, 200, 112),
 )
 
 ARROWS: Mapping[tuple[TokenStatus, TokenStatus], Arrow] = MappingProxyType(
     {
-        (_NOT, _WAITING): Arrow("M141 156 H240", "diagram.request", 191, 148),
-        (_WAITING, _NOT): Arrow("M242 176 H143", "diagram.give_up", 191, 194),
-        (_WAITING, _RETRIEVED): Arrow("M410 142 Q470 84 558 72", "diagram.retrieve", 462, 90, "end"),
-        (_RETRIEVED, _WAITING): Arrow("M560 90 Q494 104 444 141", "diagram.request_again", 528, 128, "start"),
-        (_WAITING, _INVALID): Arrow("M410 188 Q470 246 558 258", "diagram.end_dead", 452, 246, "end"),
-        (_INVALID, _WAITING): Arrow("M560 240 Q494 226 444 189", "diagram.request_again", 528, 216, "start"),
-        (_WAITING, _WAITING): Arrow("M276 142 C270 100 326 100 320 140", "diagram.held", 298, 100),
-        (_RETRIEVED, _INVALID): Arrow("M606 98 V230", "diagram.find_dead", 598, 168, "end"),
-        (_INVALID, _RETRIEVED): Arrow("M634 232 V100", "diagram.reinstate", 642, 168, "start"),
-        (_RETRIEVED, _RETRIEVED): Arrow("M680 64 C728 52 728 98 682 88", "diagram.renew", 724, 80, "start"),
-        (_INVALID, _INVALID): Arrow("M680 244 C728 232 728 278 682 268", "diagram.again", 724, 260, "start"),
-        (_RETRIEVED, _NOT): Arrow("M560 60 C400 16 140 20 78 139", "diagram.delete", 300, 34),
-        (_INVALID, _NOT): Arrow("M560 270 C400 314 140 310 78 191", "diagram.delete", 300, 308),
+        (_NOT, _WAITING): Arrow("M125 122 H197", "diagram.request", 161, 114),
+        (_WAITING, _NOT): Arrow("M199 140 H127", "diagram.give_up", 161, 168),
+        (_WAITING, _RETRIEVED): Arrow("M360 107 Q410 62 491 56", "diagram.retrieve", 404, 70, "end"),
+        (_RETRIEVED, _WAITING): Arrow("M493 72 Q440 80 390 107", "diagram.request_again", 458, 102, "start"),
+        (_WAITING, _INVALID): Arrow("M360 153 Q410 198 491 204", "diagram.end_dead", 396, 200, "end"),
+        (_INVALID, _WAITING): Arrow("M493 188 Q440 180 390 153", "diagram.request_again", 458, 166, "start"),
+        (_WAITING, _WAITING): Arrow("M240 107 C234 70 286 70 280 105", "diagram.held", 260, 70),
+        (_RETRIEVED, _INVALID): Arrow("M538 83 V175", "diagram.find_dead", 530, 134, "end"),
+        (_INVALID, _RETRIEVED): Arrow("M562 177 V85", "diagram.reinstate", 570, 134, "start"),
+        (_RETRIEVED, _RETRIEVED): Arrow("M607 50 C648 40 648 82 609 72", "diagram.renew", 644, 66, "start"),
+        (_INVALID, _INVALID): Arrow("M607 190 C648 180 648 222 609 212", "diagram.again", 644, 206, "start"),
+        (_RETRIEVED, _NOT): Arrow("M493 48 C350 10 130 10 68 105", "diagram.delete", 250, 20),
+        (_INVALID, _NOT): Arrow("M493 214 C400 246 130 246 68 155", "diagram.delete", 268, 249),
     }
 )

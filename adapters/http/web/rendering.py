@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -57,7 +57,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(t=text, reason=_reason, static=_static, TokenStatus=TokenStatus)
-    environment.filters.update(day=_day, machine_time=_machine_time, distance=distance, slug=_slug)
+    environment.filters.update(day=_day, second=_second, machine_time=_machine_time)
+    environment.filters.update(distance=distance, duration=duration, slug=_slug)
     return environment
 
 
@@ -77,6 +78,23 @@ def _day(instant: datetime) -> str:
 
 def _machine_time(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _second(instant: datetime) -> str:
+    """An instant for a person, to the second."""
+    at = instant.astimezone(UTC)
+    return f"{at.day} {at:%b %Y, %H:%M:%S} UTC"
+
+
+def duration(time: timedelta) -> str:
+    """A length of time in its two greatest units: days and hours, or hours and minutes."""
+    minutes = int(time.total_seconds() // 60)
+    hours, days = minutes // 60, minutes // 1440
+    if days:
+        return text("duration.days", days=days, hours=hours % 24)
+    if hours:
+        return text("duration.hours", hours=hours, minutes=minutes % 60)
+    return text("duration.minutes", minutes=minutes) if minutes else text("duration.short")
 
 
 def distance(instant: datetime, now: datetime) -> str:

@@ -60,6 +60,7 @@ PERMITTED_ROLES = {
     ("GET", "/api/v1/send"): READS_TOKENS,
     ("POST", "/api/v1/send"): READS_TOKENS,
     ("GET", "/api/v1/audit/log"): AUDITS,
+    ("GET", "/api/v1/audit/export"): AUDITS,
     ("GET", "/api/v1/audit/verification"): AUDITS,
     ("POST", "/api/v1/audit/verification"): AUDITS,
     ("GET", "/api/v1/export"): SEES_CLIENTS,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 from store_examples import LOG, change, everything
 
 from domain.errors import MailtokenError, NotFound
+from domain.scope import EVERY_MACHINE, Scope
 from domain.secret import Secret
 from infrastructure.queries.audit import Finding
-from infrastructure.queries.records import Concerned, Record, record_of
+from infrastructure.queries.history import Place
+from infrastructure.queries.history_filter import HistoryFilter
+from infrastructure.queries.records import Concern, Concerned, Record, record_of
 from infrastructure.queries.setting_status import SettingStatus, fold_statuses
 from infrastructure.store.event_log import LoggedEvent
 from infrastructure.store.fold import Fold
@@ -26,13 +30,14 @@ from infrastructure.store.schema import LOG_INDEX
 ADMIN = "administrator:root"
 MACHINES = ("lobby", "press", "store")
 USERS = ("anna", "backup")
+Told = list[tuple[LoggedEvent, Concern]]
 
 
 # What a replay of the whole log says
 
 
-def replayed(service: Services) -> list[tuple[LoggedEvent, set[str]]]:
-    """Every event, and the settings that it concerns."""
+def replayed(service: Services) -> Told:
+    """Every event, and what it concerns."""
     concerned = Concerned(service.events)
     with service.store.reading() as query:
         return [
@@ -53,33 +58,63 @@ def statuses_at(log: list[LoggedEvent], instant: datetime) -> dict[str, SettingS
     return {status.profile.name: status for status in fold_statuses(fold, instant)}
 
 
-def records_about(told: list[tuple[LoggedEvent, set[str]]], name: str | None) -> list[Record]:
-    if name:
-        return [record_of(one, name) for one, concerned in told if name in concerned]
-    return [record_of(one, next(iter(concerned)) if len(concerned) == 1 else None) for one, concerned in told]
+def records_about(
+    told: Told, name: str | None, scope: Scope = EVERY_MACHINE, words: tuple[str, ...] = ()
+) -> list[Record]:
+    """The records of what has this name, concerns machines of this scope alone, and has these words in a name."""
+    found = []
+    for one, concern in told:
+        profiles = {
+            profile for profile in concern.profiles if name is None or name in (profile, profile.partition("/")[0])
+        }
+        names = concern.profiles | concern.machine | concern.other
+        is_about = name is None or profiles or name in concern.machine
+        is_inside = scope.is_all or scope.has_machines(concern.machines)
+        if is_about and is_inside and any(all(word in name for word in words) for name in names or {""}):
+            machines = concern.machine or {profile.partition("/")[0] for profile in profiles}
+            found.append(replace(record_of(one, concern), profile=single(profiles), machine=single(machines)))
+    return found
 
 
-def names_in(told: list[tuple[LoggedEvent, set[str]]]) -> list[str]:
+def single(names: Collection[str]) -> str | None:
+    return next(iter(names)) if len(names) == 1 else None
+
+
+def names_in(told: Told) -> list[str]:
     """The names that any setting ever had, and one that none had."""
-    return sorted({"nowhere/smtp", *(name for _, concerned in told for name in concerned)})
+    return sorted({"nowhere/smtp", *(name for _, concern in told for name in concern.profiles)})
 
 
-def check_history(service: Services, told: list[tuple[LoggedEvent, set[str]]], instants: list[datetime]) -> None:
+def check_history(service: Services, told: Told, instants: list[datetime]) -> None:
     log = [one for one, _ in told]
-    for name in (None, *names_in(told)):
+    for name in (None, *MACHINES, *names_in(told)):
         expected = records_about(told, name)
         assert service.history.records(name) == expected
         after = expected[len(expected) // 2].position if expected else 0
-        assert service.history.records(name, after, 3) == [one for one in expected if one.position > after][:3]
+        found = service.history.stretch(HistoryFilter(name), EVERY_MACHINE, Place(after), 3)
+        assert list(found.records) == [one for one in expected if one.position > after][:3]
         for instant in (None, *instants[:3]):
             end = prefix(log, instant)[-1].position if instant and prefix(log, instant) else 0
             then = [one for one in expected if instant is None or one.position <= end]
-            page = service.history.page(name, instant, 2, 5)
-            assert page.total == len(then)
-            assert list(page.records) == list(reversed(then))[2:7]
+            first = service.history.page(HistoryFilter(name), instant, None, 2)
+            assert list(first.records) == list(reversed(then))[:2]
+            assert bool(first.older) == (len(then) > 2)
+            if first.older:
+                second = service.history.page(HistoryFilter(name), instant, first.older, 5)
+                assert list(second.records) == list(reversed(then))[2:7]
 
 
-def check_as_of(service: Services, told: list[tuple[LoggedEvent, set[str]]], instants: list[datetime]) -> None:
+def check_filters(service: Services, told: Told) -> None:
+    scopes = (EVERY_MACHINE, Scope(("lob*",)), Scope(("lobby", "p*s")), Scope(("nowhere",)))
+    for scope in scopes:
+        for words in ((), ("smtp",), ("bb", "pop"), ("anna",), ("nowhere",)):
+            for name in (None, "lobby", "press/smtp"):
+                wanted = HistoryFilter(name, " ".join(words) or None)
+                found = [one for part in service.history.stretches(wanted, scope) for one in part.records]
+                assert found == records_about(told, name, scope, words), (scope, wanted)
+
+
+def check_as_of(service: Services, told: Told, instants: list[datetime]) -> None:
     log = [one for one, _ in told]
     for instant in instants:
         then = statuses_at(log, instant)
@@ -150,6 +185,7 @@ def test_the_index_answers_as_a_replay_of_the_whole_log(
         clock.jump(minutes=minutes)
     told = replayed(service)
     check_history(service, told, instants[::5])
+    check_filters(service, told)
     check_as_of(service, told, instants[::4])
     assert service.audit.verify().findings == ()
 
@@ -209,7 +245,7 @@ def test_a_setting_is_read_without_the_rest_of_the_log(service: Services, monkey
     of_press = {record.position for name in ("press/smtp", "press/pop") for record in service.history.records(name)}
     decoded.clear()
     service.history.status_as_of("lobby/smtp", START)
-    service.history.page("lobby/smtp", None, 0, 100)
+    service.history.page(HistoryFilter("lobby/smtp"), None, None, 100)
     assert decoded
     assert of_press
     assert not of_press & set(decoded)

@@ -21,6 +21,7 @@ class Record(BaseModel):
         event="Configured",
         by="administrator:root",
         profile=PROFILE,
+        machine=PROFILE.partition("/")[0],
         facts={"changes": {"port": 587}},
     )
     position: int
@@ -31,6 +32,7 @@ class Record(BaseModel):
     event: str
     by: str
     profile: str | None
+    machine: str | None
     facts: dict[str, Any]
 
 

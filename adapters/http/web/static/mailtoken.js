@@ -67,26 +67,33 @@ const WRITTEN = new Intl.DateTimeFormat("en-GB", {
   day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
 });
 
+const TO_THE_SECOND = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+  timeZoneName: "short",
+});
+
 function localTimes(root) {
-  for (const one of root.querySelectorAll("time[data-local]")) one.textContent = WRITTEN.format(new Date(one.dateTime));
+  for (const one of root.querySelectorAll("time[data-local]")) {
+    const written = one.dataset.local === "seconds" ? TO_THE_SECOND : WRITTEN;
+    one.textContent = written.format(new Date(one.dateTime));
+  }
 }
 
-function asOf(form) {
-  const field = form.elements.as_of;
-  const label = form.querySelector("[data-zone-label]");
+function instantField(field) {
+  const [label] = field.labels;
   label.textContent = label.dataset.zoneLabel.replace("{zone}", Intl.DateTimeFormat().resolvedOptions().timeZone);
-  const text = new URLSearchParams(location.search).get("as_of") ?? "";
+  const text = new URLSearchParams(location.search).get(field.name) ?? "";
   const asked = new Date(/(Z|[+-]\d\d:\d\d)$/.test(text) ? text : `${text}Z`);
   if (!Number.isNaN(asked.valueOf())) {
     field.value = new Date(asked - asked.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
   }
-  form.addEventListener("formdata", (event) => {
-    event.formData.set("as_of", new Date(field.value).toISOString());
+  field.form.addEventListener("formdata", (event) => {
+    if (field.value) event.formData.set(field.name, new Date(field.value).toISOString());
   });
 }
 
 localTimes(document);
-document.querySelectorAll("form[data-as-of]").forEach(asOf);
+document.querySelectorAll("form[data-instants] input[type=datetime-local]").forEach(instantField);
 
 // Parts that follow what happens elsewhere: each is read again when the service says that a status has changed.
 const LIVE = "[data-live]";

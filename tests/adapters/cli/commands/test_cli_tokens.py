@@ -353,7 +353,7 @@ def test_the_log_says_when_what_happened_and_who_did_it(service: ServiceProcess,
     service.get_token(smtp)
     service.done("token", "delete", smtp, "--yes")
     lines = service.done("audit", "log", smtp).splitlines()
-    assert any("sign-in begun for scan@contoso.com at contoso" in line and "operator:" in line for line in lines)
+    assert any("sign-in begun for scan@contoso.com at contoso" in line and ", operator" in line for line in lines)
     assert any("Retrieved for scan@contoso.com" in line and "worker" in line for line in lines)
     assert "token deleted: Not Retrieved" in service.done("audit", "log", smtp)
     assert "{" not in service.done("audit", "log")
@@ -362,11 +362,16 @@ def test_the_log_says_when_what_happened_and_who_did_it(service: ServiceProcess,
     assert records[-1]["event"] == "TokenDeleted"
 
 
-def test_the_log_of_a_machine_has_the_events_of_all_its_settings(service: ServiceProcess, smtp: str) -> None:
+def test_the_log_of_a_machine_has_its_own_events_and_those_of_all_its_settings(
+    service: ServiceProcess, smtp: str
+) -> None:
     machine = smtp.partition("/")[0]
     of_one = json.loads(service.done("audit", "log", smtp, "--json"))
     of_all = json.loads(service.done("audit", "log", machine, "--json"))
     assert {one["position"] for one in of_one} < {one["position"] for one in of_all}
+    service.done("machine", "tag", machine, "lobby")
+    own = [one for one in json.loads(service.done("audit", "log", machine, "--json")) if one["aggregate"] == "Machine"]
+    assert [(one["event"], one["machine"]) for one in own] == [("Created", machine), ("Tagged", machine)]
     assert all(one["profile"] is None or one["profile"].startswith(f"{machine}/") for one in of_all)
 
 

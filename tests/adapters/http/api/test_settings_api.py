@@ -11,6 +11,7 @@ from fakes import FakeClock, FakeProvider
 from served import ADMIN, IMAP, SMTP
 from served_api import Api
 
+from infrastructure.queries import history
 from infrastructure.service import Service
 
 PROFILE = f"/api/v1/profiles/{SMTP}"
@@ -177,6 +178,31 @@ def test_the_log_has_pages_by_position(http: Api) -> None:
     of_smtp = http.get(f"/api/v1/audit/log?profile={SMTP}")
     assert [one for page in pages(http, f"/api/v1/audit/log?profile={SMTP}&limit=2") for one in page] == of_smtp
     assert len(of_smtp) < len(whole)
+
+
+def test_the_log_is_filtered_and_exported_by_the_same_words(http: Api, installation: Service) -> None:
+    machine = SMTP.partition("/")[0]
+    installation.settings.set_tags(machine, ["lobby"], "administrator:lena")
+    [tagged] = http.get(f"/api/v1/audit/log?q={machine}&kind=machine&who=lena&limit=100")
+    assert (tagged["event"], tagged["machine"], tagged["profile"]) == ("Tagged", machine, None)
+    assert tagged in http.get(f"/api/v1/audit/log?profile={machine}")
+    for query in ("", "?kind=setting", f"?profile={machine}&who=lena", "?from=2100-01-01T00:00:00Z", "?q=nowhere"):
+        assert http.get(f"/api/v1/audit/export{query}") == http.get(f"/api/v1/audit/log{query}"), query
+    sheet = http.ask("GET", f"/api/v1/audit/export?format=csv&profile={machine}&who=lena")
+    assert sheet.headers["content-type"].startswith("text/csv")
+    assert "lena,administrator" in sheet.text.splitlines()[1]
+    for query in ("kind=Token.Renewed", "from=yesterday", "format=xml"):
+        assert http.ask("GET", f"/api/v1/audit/export?{query}").status == 422, query
+
+
+def test_a_page_of_the_log_may_be_short_although_there_is_more(
+    http: Api, installation: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "LOOKED_AT", 4)
+    found = pages(http, "/api/v1/audit/log?kind=machine&limit=100")
+    assert len(found) > 1
+    expected = [one for one in http.get("/api/v1/audit/log") if one["aggregate"] == "Machine"]
+    assert [one for page in found for one in page] == expected
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,10 @@ def test_lists_counts_and_exports_have_the_machines_inside_alone(http: Api, inst
     assert get(f"/api/v1/audit/log?profile={SMTP}") == []
     assert get("/api/v1/audit/log?profile=hamburg-1/smtp")
     assert get(f"/api/v1/audit/log?profile={SMTP.partition('/')[0]}") == []
+    assert get("/api/v1/audit/log?q=press&limit=100") == []
+    assert get("/api/v1/audit/export") == get("/api/v1/audit/log?limit=1000") == told
     of_machine = get("/api/v1/audit/log?profile=hamburg-1")
+    assert "Machine" in {one["aggregate"] for one in of_machine}
     assert {one["profile"] for one in of_machine} >= {"hamburg-1/smtp", "hamburg-1/pop", "hamburg-1/imap"}
 
 

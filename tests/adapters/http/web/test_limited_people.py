@@ -28,6 +28,12 @@ PAGES = (
     "/api/v1/status?as_of={then}",
     "/attention",
     "/history",
+    "/history?kind=machine",
+    "/history/export/json",
+    "/history/export/csv",
+    "/api/v1/audit/export",
+    "/api/v1/audit/export?format=csv",
+    "/api/v1/audit/log?limit=1000",
     "/providers",
     "/account",
 )
