@@ -31,6 +31,8 @@ PAGES = {
     "/settings/access/smtp/test": OPERATORS,
     "/attention": EVERYONE,
     "/history": AUDITORS,
+    "/history/export/csv": AUDITORS,
+    "/history/export/json?kind=machine": AUDITORS,
     "/verify": AUDITORS,
     "/verify/state": AUDITORS,
     "/history?profile=access/smtp": AUDITORS,

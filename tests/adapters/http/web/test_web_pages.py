@@ -43,8 +43,8 @@ def test_the_history_of_a_setting_says_which_client_may_read_its_token(
     in_process.service.clients.add("one-of-history", (name,), None, "administrator:admin")
     for address in ("/history", f"/history?profile={name}"):
         page.goto(address)
-        told = page.locator(".moments li", has_text=f"may read the access token of {name}")
-        expect(told).to_contain_text("client one-of-history: may read")
+        told = page.locator(".moments tbody tr", has_text=f"may read the access token of {name}")
+        expect(told).to_contain_text("client one-of-history")
     in_process.service.clients.remove("one-of-history", "administrator:admin")
 
 
