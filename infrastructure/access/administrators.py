@@ -76,7 +76,7 @@ class Administrators:
         self._accounts = Accounts(ADMINISTRATOR, events, vault, passwords)
         self._sessions = sessions
         self._links = OneTimeLinks(events, clock)
-        self._throttle = LoginThrottle(clock)
+        self._throttle = LoginThrottle(clock, sessions.places)
         self._sign_ins = BrowserState("sign-in with a code", vault, clock)
         self.second_factors = SecondFactors(events, vault, clock, self._accounts, self._throttle, sessions)
 

@@ -9,7 +9,8 @@ ever, and must not lock its own account.
 
 The counts are in the memory of each process. In the store each guess would cause a commit, so guessing would overload
 the store. An attacker gets some ten tries an hour from each node, and five more after a restart: far too few for
-passwords of at least twelve characters.
+passwords of at least twelve characters. The places from which somebody has signed in before are in the log, and are
+read from it once somebody has to wait.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from __future__ import annotations
 import ipaddress
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 
 from cachetools import TTLCache
@@ -33,8 +35,11 @@ _LONGEST_NAME = 64
 """Characters, the longest name of an account. Longer names are cut here, so they can't fill the memory."""
 
 _MOST_PLACES = 10_000
-_PLACE_SECONDS = 30 * 24 * 3600.0
+PLACE_LIFE = timedelta(days=30)
 """How many pairs of an account and a source are remembered after a sign-in, and for how long."""
+
+Places = Callable[[], Iterable[tuple[str, str]]]
+"""The accounts and addresses of the sign-ins before this process, not older than `PLACE_LIFE`."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +115,16 @@ class LoginThrottle:
     """Refuses sign-ins to an account, or from a source, after too many wrong passwords. Safe to share between threads.
 
     Names without an account are counted too. An account has a count of its own for each source from which somebody has
-    signed in to it, so guesses from elsewhere do not keep its owner out.
+    signed in to it, so guesses from elsewhere do not keep its owner out, also after a restart: `places` are those of
+    earlier processes.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, places: Places = tuple) -> None:
         rule = ThrottleRule(free_tries=5, first_seconds=2.0, longest_seconds=900.0, forgotten_after_seconds=3600.0)
         self._accounts = WrongTries(rule, clock.elapsed)
         self._sources = WrongTries(rule, clock.elapsed)
-        self._signed_in: TTLCache[str, None] = TTLCache(_MOST_PLACES, _PLACE_SECONDS, clock.elapsed)
+        self._signed_in: TTLCache[str, None] = TTLCache(_MOST_PLACES, PLACE_LIFE.total_seconds(), clock.elapsed)
+        self._places: Places | None = places
         self._lock = threading.Lock()
 
     def begin(self, account: str, address: str) -> None:
@@ -127,8 +134,10 @@ class LoginThrottle:
 
         Raises:
             TooManyRequests: the account or the address has to wait.
+            PersistenceError: the store can't be read.
         """
         source = source_of(address)
+        self._learn_places(account)
         with self._lock:
             account = self._counted(account, source)
             wait = max(self._accounts.remaining_seconds(account), self._sources.remaining_seconds(source))
@@ -158,6 +167,21 @@ class LoginThrottle:
             self._accounts.forget(account[:_LONGEST_NAME])
             for place in [place for place in self._signed_in if place.startswith(_place(account, ""))]:
                 self._accounts.forget(place)
+
+    def _learn_places(self, account: str) -> None:
+        """Read the places of earlier processes, once: when an account has to wait for the first time."""
+        with self._lock:
+            if self._places is None or not self._accounts.remaining_seconds(account[:_LONGEST_NAME]):
+                return
+            read, self._places = self._places, None
+        try:
+            learnt = [_place(name, source_of(address)) for name, address in read()]
+        except BaseException:
+            self._places = read
+            raise
+        with self._lock:
+            for place in learnt:
+                self._signed_in[place] = None
 
     def _counted(self, account: str, source: str) -> str:
         """The name under which tries to this account from this source are counted."""

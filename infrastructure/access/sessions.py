@@ -26,9 +26,10 @@ from domain.scope import Scope, scopes_of
 from domain.secret import Secret
 from domain.session import Session, SessionEnd
 from infrastructure.access.bearer_tokens import LONGEST, new_token, token_hash
+from infrastructure.access.login_throttle import PLACE_LIFE
 from infrastructure.clock import instant_text, read_instant
 from infrastructure.store.access_rows import EVENTS_OF_OPEN, SESSION_ID, id_of, id_text
-from infrastructure.store.event_log import CONFLICTS, EventLog
+from infrastructure.store.event_log import CONFLICTS, EventLog, instant_in
 from infrastructure.store.row_macs import AlteredRow, columns_with_mac, insert_statement, with_mac
 from infrastructure.store.schema import COLUMNS, MAC
 from infrastructure.store.store import UnitOfWork
@@ -127,6 +128,18 @@ class Sessions:
             has_second_factor=row[f"{_OF_ADMINISTRATOR}second_factor"] > 0,
             scopes=scopes_of([(roles, row[f"{_OF_ADMINISTRATOR}machines"].split())]),
         )
+
+    def places(self) -> list[tuple[str, str]]:
+        """The administrators that signed in by password not too long ago, by name, and from where, as the log says.
+
+        The whole log is looked through, which is slow.
+        """
+        with self._store.reading() as query:
+            rows = query.rows("SELECT state FROM stored_events WHERE topic = ?", (Session.Created.TOPIC,))
+        since = self._clock.now() - PLACE_LIFE
+        states = (bytes(row["state"]) for row in rows)
+        begun = (json.loads(state) for state in states if instant_in(state) >= since)
+        return [(one["name"], one["address"]) for one in begun if one["administrator_id"] and one["address"]]
 
     def end(self, token: Secret) -> None:
         """Sign out. A token without a session changes nothing."""
