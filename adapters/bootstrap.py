@@ -166,6 +166,7 @@ def _attention(store: Store, tokens: TokenService, providers: KnownProviders, cl
         alarm_settings=tokens.alarm_settings,
         last_refusal=tokens.last_refusal,
         providers=providers,
+        is_stored=providers.is_in_use,
     )
 
 

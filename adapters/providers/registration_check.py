@@ -102,10 +102,13 @@ def check_provider(
         CheckItem("sign_in_policy", "not checked", preset.sign_in_policy, f"{preset.sign_in_policy}_remedy"),
         CheckItem("redirect_uri", "not checked", "redirects_unseen", "register_redirects", redirects),
     )
+    steps = preset.setup_steps(settings, accounts, redirect_uris, is_public=not credentials)
+    # What a secret is called depends on where the provider is.
+    where = {"stored": True} if settings.is_stored else {}
     return ProviderReport(
         settings.name,
-        (*items, *certificates, *unseen),
-        tuple(preset.setup_steps(settings, accounts, redirect_uris, is_public=not credentials)),
+        tuple(replace(item, fields={**item.fields, **where}) for item in (*items, *certificates, *unseen)),
+        tuple(replace(step, fields={**step.fields, **where}) for step in steps),
         _hosts(preset.authority(settings).url, document, preset.mail_hosts),
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from adapters.texts.provider_place import with_place
 from adapters.texts.provider_replies import why_text
 from adapters.texts.wording import Surface
 
@@ -114,10 +115,7 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
         "try_again_in": "try again in {seconds} seconds",
         "try_again_or_see_name_service": "try again; see if the name service is slow",
         "provider_in_trouble": "the provider is in trouble: try again",
-        "let_through": (
-            "let {place} through the firewall, check the name service, or set the proxy of {provider} in the"
-            " configuration file"
-        ),
+        "let_through": ("let {place} through the firewall, check the name service, or set {proxy}"),
         "look_for_proxy_or_portal": "look for a proxy or portal between",
         "look_for_proxy_that_breaks_tls": "look for a proxy that breaks TLS",
         "correct_setting": "correct {setting} of the provider {provider}",
@@ -125,8 +123,8 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
         "renew_server_certificate": "have the server's administrator renew its certificate",
         "set_clock": "have this machine's clock set by NTP",
         "set_clock_or_ask_owner": "set this machine's clock, or ask the server's administrator",
-        "set_ca_file_for_own_server": "if the server is yours, set ca_file",
-        "set_ca_file_for_own_authority": "if the authority is yours, or your proxy's, set ca_file",
+        "set_ca_file_for_own_server": "if the server is yours, set {ca_file}",
+        "set_ca_file_for_own_authority": "if the authority is yours, or your proxy's, set {ca_file}",
         "correct_issuer_to_certificate": "correct issuer to a name that the certificate has",
         "make_new_client_certificate": ("make a new one, have it registered beside the old one, then configure it"),
         # Endpoints, PKCE and keys
@@ -138,9 +136,9 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
         "ask_about_pkce": "ask the provider if it takes PKCE with S256; if not, use {device}",
         "ask_about_keys": "nobody's sign-in can be believed without: ask the provider's administrator",
         # The client
-        "set_needed_secret": "set client_secret_file: Google's Desktop app clients have a secret and have to send it",
+        "set_needed_secret": "set {client_secret}: Google's Desktop app clients have a secret and have to send it",
         "set_own_tenant": "set tenant to the registration's own for a moment",
-        "compare_client": "compare client_id and client_secret_file with the registration",
+        "compare_client": "compare client_id and {client_secret} with the registration",
         "compare_client_and_scopes": "compare client_id and scopes with the registration",
         "correct_scopes": (
             "one of the scopes is unknown, or not for this client: correct scopes, or have it added there"
@@ -157,11 +155,11 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
         "policy": "a policy of the provider forbids it: have the application exempted, or use {browser}",
         "look_up_error": "look {error} up in the provider's documentation",
         "entra_secret_expired": (
-            "the client secret has expired: make a new one under Certificates & secrets, put its Value into the file"
-            " that client_secret_file names"
+            "the client secret has expired: make a new one under Certificates & secrets, put its Value into"
+            " {client_secret_value}"
         ),
         "entra_secret_wrong": (
-            "the client secret is wrong: client_secret_file has to hold the Value that Certificates & secrets showed"
+            "the client secret is wrong: {client_secret} has to hold the Value that Certificates & secrets showed"
             " once, not the Secret ID"
         ),
         "entra_allow_public_flows": (
@@ -170,12 +168,10 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
         ),
         "entra_allow_public_flows_or_secret": (
             "set 'Allow public client flows' to Yes under Authentication of the app registration,"
-            " or set client_secret_file"
+            " or set {client_secret}"
         ),
-        "entra_credentials_wrong": "the client's credentials are wrong or missing: check client_secret_file",
-        "entra_public_client": (
-            "the app registration is a public client: take client_secret_file out of the configuration"
-        ),
+        "entra_credentials_wrong": "the client's credentials are wrong or missing: check {client_secret}",
+        "entra_public_client": ("the app registration is a public client: take {client_secret} {away}"),
         "entra_certificate_unknown": (
             "the certificate is not one of the app registration's: upload it under Certificates & secrets"
         ),
@@ -184,7 +180,7 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
             " registration's Overview into client_id; one of another tenant needs consent first: {consent}"
         ),
         "entra_compare_client": (
-            "compare client_id with 'Application (client) ID', and client_secret_file with Certificates & secrets"
+            "compare client_id with 'Application (client) ID', and {client_secret} with Certificates & secrets"
         ),
         "entra_add_permission": (
             "one of the scopes is not among the registration's API permissions: add it, or correct scopes"
@@ -247,8 +243,8 @@ _STEPS: Mapping[str, str] = MappingProxyType(
         ),
         "google_scope": "Data Access > add the scope https://mail.google.com/ (SMTP refuses the narrower gmail.send).",
         "google_client": (
-            "Clients > Create client > Application type: Desktop app. Its id goes into client_id, its secret into the"
-            " file that client_secret_file names. A desktop client has no redirect URIs to register."
+            "Clients > Create client > Application type: Desktop app. Its id goes into client_id, its secret into"
+            " {client_secret_value}. A desktop client has no redirect URIs to register."
         ),
         "google_browser": "Use {browser}: Google's device code flow refuses the mail scope.",
         "google_mailboxes": (
@@ -294,4 +290,5 @@ def _filled(texts: Mapping[str, str], code: str, fields: Mapping[str, Any], surf
     values = {name: ", ".join(value) if isinstance(value, list | tuple) else value for name, value in fields.items()}
     if "why" in values:
         values["why"] = why_text(values["why"])
-    return texts.get(code, code).format_map({**_FLOWS[surface], **values})
+    text = with_place(texts.get(code, code), surface, is_stored=fields.get("stored") is True)
+    return text.format_map({**_FLOWS[surface], **values})

@@ -17,7 +17,7 @@ _WHY: Mapping[str, str] = MappingProxyType(
         "client_assertion_unreadable": "client_assertion_file can't be read now, or has no token",
         "incomplete_answer": "no complete answer",
         "not_an_address": "what is configured is no address",
-        "private_address": "it names an endpoint at a private address, and allow_private does not name its host",
+        "private_address": "it names an endpoint at a private address, and nothing permits its host",
         # Documents
         "not_json": "what answers is no JSON document",
         "keys_unreadable": "no keys that can be read",

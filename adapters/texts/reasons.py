@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from adapters.texts.provider_place import with_place
 from adapters.texts.provider_replies import said_text, why_text
 from adapters.texts.wording import ErrorText, Surface
 from domain.outcomes import GRANT_LEFT, GrantWarning, Reason
@@ -26,7 +27,7 @@ REASONS: Mapping[str, ErrorText] = MappingProxyType(
             "The sign-in was cancelled", step="get the token when somebody is there to sign in"
         ),
         Reason.CLIENT_CHANGED: ErrorText(
-            "The provider's client registration in the configuration was changed during the sign-in", step=_GET_AGAIN
+            "The provider's client registration was changed during the sign-in", step=_GET_AGAIN
         ),
         Reason.RESTORED: ErrorText("The sign-in was under way when the store was restored", step=_GET_AGAIN),
         Reason.WRONG_ACCOUNT: ErrorText(
@@ -34,17 +35,16 @@ REASONS: Mapping[str, ErrorText] = MappingProxyType(
         ),
         Reason.ID_TOKEN_INVALID: ErrorText(
             "The provider's proof of who signed in is not valid, so nothing was stored",
-            step="check the provider's issuer and client_id in the configuration",
+            step="check the provider's issuer and client_id {there}",
         ),
         Reason.CONFIGURATION: ErrorText(
             "The provider refuses what it was asked for",
-            step="correct the provider in the configuration (tenant or issuer, client_id, scopes), then get the token"
-            " again",
+            step="correct the provider {there} (tenant or issuer, client_id, scopes), then get the token again",
         ),
         Reason.CLIENT_REFUSED: ErrorText(
             "The provider refuses our client registration",
-            step="correct client_id, client_secret_file or certificate_file of the provider in the configuration, then"
-            " get the token again",
+            step="correct client_id, {client_secret} or {certificate} of the provider {there}, then get the token"
+            " again",
         ),
         Reason.SCOPE_NOT_GRANTED: ErrorText(
             "The mail permission was not granted, so nothing was stored",
@@ -125,7 +125,7 @@ ALARMS: Mapping[str, ErrorText] = MappingProxyType(
         ),
         "client_registration": ErrorText(
             "The provider refuses our client registration, not the token",
-            step="correct client_id, client_secret_file or certificate_file of the provider in the configuration",
+            step="correct client_id, {client_secret} or {certificate} of the provider {there}",
         ),
         "reply_in_doubt": ErrorText(
             "A reply of the provider made no sense; it is kept and the token is unchanged",
@@ -137,8 +137,7 @@ ALARMS: Mapping[str, ErrorText] = MappingProxyType(
         ),
         "unknown_error": ErrorText(
             "The provider answers with an error that Mailtoken does not know; the token is unchanged",
-            step="look for the error in the service's log, and add its meaning to the provider's errors = { ... } in"
-            " the configuration",
+            step="look for the error in the service's log, and add its meaning to {errors}",
         ),
         "grant_ends": ErrorText(
             "The authorization is about to end and could not be renewed",
@@ -156,7 +155,8 @@ ALARMS: Mapping[str, ErrorText] = MappingProxyType(
         ),
         "client_secret_expires": ErrorText(
             "The provider's client secret is about to expire",
-            step="make a new one, put it into client_secret_file and correct client_secret_expires",
+            step="make a new one, put it into {client_secret} of the provider {there} and correct"
+            " client_secret_expires",
         ),
     }
 )
@@ -214,12 +214,11 @@ WITH_NAMES: Mapping[str, ErrorText] = MappingProxyType(
 
 _WRONG_SETTING = ErrorText(
     "The provider refuses our client registration or what it was asked for, not the token",
-    step="correct {setting} of the provider in the configuration",
+    step="correct {setting} of the provider {there}",
 )
 _UNKNOWN_SIGNER = ErrorText(
     "No key of the provider has signed its proof of who signed in, so nothing was stored",
-    step="check the provider's issuer in the configuration, and have its ID tokens signed with a public-key algorithm"
-    " such as RS256",
+    step="check the provider's issuer {there}, and have its ID tokens signed with a public-key algorithm such as RS256",
 )
 AT_SIGN_IN: Mapping[str, ErrorText] = MappingProxyType(
     {
@@ -302,16 +301,15 @@ _SINGLE_PAGE = ErrorText(
 )
 _TENANT = ErrorText(
     "The provider does not accept the tenant that it was asked for",
-    step="correct tenant or issuer of the provider in the configuration",
+    step="correct tenant or issuer of the provider {there}",
 )
 _SCOPES = ErrorText(
     "The provider does not accept the permissions that it was asked for",
-    step="correct scopes of the provider in the configuration, or have the permissions added to the application's"
-    " registration",
+    step="correct scopes of the provider {there}, or have the permissions added to the application's registration",
 )
 _APPLICATION = ErrorText(
     "The provider does not know the application",
-    step="correct client_id of the provider in the configuration, or its tenant or issuer",
+    step="correct client_id of the provider {there}, or its tenant or issuer",
 )
 
 OF_REGISTRATION: Mapping[str, ErrorText] = MappingProxyType(
@@ -332,7 +330,7 @@ OF_REGISTRATION: Mapping[str, ErrorText] = MappingProxyType(
         ),
         "AADSTS700025": ErrorText(
             "The application is registered as a public client, which has no secret",
-            step="take client_secret_file and certificate_file of the provider out of the configuration",
+            step="take {client_secret} and {certificate} of the provider {away}",
         ),
         "AADSTS7000112": ErrorText(
             "The application is disabled at the provider",
@@ -340,34 +338,33 @@ OF_REGISTRATION: Mapping[str, ErrorText] = MappingProxyType(
         ),
         "AADSTS7000215": ErrorText(
             "The client secret is not the application's",
-            step="put the secret's value, not its id, into client_secret_file of the provider",
+            step="put the secret's value, not its id, into {client_secret} of the provider {there}",
         ),
         "AADSTS7000218": ErrorText(
             "The application's registration does not allow public client flows, and no client secret was sent",
             step="have Allow public client flows switched on in the application's registration, or set"
-            " client_secret_file of the provider in the configuration",
+            " {client_secret} of the provider {there}",
         ),
         "AADSTS7000222": ErrorText(
             "The client secret has expired",
-            step="have a new one made in the application's registration, and put it into client_secret_file of the"
-            " provider",
+            step="have a new one made in the application's registration, and put it into {client_secret} of the"
+            " provider {there}",
         ),
         "AADSTS700027": ErrorText(
             "The provider does not accept the client certificate",
-            step="have the certificate of certificate_file added to the application's registration",
+            step="have the certificate of {certificate} added to the application's registration",
         ),
         "private_address": ErrorText(
             "The provider's discovery document names an endpoint at a private address, to which nothing was sent",
-            step="if this is meant, name the endpoint's host in the provider's allow_private in the configuration",
+            step="if this is meant, name the endpoint's host in {allow_private}",
         ),
         "another_issuer": ErrorText(
             "The server that answers at the provider's issuer says that it is another issuer",
-            step="correct the provider's issuer or tenant in the configuration",
+            step="correct the provider's issuer or tenant {there}",
         ),
         "endpoints_missing": ErrorText(
             "The provider's discovery document has no token_endpoint or jwks_uri with https",
-            step="correct the provider's issuer in the configuration, or have the provider's administrator correct the"
-            " document",
+            step="correct the provider's issuer {there}, or have the provider's administrator correct the document",
         ),
     }
 )
@@ -383,10 +380,13 @@ _GRANT_LEFT = (
 )
 
 
-def reason_text(code: str, surface: Surface) -> str:
-    """The sentence of a reason, an alarm or a warning; the code itself for one that only a newer service knows."""
+def reason_text(code: str, surface: Surface, *, is_stored: bool = False) -> str:
+    """The sentence of a reason, an alarm or a warning; the code itself for one that only a newer service knows.
+
+    `is_stored`: the provider is a stored one, and not of the configuration file.
+    """
     text = REASONS.get(code) or ALARMS.get(code) or WARNINGS.get(code)
-    return _sentence(text, surface) if text else code
+    return _sentence(text, surface, is_stored=is_stored) if text else code
 
 
 def why_in_full(status: Mapping[str, Any], surface: Surface) -> str | None:
@@ -446,20 +446,27 @@ def _by_provider_code(code: str, status: Mapping[str, Any]) -> ErrorText | None:
 
 
 def _sentence_of(code: str, status: Mapping[str, Any], surface: Surface) -> str:
+    is_stored = status.get("provider_stored") is True
     signed_in_as, account = status.get("signed_in_as"), status.get("account") or "another account"
     if code in WITH_NAMES and signed_in_as:
         return _sentence(WITH_NAMES[code], surface).format(signed_in_as=signed_in_as, account=account)
     if fault := OF_REGISTRATION.get(_provider_code(code, status) or ""):
-        return f"{fault.fact}: {fault.next_step(surface)}{_then(code, status)}."
+        step = with_place(fault.next_step(surface) or "", surface, is_stored=is_stored)
+        return f"{fault.fact}: {step}{_then(code, status)}."
     if own := _by_provider_code(code, status):
-        return _sentence(own, surface)
+        return _sentence(own, surface, is_stored=is_stored)
     if code == "client_registration" and (setting := status.get("attention_setting")):
-        return _sentence(_WRONG_SETTING, surface).format(setting=setting)
+        return _sentence(_WRONG_SETTING, surface, is_stored=is_stored).replace("{setting}", _called(setting, is_stored))
     # An Invalid token can be renewed once its account is available again, a sign-in that failed can't.
     is_sign_in = status.get("attempt_id") if code in ALARMS else status.get("attention") != code
     if code in AT_SIGN_IN and is_sign_in and "generation" not in status:
-        return _sentence(AT_SIGN_IN[code], surface)
-    return reason_text(code, surface)
+        return _sentence(AT_SIGN_IN[code], surface, is_stored=is_stored)
+    return reason_text(code, surface, is_stored=is_stored)
+
+
+def _called(setting: str, is_stored: bool) -> str:
+    """What a setting of a provider is called: a stored one has no files."""
+    return setting.removesuffix("_file") if is_stored else setting
 
 
 def _then(code: str, status: Mapping[str, Any]) -> str:
@@ -483,5 +490,5 @@ def _details(code: str, status: Mapping[str, Any]) -> str | None:
     return f"{why_text(provider_code)}{times}"
 
 
-def _sentence(text: ErrorText, surface: Surface) -> str:
-    return f"{text.fact}: {text.next_step(surface)}."
+def _sentence(text: ErrorText, surface: Surface, *, is_stored: bool = False) -> str:
+    return f"{text.fact}: {with_place(text.next_step(surface) or '', surface, is_stored=is_stored)}."

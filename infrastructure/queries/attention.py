@@ -60,7 +60,7 @@ class StatusWithAttention:
 
     `attention_code` is the provider's error code behind an alarm, or a code of this service such as `HTTP 503`.
     `attention_setting` is the provider's setting to correct, where it is known. `provider_reply` has the provider's own
-    words about the last refusal in this run.
+    words about the last refusal in this run. `provider_stored`: the provider is not of the configuration file.
     """
 
     status: SettingStatus
@@ -69,6 +69,7 @@ class StatusWithAttention:
     attention_code: str | None = None
     attention_setting: str | None = None
     provider_reply: ProviderReply | None = None
+    provider_stored: bool = False
 
     @property
     def works(self) -> bool:
@@ -87,6 +88,7 @@ class StatusWithAttention:
             "attention": self.attention,
             "attention_code": self.attention_code,
             "attention_setting": self.attention_setting,
+            "provider_stored": self.provider_stored,
             "urgency": urgency_of(self.attention) if self.attention else None,
             "cause": self.cause,
             "provider_reply": self.provider_reply and asdict(self.provider_reply),
@@ -119,7 +121,7 @@ class Attention:
     `alarms` has codes by token id; the running service adds and removes them. `alarm_causes` has the provider's error
     code of an alarm, if there is one, and `alarm_settings` the setting to correct. `last_refusal` has the provider's
     words about a token, by its id. A live token of a provider that is not in `providers` needs a person; None stands
-    for every provider.
+    for every provider. `is_stored` says whether a provider is in the store, by its name.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class Attention:
         alarm_settings: Mapping[UUID, str] = MappingProxyType({}),
         last_refusal: Callable[[UUID], ProviderReply | None] = lambda _: None,
         providers: Collection[str] | None = None,
+        is_stored: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._store = store
         self._running_alarms = alarms
@@ -144,6 +147,7 @@ class Attention:
         self._limits = limits
         self._client_secrets_expire_at = client_secrets_expire_at
         self._providers = providers
+        self._is_stored = is_stored
 
     def statuses(self, after: str = "", limit: int | None = None) -> list[StatusWithAttention]:
         """Every setting as of now, or the next `limit` after the name `after`."""
@@ -302,7 +306,15 @@ class Attention:
         id = judged.status.profile.token_id
         is_alarm = judged.attention and judged.attention == self._running_alarms.get(id)
         cause, setting = (self._alarm_causes.get(id), self._alarm_settings.get(id)) if is_alarm else (None, None)
-        return replace(judged, attention_code=cause, attention_setting=setting, provider_reply=self._last_refusal(id))
+        return replace(
+            judged,
+            attention_code=cause,
+            attention_setting=setting,
+            provider_reply=self._last_refusal(id),
+            provider_stored=self._is_stored(
+                judged.status.token.provider or judged.status.profile.settings.provider or ""
+            ),
+        )
 
     def expiry(self, token: TokenState) -> Expiry | None:
         """The first expiry of this token; None if none is known."""

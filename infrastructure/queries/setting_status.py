@@ -117,6 +117,7 @@ class SettingStatus:
             "attention": self.attention and self.attention.value,
             "attention_code": None,
             "attention_setting": None,
+            "provider_stored": False,
             "urgency": urgency_of(self.attention) if self.attention else None,
             "cause": self.attention and f"{self.attention} {self.profile.token_id}",
             "provider_reply": None,

@@ -121,7 +121,7 @@ def test_checking_an_unknown_provider_names_those_there_are(shared_service: Serv
     unknown = shared_service.run("provider", "check", "fabrikam")
     assert (unknown.returncode, unknown.stderr) == (
         4,
-        "mailtoken: provider 'fabrikam' is not in the configuration; it has: contoso, robot\n",
+        "mailtoken: there is no provider 'fabrikam'; there are: contoso, robot\n",
     )
 
 

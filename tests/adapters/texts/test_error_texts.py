@@ -35,7 +35,7 @@ def test_an_error_with_the_fields_of_another_service_is_shown_by_its_code() -> N
 
 def test_an_empty_list_says_none() -> None:
     error = NotFound("provider_not_configured", provider="contoso", configured=[])
-    assert error_text(error, Surface.PAGE) == "provider 'contoso' is not in the configuration; it has: none"
+    assert error_text(error, Surface.PAGE) == "there is no provider 'contoso'; there are: none"
 
 
 def test_what_is_not_there_is_looked_for_with_the_surfaces_own_means() -> None:

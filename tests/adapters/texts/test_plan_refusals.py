@@ -53,7 +53,7 @@ NOT_A_NAME = "'two words' is not a name: 1 to 63 letters, digits, '.', '-' or '_
         (
             "provider_not_configured",
             {"provider": "fabrikam", "configured": ["contoso"]},
-            "provider 'fabrikam' is not in the configuration; it has: contoso",
+            "there is no provider 'fabrikam'; there are: contoso",
         ),
         (
             "not_an_smtp_setting",

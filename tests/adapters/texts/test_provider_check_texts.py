@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from string import Formatter
+
 import pytest
 
 from adapters.providers import ProviderSettings
@@ -9,7 +12,8 @@ from adapters.providers.error_table import AADSTS, OAUTH_ERRORS, SUBERRORS, read
 from adapters.providers.kinds import KINDS, preset_of
 from adapters.providers.registration_check import refusal_remedy
 from adapters.texts import provider_check
-from adapters.texts.provider_check import finding_text, remedy_text, step_text
+from adapters.texts.provider_check import _REMEDIES, _STEPS, _filled, finding_text, remedy_text, step_text
+from adapters.texts.provider_place import SLOTS
 from adapters.texts.wording import Surface
 from domain.secret import Secret
 
@@ -120,3 +124,15 @@ def test_only_the_command_line_names_an_option(surface: Surface) -> None:
     assert not [text for text in (*texts, *words.values()) if "--" in text or "mailtoken" in text]
     assert "--flow browser" in steps(CONTOSO)
     assert "the browser flow" in steps(CONTOSO, surface=surface)
+
+
+@pytest.mark.parametrize("surface", Surface)
+@pytest.mark.parametrize("texts", [_REMEDIES, _STEPS])
+def test_no_file_is_named_for_a_provider_that_has_none(texts: Mapping[str, str], surface: Surface) -> None:
+    for code, text in texts.items():
+        names = [name for _, name, _, _ in Formatter().parse(text) if name]
+        fields = {**dict.fromkeys(names, "-"), "provider": "own"}
+        given = {name: value for name, value in fields.items() if f"{{{name}}}" not in SLOTS}
+        of_file, stored = (_filled(texts, code, {**given, **more}, surface) for more in ({}, {"stored": True}))
+        assert "{" not in of_file + stored
+        assert "_file" not in stored.replace("ca_file of [stored_providers]", "")

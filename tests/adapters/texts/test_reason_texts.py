@@ -2,7 +2,8 @@
 
 import pytest
 
-from adapters.texts.reasons import ALARMS, REASONS, WARNINGS, reason_text, why
+from adapters.texts.provider_place import SLOTS, with_place
+from adapters.texts.reasons import ALARMS, OF_REGISTRATION, REASONS, WARNINGS, reason_text, why
 from adapters.texts.wording import Surface
 from domain.expiry_forecast import Cause
 from domain.outcomes import GrantWarning, Reason
@@ -23,7 +24,28 @@ _ALARMS = (
 def test_every_reason_and_every_alarm_has_a_fact_and_a_next_step(code: str) -> None:
     text = {**REASONS, **ALARMS, **WARNINGS}[code]
     assert all(text.next_step(surface) for surface in Surface)
-    assert reason_text(code, COMMAND) == f"{text.fact}: {text.next_step(COMMAND)}."
+    step = with_place(text.next_step(COMMAND) or "", COMMAND, is_stored=False)
+    assert reason_text(code, COMMAND) == f"{text.fact}: {step}."
+
+
+@pytest.mark.parametrize("surface", Surface)
+@pytest.mark.parametrize("code", [*REASONS, *ALARMS, *WARNINGS])
+def test_no_file_is_named_for_a_provider_that_has_none(code: str, surface: Surface) -> None:
+    status = {"attention": code, "reason": code, "attention_setting": "client_secret_file", "provider_stored": True}
+    for said in (reason_text(code, surface, is_stored=True), str(why(status, surface))):
+        assert not any(slot in said for slot in SLOTS)
+        assert "_file" not in said
+        if code not in ("provider_left", "unknown_error"):
+            assert "in the configuration" not in said
+
+
+@pytest.mark.parametrize("code", OF_REGISTRATION)
+def test_a_fault_of_the_registration_of_a_stored_provider_is_mended_on_its_page(code: str) -> None:
+    status = {"attention": "client_registration", "attention_code": code, "provider_stored": True}
+    said, of_file = str(why(status, Surface.PAGE)), str(why({**status, "provider_stored": False}, Surface.PAGE))
+    assert not any(slot in said + of_file for slot in SLOTS)
+    assert "_file" not in said
+    assert "in the configuration" not in said or "private_hosts of [stored_providers]" in said
 
 
 def test_a_reason_of_a_newer_service_is_shown_as_it_is() -> None:

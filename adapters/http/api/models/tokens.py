@@ -59,10 +59,10 @@ class Status(BaseModel):
 
     `token` is one of the manual's labels, letter for letter. `attention` is the reason why a person is needed, and
     `attention_code` the provider's error code behind it; `attention_setting` is the provider's key in the configuration
-    to correct, where it is known. `urgency` is `soon` while the token still works and will end unless a person acts.
-    Settings with the same `cause` need one act of a person. `failures`: so many requests of the last sign-in failed in
-    a row before its time was over. `provider_reply` is null after a restart, and once the token is
-    retrieved or deleted.
+    to correct, where it is known; of one that is `provider_stored` the field or secret, without `_file`. `urgency` is
+    `soon` while the token still works and will end unless a person acts. Settings with the same `cause` need one act of
+    a person. `failures`: so many requests of the last sign-in failed in a row before its time was over.
+    `provider_reply` is null after a restart, and once the token is retrieved or deleted.
     """
 
     model_config = with_example(
@@ -87,6 +87,7 @@ class Status(BaseModel):
         attention=None,
         attention_code=None,
         attention_setting=None,
+        provider_stored=False,
         urgency=None,
         cause=None,
         provider_reply=None,
@@ -115,6 +116,7 @@ class Status(BaseModel):
     attention: str | None
     attention_code: str | None
     attention_setting: str | None
+    provider_stored: bool
     urgency: Literal["now", "soon"] | None
     cause: str | None
     provider_reply: ProviderReply | None
