@@ -196,6 +196,8 @@ def test_a_page_shows_no_button_to_whom_it_is_no_use(people: dict[str, Browser])
     assert {name for name, page in setting.items() if "/get-token" in page} == OPERATORS
     assert {name for name, page in setting.items() if ">Save<" in page} == ADMINISTRATORS
     assert {name for name, page in setting.items() if "/history" in page} == AUDITORS
+    machine = {name: browser.get("/machines/access/panel").text for name, browser in people.items()}
+    assert {name for name, page in machine.items() if 'href="/history?profile=access"' in page} == AUDITORS
 
 
 @pytest.mark.parametrize(
