@@ -320,7 +320,7 @@ def _is_wanted(concern: Concern, wanted: HistoryFilter, scope: Scope) -> bool:
 def _streams(query: Query, wanted: HistoryFilter, scope: Scope) -> Sequence[UUID] | None:
     """The streams that have all that is wanted, if they are few; None for the whole log."""
     if wanted.profile:
-        return streams_about(query, wanted.profile)
+        return streams_about(query, wanted.profile) if scope.has_profile(wanted.profile) else ()
     streams = streams_with_words(query, wanted.words, _MOST_NAMES) if wanted.words else None
     if streams is None and scope.patterns is not None:
         return streams_in_scope(query, scope.patterns, _MOST_NAMES)

@@ -92,7 +92,11 @@ def history_pages(service: Service) -> APIRouter:
         now = as_of or service.clock.now()
         life = _life(service, wanted.profile, now, scope)
         frame = _frame(typed, wanted, as_of, found)
-        return page_request.render("history.html", problem=None, **{**frame, "life": life, "now": now})
+        return page_request.render(
+            "history.html",
+            problem=None,
+            **{**frame, "life": life, "now": now, "forwards": before is None and after is not None},
+        )
 
     @router.get("/history/export/{file_format}")
     def export(file_format: Literal["csv", "json"], page_request: Auditing) -> Response:
@@ -128,6 +132,7 @@ def _frame(
         "older": page.older and links.place(page.older),
         "profile": profile,
         "path": setting_path(profile) if "/" in profile else _machine_path(profile),
+        "forwards": False,
         "life": None,
         "now": None,
         "boxes": BOXES,

@@ -307,6 +307,7 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "history.nothing_so_far": "No event matches so far.",
         "history.no_filter": "Without the filter",
         "history.looked": "Looked at the events back to",
+        "history.looked_up_to": "Looked at the events up to",
         "history.go_on": "Go on",
         "history.newer": "Newer",
         "history.older": "Older",

@@ -145,6 +145,11 @@ def pages_from_forwards(browser: Browser, page: str) -> int:
     while behind := link(page, "next"):
         page, number = browser("GET", behind).text, number + 1
     assert "No event matches." in page
+    back = link(page, "prev")
+    assert back
+    upwards = browser("GET", back).text
+    assert "Looked at the events up to" in upwards
+    assert re.search(r'rel="prev"[^>]*>Go on<', upwards)
     return number
 
 
