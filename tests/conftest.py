@@ -47,8 +47,8 @@ hypothesis.settings.load_profile("mailtoken")
 freezegun.configure(extend_ignore_list=["psycopg", "psycopg_pool", "eventsourcing.persistence"])
 
 
-# Tests wait for sockets, timers and processes half of the time, so there are two of pytest's workers for each core.
-_WORKERS_PER_CORE = 2
+# Tests wait for sockets, timers and processes most of the time, so there are three of pytest's workers for each core.
+_WORKERS_PER_CORE = 3
 _MOST_WORKERS = 16
 
 

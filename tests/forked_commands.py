@@ -176,6 +176,7 @@ def _main() -> None:
 
     spare_work()
     import_everything()
+    _analyse_routes()
     assert threading.active_count() == 1, "only a process with one thread can be forked"
     gc.collect()
     gc.freeze()
@@ -223,6 +224,23 @@ def import_everything() -> None:
     from adapters.cli.app import commands
 
     commands()
+
+
+def _analyse_routes() -> None:
+    """Make the application of some service, so that those of the services to come find its routes analysed."""
+    import tempfile
+
+    from fakes import FakeClock, FakeProvider
+    from served import a_service
+
+    from adapters.http.app import create_app
+
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        contextlib.redirect_stdout(io.StringIO()),
+        a_service(Path(directory), FakeClock(), FakeProvider()) as service,
+    ):
+        create_app(service)
 
 
 def _fork(asked: Mapping[str, Any], streams: Sequence[int], asking: socket.socket) -> None:
