@@ -17,6 +17,7 @@ ACTION_ROLES: Mapping[Action, str] = MappingProxyType(
         Action.SET: ADMINISTRATOR,
         Action.LINK: ADMINISTRATOR,
         Action.TAG: ADMINISTRATOR,
+        Action.REMOVE_MACHINE: ADMINISTRATOR,
     }
 )
 JOB_ROLES = (OPERATOR, ADMINISTRATOR)

@@ -28,6 +28,12 @@ class Action(StrEnum):
     SET = "set"
     LINK = "link"
     TAG = "tag"
+    REMOVE_MACHINE = "remove-machine"
+
+    @property
+    def is_of_machines(self) -> bool:
+        """Whether a step is about a machine, and not about a setting."""
+        return self in (Action.TAG, Action.REMOVE_MACHINE)
 
 
 class Outcome(StrEnum):

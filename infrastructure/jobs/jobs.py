@@ -111,7 +111,7 @@ class Jobs:
 
     def targets(self, work: Work, machines: Sequence[str]) -> list[str]:
         """The targets of an action at these machines: those where it makes sense, and of a shared token one setting."""
-        if work.action is Action.TAG:
+        if work.action.is_of_machines:
             return list(machines)
         with self._store.reading() as query:
             statuses = read_statuses_of(query, machines, self._clock.now())
@@ -155,6 +155,7 @@ class Jobs:
             Action.SET: lambda: settings.set_profile(target, work.fields, by),
             Action.LINK: lambda: settings.link(work.group, [target], by),
             Action.TAG: lambda: settings.tag_machine(target, work.add, work.remove, by),
+            Action.REMOVE_MACHINE: lambda: settings.remove_machine(target, by),
         }
         if work.action is Action.TEST:
             report = self._use_cases.mail.test(target, None, by)

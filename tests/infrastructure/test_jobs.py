@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Event
 
 import pytest
 from fakes import FakeProvider, Services
@@ -13,7 +14,7 @@ from domain.errors import InvalidValue, NotFound, Refused
 from domain.lifecycle import TokenStatus
 from domain.ports import MailServer
 from infrastructure.jobs import jobs as module
-from infrastructure.jobs.job import Action, Job, Outcome, Work
+from infrastructure.jobs.job import Action, Job, Outcome, Result, Work
 from infrastructure.jobs.jobs import Jobs, UseCases
 from infrastructure.mail import MailService
 from infrastructure.queries.attention import Attention
@@ -85,6 +86,46 @@ def test_machines_are_tagged_and_linked(service: Services, jobs: Jobs) -> None:
     assert service.settings.tags_of("b") == ["hamburg"]
     ended(jobs.begin(Work(Action.LINK, group="scanners"), MachineFilter(tag="hamburg"), ADMIN))
     assert [group.name for group in service.settings.groups()] == ["scanners"]
+
+
+def test_machines_are_removed_but_for_those_that_have_a_token(service: Services, jobs: Jobs) -> None:
+    for name in ("a", "b", "c"):
+        service.add_machine(name, "generic")
+    service.get_token("b/smtp")
+    assert jobs.targets(Work(Action.REMOVE_MACHINE), ["a", "b"]) == ["a", "b"]
+    job = jobs.begin(Work(Action.REMOVE_MACHINE), MachineFilter(names=("a", "b")), ADMIN)
+    assert outcomes(job) == [("a", Outcome.DONE, None), ("b", Outcome.REFUSED, "token_held")]
+    assert service.settings.machine_names() == ["b", "c"]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("work", [Work(Action.TAG, add=["x"]), Work(Action.REMOVE_MACHINE)])
+def test_a_job_over_more_than_a_thousand_machines_comes_to_its_end_and_says_how_far_it_is(
+    service: Services, jobs: Jobs, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"mfp-{number:04}" for number in range(1200)]
+    changes, model = service.settings._changes(ADMIN), catalogue("generic")
+    for name in names:
+        changes.add_machine(name, model)
+    changes.save()
+    half, seen, step = Event(), Event(), jobs._step
+
+    def stepping(job: Job, target: str) -> Result:
+        if target == names[600]:
+            half.set()
+            assert seen.wait(60)
+        return step(job, target)
+
+    monkeypatch.setattr(jobs, "_step", stepping)
+    job = jobs.begin(work, ALL, ADMIN)
+    assert half.wait(300)
+    told = job.summary()
+    assert (told["state"], told["done"], told["total"]) == ("running", 600, 1200)
+    seen.set()
+    assert job.ended.wait(300)
+    assert (job.state, job.counts()) == ("ended", {Outcome.DONE: 1200})
+    left = service.settings.machine_names()
+    assert left == ([] if work.action is Action.REMOVE_MACHINE else names)
 
 
 def test_tokens_are_obtained_one_after_another_and_a_stopped_queue_says_what_is_left(

@@ -110,7 +110,7 @@ def _new_page(
 ) -> Response:
     inside = service.jobs.within(wanted, page_request.scope(ACTION_ROLES[action]))
     names = service.machines.names(inside, MOST_MACHINES)
-    needs_form = action in (Action.SET, Action.LINK, Action.TAG)
+    needs_form = action in (Action.SET, Action.LINK) or action.is_of_machines
     targets = names if needs_form else service.jobs.targets(Work(action), names)
     return page_request.render(
         "job_new.html",

@@ -146,6 +146,7 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "job.renew": "Renew",
         "job.test": "Connection test",
         "job.delete": "Delete tokens",
+        "job.remove-machine": "Remove machines",
         "job.set": "Set a field",
         "job.link": "Link SMTP settings",
         "job.tag": "Change tags",
@@ -158,6 +159,10 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "job.help.renew": "Every token that works is renewed at its provider now.",
         "job.help.test": "Every setting with a token and a server signs in at its mail server. No message is sent.",
         "job.help.delete": "The tokens are deleted for good. The settings have no token until you get new ones.",
+        "job.help.remove-machine": (
+            "The machines are removed with their settings; their history stays. A machine stays that has a token, or"
+            " that a relay user uses: the results say so."
+        ),
         "job.help.set": "The field gets the same value in every setting of the machines; an empty value clears it.",
         "job.help.link": "Every SMTP setting of the machines joins the group and uses its token from then on.",
         "job.help.tag": "The tags are words that group machines.",

@@ -29,7 +29,7 @@ class NewJob(BaseModel):
     """An action over the selected machines.
 
     `set` takes `fields`, and `protocol` for the settings of one protocol alone; `link` takes `group`; `tag` takes `add`
-    and `remove`.
+    and `remove`. `remove-machine` removes each machine with its settings.
     """
 
     model_config = with_example(action="renew", select={"q": "hamburg"})

@@ -32,7 +32,9 @@ def test_a_refused_step_says_why(http: Api) -> None:
     assert "99999" in job["results"][0]["why"]
 
 
-@pytest.mark.parametrize(("action", "role"), [("renew", OPERATOR), ("set", ADMINISTRATOR)])
+@pytest.mark.parametrize(
+    ("action", "role"), [("renew", OPERATOR), ("set", ADMINISTRATOR), ("remove-machine", ADMINISTRATOR)]
+)
 def test_each_action_needs_its_own_role(http: Api, action: str, role: str) -> None:
     body = {"action": action, "select": {"q": "nowhere"}, "fields": {"port": "25"}}
     answers = {

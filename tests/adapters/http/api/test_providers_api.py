@@ -36,6 +36,15 @@ def test_a_provider_is_added_listed_changed_and_removed(http: Api) -> None:
     assert [one["name"] for one in http.get(TARGET)] == ["contoso"]
 
 
+def test_a_setting_gets_the_server_of_its_stored_provider_and_says_that_it_is_stored(http: Api) -> None:
+    http.ask("POST", TARGET, new())
+    assert http.ask("POST", "/api/v1/machines", {"name": "new", "catalogue": "generic"}).status == 201
+    made = http.ask("PATCH", "/api/v1/profiles/new/imap", {"provider": "fabrikam"}).body
+    assert (made["server"], made["port"], made["tls"]) == ("outlook.office365.com", 993, "implicit")
+    statuses = {one["profile"]: one["provider_stored"] for one in http.get("/api/v1/status")}
+    assert (statuses["new/imap"], statuses["new/smtp"]) == (True, False)
+
+
 def test_no_answer_and_no_record_has_a_secret(http: Api) -> None:
     answers = [http.ask("POST", TARGET, new(secrets={"client_secret": SECRET}))]
     answers += [http.ask("GET", f"{TARGET}/fabrikam"), http.ask("GET", TARGET)]

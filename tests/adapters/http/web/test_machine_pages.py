@@ -130,6 +130,24 @@ def test_a_job_over_all_that_match_shows_the_outcome_of_each(
         Visitor(page, screenshots / "wide-light").go("/jobs", "jobs")
 
 
+def test_selected_machines_are_removed_after_a_question(fleet: InProcessService, page: Page, screenshots: Path) -> None:
+    for name in ("gone-a", "gone-b", "gone-not"):
+        fleet.service.settings.add_machine(name, "generic", "administrator:admin")
+    page.goto("/machines?q=gone")
+    page.get_by_label("With the machines you select").select_option("Remove machines")
+    page.get_by_label("gone-a", exact=True).check()
+    page.get_by_label("gone-b", exact=True).check()
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_text("Machines: 2.")).to_be_visible()
+    Visitor(page, screenshots / "wide-light").look("job-remove")
+    assert "gone-a" in fleet.service.settings.machine_names()
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_text("Done: 2. Refused: 0. Left: 0. Of 2.")).to_be_visible()
+    expect(page.get_by_role("link", name="gone-a")).to_have_count(0)
+    assert not {"gone-a", "gone-b"} & set(fleet.service.settings.machine_names())
+    fleet.service.settings.remove_machine("gone-not", "administrator:admin")
+
+
 def test_tokens_are_obtained_one_sign_in_after_another(fleet: InProcessService, page: Page, screenshots: Path) -> None:
     for name in ("queue-a", "queue-b"):
         fleet.add_printer(name, "generic")
