@@ -136,14 +136,13 @@ class Audit:
     def _fold(
         self, query: Query, findings: list[Finding], progress: Progress | None
     ) -> tuple[Fold, FoldedLogIndex, int]:
-        fold, index, events = Fold(), FoldedLogIndex(), 0
+        fold, index, events = Fold(forgets=True), FoldedLogIndex(), 0
         chain = ChainCheck(query, self._log.store.integrity.chain if self._log.store.has_keys else None)
         for position, stored in self._log.read_stored(query):
             findings.extend(map(_about_chain, chain.check(position, stored)))
             try:
                 event = self._log.decode(position, stored).event
-                fold.apply(event)
-                index.apply(position, event, fold.states[event.originator_id])
+                index.apply(position, event, fold.apply(event))
             except Exception as error:
                 # A changed event may raise any error; the events after it are checked all the same.
                 facts: dict[str, Fact] = {"position": position, "topic": stored.topic, "reason": str(error)}

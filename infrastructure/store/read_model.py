@@ -53,10 +53,9 @@ def rebuild_log_index(log: EventLog, query: Query) -> None:
 
 
 def _replay(log: EventLog, query: Query, progress: Progress | None) -> tuple[Fold, FoldedLogIndex, int]:
-    fold, index, events = Fold(), FoldedLogIndex(), 0
+    fold, index, events = Fold(forgets=True), FoldedLogIndex(), 0
     for logged in log.read(query):
-        fold.apply(logged.event)
-        index.apply(logged.position, logged.event, fold.states[logged.event.originator_id])
+        index.apply(logged.position, logged.event, fold.apply(logged.event))
         events += 1
         if progress and events % PROGRESS_EVERY == 0:
             progress(events)

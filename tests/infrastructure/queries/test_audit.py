@@ -20,6 +20,7 @@ from domain.log_hold import LogHold
 from domain.secret import Secret
 from domain.stored_provider import StoredProvider
 from infrastructure.queries.audit import Finding
+from infrastructure.store.fold import Fold
 from infrastructure.store.schema import VIEWS
 from infrastructure.store.store import UnitOfWork
 
@@ -130,6 +131,42 @@ def test_a_history_the_lifecycle_does_not_allow_is_found_even_if_its_hashes_are_
     facts: dict[str, Fact] = {"position": position, "topic": "mailtoken.Token.Retrieved.v1", "reason": reason}
     found = [finding for finding in record.findings() if finding.code.startswith("event")]
     assert found == [Finding("event_not_legal", facts, len(record.events()))]
+
+
+@pytest.mark.parametrize("topic", ["RelayUser.MessagesChanged", "Session.Ended"])
+def test_an_event_of_what_is_over_is_found_even_if_its_hash_is_right(told: Services, topic: str) -> None:
+    told.relay_users.change_messages("printers", {"sender": "scan@contoso.com"}, ADMIN)
+    told.relay_users.remove("printers", ADMIN)
+    told.sessions.end(told.sessions.begin_for_member("lee@contoso.com", ("auditor",)))
+    record = Record(told.store)
+    assert record.findings() == ()
+    _, stored = record.find(topic)
+    again = replace(stored, originator_version=50)
+    record.store.recorder.insert_events([again], unit_of_work=UnitOfWork(instants=[told.clock.now()]))
+    [found] = [finding for finding in record.findings() if finding.code == "event_not_legal"]
+    assert found.index == len(record.events())
+    assert found.fields["reason"] == f"aggregate_not_there version=50 id='{stored.originator_id}'"
+
+
+def test_the_memory_of_a_replay_grows_with_what_lives_and_not_with_what_is_over(told: Services) -> None:
+    def replay(*, forgets: bool) -> Fold:
+        fold = Fold(forgets=forgets)
+        with told.store.reading() as query:
+            for logged in told.events.read(query):
+                fold.apply(logged.event)
+        return fold
+
+    before = replay(forgets=True)
+    for number in range(5):
+        told.sessions.end(told.sessions.begin_for_member("lee@contoso.com", ("auditor",)))
+        told.relay_users.add(f"printer-{number}", ["press/smtp"], [], Secret("a-password-in-clear"), ADMIN)
+        told.relay_users.remove(f"printer-{number}", ADMIN)
+        told.clients.add(f"client-{number}", [], None, ADMIN)
+        told.clients.remove(f"client-{number}", ADMIN)
+    after, whole = replay(forgets=True), replay(forgets=False)
+    assert (after.states, after.versions) == (before.states, before.versions)
+    assert len(whole.states) == len(after.states) + 15
+    assert [one for one in whole.views() if one.row] == [one for one in after.views() if one.row]
 
 
 # Rows
