@@ -401,7 +401,7 @@ def test_a_strict_provider_refuses_the_refresh_token_whose_reply_was_lost(
         ("expires_in", {"value": -5}, 3600),
         ("expires_in", {"value": "1800"}, 1800),
         ("expires_in", {"value": 10**12}, 3600),
-        ("trickle", {"seconds_a_byte": 0.0001}, 3600),
+        ("trickle", {"piece_bytes": 100}, 3600),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

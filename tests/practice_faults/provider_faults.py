@@ -147,9 +147,10 @@ class AnswerLost(Spoil):
 
 @dataclass(frozen=True)
 class Trickle(Waiting, Spoil):
-    """The answer comes byte by byte, so that no single read ever times out; the rest at once after `release`."""
+    """The answer comes in small pieces, so that no single read ever times out; the rest at once after `release`."""
 
-    seconds_a_byte: float = 0.05
+    seconds_a_piece: float = 0.05
+    piece_bytes: int = 1
 
     def spoil(self, answer: Response) -> Response:
         """Give the same answer, slowly."""
@@ -158,9 +159,9 @@ class Trickle(Waiting, Spoil):
         return Response(self._slowly(body), answer.status_code, headers, mimetype="application/json")
 
     def _slowly(self, body: bytes) -> Iterator[bytes]:
-        for at in range(len(body)):
-            wait([self.released], self.seconds_a_byte)
-            yield body[at : at + 1]
+        for at in range(0, len(body), self.piece_bytes):
+            wait([self.released], self.seconds_a_piece)
+            yield body[at : at + self.piece_bytes]
 
 
 @dataclass(frozen=True)

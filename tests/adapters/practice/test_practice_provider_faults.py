@@ -220,7 +220,7 @@ def test_a_trickling_answer_never_times_out_a_read_and_is_whole_in_the_end(
     provider: FaultyProvider, sign_in: SignIn, refresh: Refresh
 ) -> None:
     token = sign_in(provider)["refresh_token"]
-    with ThreadPoolExecutor(1) as pool, provider.inject_fault("trickle", seconds_a_byte=0.05) as trickle:
+    with ThreadPoolExecutor(1) as pool, provider.inject_fault("trickle", seconds_a_piece=0.05) as trickle:
         answer = pool.submit(refresh, provider, token, timeout=1)
         trickle.wait_until_met()
         assert not answer.done()

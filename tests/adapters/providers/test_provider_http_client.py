@@ -81,7 +81,7 @@ def test_a_reply_that_cant_be_kept_is_handed_to_nobody(
 def test_the_deadline_holds_for_silence_and_for_a_slow_drip(
     practice: FaultyProvider, impatient: HttpClient, mode: str
 ) -> None:
-    details: dict[str, Any] = {"seconds_a_byte": 0.2} if mode != "hang" else {}
+    details: dict[str, Any] = {"seconds_a_piece": 0.2} if mode != "hang" else {}
     with (
         practice.inject_fault(mode, endpoint="device_authorization", **details),
         pytest.raises(NoReply, match="no_answer_in_time"),
