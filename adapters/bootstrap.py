@@ -52,9 +52,7 @@ from infrastructure.queries.store_state import StoreStateQuery, read_providers_l
 from infrastructure.queries.verifier import Verifier
 from infrastructure.service import Service
 from infrastructure.store.event_log import EventLog
-from infrastructure.store.keyed_chain_marker import KeyedChainMarker
 from infrastructure.store.open import looks_new, read_meta
-from infrastructure.store.row_scan import RowWatch
 from infrastructure.store.schema import PROJECTION_VERSION
 from infrastructure.store.store import Store
 from infrastructure.store.vault import Vault
@@ -65,6 +63,8 @@ from infrastructure.tokens.exchange import TokenExchange
 from infrastructure.tokens.polling_worker import PollingWorker
 from infrastructure.tokens.renewal_worker import RenewalWorker
 from infrastructure.tokens.token_service import TokenService
+from infrastructure.upkeep.keyed_chain_marker import KeyedChainMarker
+from infrastructure.upkeep.row_scan import RowWatch
 
 log = structlog.get_logger("mailtoken")
 

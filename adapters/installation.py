@@ -37,7 +37,14 @@ from infrastructure.queries.audit import Audit
 from infrastructure.queries.history import History
 from infrastructure.queries.setting_status import SettingStatus, read_status, read_status_pages, read_statuses_in_need
 from infrastructure.queries.store_state import StoreStateQuery, read_providers_left
-from infrastructure.store.backup import (
+from infrastructure.store.event_log import EventLog
+from infrastructure.store.hash_chain import Head, last_position
+from infrastructure.store.migrations import KEYED_CHAIN_SINCE, Migration
+from infrastructure.store.open import check_names, create_store, has_store, looks_new, read_meta_with_key
+from infrastructure.store.stored_provider_rows import read_stored_states
+from infrastructure.store.vault import Vault
+from infrastructure.tokens.log_memory import LogComparison, LogMemory, compare_log
+from infrastructure.upkeep.backup import (
     BackupContent,
     ConfigurationFile,
     check_empty,
@@ -47,16 +54,9 @@ from infrastructure.store.backup import (
     verify_backup,
     write_backup,
 )
-from infrastructure.store.backup_file import BackupReader
-from infrastructure.store.event_log import EventLog
-from infrastructure.store.hash_chain import Head, last_position
-from infrastructure.store.keyed_chain_marker import KeyedChainMarker
-from infrastructure.store.migrations import KEYED_CHAIN_SINCE, Migration
-from infrastructure.store.open import check_names, create_store, has_store, looks_new, read_meta_with_key
-from infrastructure.store.stored_provider_rows import read_stored_states
-from infrastructure.store.upgrade import BackedUp, upgrade_store
-from infrastructure.store.vault import Vault
-from infrastructure.tokens.log_memory import LogComparison, LogMemory, compare_log
+from infrastructure.upkeep.backup_file import BackupReader
+from infrastructure.upkeep.keyed_chain_marker import KeyedChainMarker
+from infrastructure.upkeep.upgrade import BackedUp, upgrade_store
 
 log = structlog.get_logger("mailtoken")
 

@@ -16,14 +16,14 @@ from infrastructure.config.load import load_config
 from infrastructure.config.tables import Config
 from infrastructure.encryption.envelope import Sealer, key_id
 from infrastructure.encryption.key_file import is_key_file, new_key, read_key, save_key, write_keys
-from infrastructure.store.integrity_rotation import authenticate_anew, begin, end, is_under_way
-from infrastructure.store.key_rotation import reseal, values_by_key
 from infrastructure.store.node_rows import NodeRow, forget_other_nodes, read_nodes
-from infrastructure.store.pacing import with_rests
 from infrastructure.store.read_model import Progress
 from infrastructure.store.store import Store
 from infrastructure.tokens.claims import node_name
 from infrastructure.tokens.escrow import replies_by_key
+from infrastructure.upkeep.integrity_rotation import authenticate_anew, begin, end, is_under_way
+from infrastructure.upkeep.key_rotation import reseal, values_by_key
+from infrastructure.upkeep.pacing import with_rests
 
 _IN_FLIGHT_SECONDS = 15 * 60
 """The time in which whatever was sealed before the rotation began is stored."""

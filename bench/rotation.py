@@ -12,9 +12,9 @@ from pathlib import Path
 from bench.material import Material
 from bench.rounds import Figure, Size, compare
 from infrastructure.encryption.key_file import create_key_file, new_key, read_key, write_keys
-from infrastructure.store.key_rotation import reseal
-from infrastructure.store.pacing import with_rests
 from infrastructure.store.sqlite import SqliteStore
+from infrastructure.upkeep.key_rotation import reseal
+from infrastructure.upkeep.pacing import with_rests
 
 
 def rotation(directory: Path, size: Size) -> Figure:

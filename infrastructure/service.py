@@ -32,12 +32,12 @@ from infrastructure.queries.settings_page import SettingsPageQuery
 from infrastructure.queries.store_state import StoreStateQuery
 from infrastructure.queries.verifier import Verifier
 from infrastructure.store.event_log import EventLog
-from infrastructure.store.row_scan import RowWatch
 from infrastructure.ticker import Ticker
 from infrastructure.tokens.access_token_cache import AccessTokenCache
 from infrastructure.tokens.polling_worker import PollingWorker
 from infrastructure.tokens.renewal_worker import RenewalWorker
 from infrastructure.tokens.token_service import TokenService
+from infrastructure.upkeep.row_scan import RowWatch
 
 
 @dataclass(frozen=True)

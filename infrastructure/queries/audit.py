@@ -20,14 +20,12 @@ from domain.relay_user import RelayUserState
 from domain.stored_provider import AWAITED, StoredProviderState
 from domain.token_state import TokenState
 from infrastructure.queries.setting_status import SettingStatus, fold_statuses
-from infrastructure.store.chain_check import ChainCheck, ChainFault
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.fold import Fold
 from infrastructure.store.log_index import FoldedLogIndex, end_of_log, stored_ends
 from infrastructure.store.query import Query
 from infrastructure.store.read_model import PROGRESS_EVERY, Progress, rebuild_read_model
 from infrastructure.store.row_macs import AlteredRow, RowChecks
-from infrastructure.store.row_scan import altered_access_rows
 from infrastructure.store.rows import Row
 from infrastructure.store.schema import MAC, VIEWS
 from infrastructure.store.vault import (
@@ -42,6 +40,8 @@ from infrastructure.store.vault import (
     VaultKey,
     read_vault_keys,
 )
+from infrastructure.upkeep.chain_check import ChainCheck, ChainFault
+from infrastructure.upkeep.row_scan import altered_access_rows
 
 
 @dataclass(frozen=True)

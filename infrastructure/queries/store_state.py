@@ -18,10 +18,10 @@ from infrastructure.config.tables import Config
 from infrastructure.store.open import read_last_backup
 from infrastructure.store.query import Query
 from infrastructure.store.row_macs import UNREADABLE, AlteredRow
-from infrastructure.store.row_scan import altered_rows
 from infrastructure.store.rows import log_hold_state
 from infrastructure.store.store import Store
 from infrastructure.store.stored_provider_rows import read_stored_states
+from infrastructure.upkeep.row_scan import altered_rows
 
 _UNKNOWN = datetime.fromtimestamp(0, UTC)
 

@@ -18,11 +18,11 @@ from domain.errors import Refused, StoreRefused
 from infrastructure.encryption.envelope import Place, Sealer
 from infrastructure.encryption.key_file import create_key_file, read_key
 from infrastructure.node_reports import NodeReports
-from infrastructure.store import key_rotation
 from infrastructure.store.open import open_store
 from infrastructure.store.postgres import PostgresStore
 from infrastructure.store.sqlite import SqliteStore
 from infrastructure.tokens.claims import node_name
+from infrastructure.upkeep import key_rotation
 
 
 class Killed(BaseException):

@@ -24,10 +24,10 @@ from infrastructure.encryption.envelope import Sealer
 from infrastructure.notifications import Channel, Notifier
 from infrastructure.queries.attention import Attention
 from infrastructure.queries.store_state import StoreStateQuery
-from infrastructure.store.backup import note_backup
 from infrastructure.store.claim_rows import ClaimKey
 from infrastructure.store.store import Store
 from infrastructure.tokens.claims import STALE_AFTER_SECONDS
+from infrastructure.upkeep.backup import note_backup
 
 SECRET = "https://hooks.example.com/T0/secret-in-the-address"
 ADMIN = "administrator:admin"

@@ -19,7 +19,7 @@ from waiting import in_background, wait_until
 
 MakeService = Callable[..., ServiceProcess]
 _LINK = re.compile(r"\]\((?P<page>[^):#]+)(?:#[^)]*)?\)")
-_VERSION_1 = Path(__file__).parents[1] / "infrastructure" / "store" / "fixtures" / "version_1"
+_VERSION_1 = Path(__file__).parents[1] / "infrastructure" / "upkeep" / "fixtures" / "version_1"
 _INSTALLED = ("/etc/mailtoken", "/var/lib/mailtoken")
 _DATABASES = (
     "postgresql://mailtoken@db.example.com/mailtoken",

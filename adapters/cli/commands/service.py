@@ -68,7 +68,7 @@ def upgrade(
     """Bring the store to this version of the program, after a backup beside it."""
     from adapters import installation
     from infrastructure.store.hash_chain import Head
-    from infrastructure.store.upgrade import BackedUp
+    from infrastructure.upkeep.upgrade import BackedUp
 
     is_current = True
     for step in installation.upgrade(CommandContext.of(context).config, backup):

@@ -10,7 +10,7 @@ import pytest
 from adapters.texts.audit_findings import FINDINGS, finding_line, finding_text
 from infrastructure.queries import audit
 from infrastructure.queries.audit import Finding
-from infrastructure.store import chain_check
+from infrastructure.upkeep import chain_check
 
 
 def test_the_codes_that_are_found_are_those_that_have_a_sentence() -> None:

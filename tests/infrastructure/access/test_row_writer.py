@@ -12,7 +12,7 @@ from store_examples import ADMIN, change, everything
 
 from domain.errors import Refused
 from infrastructure.store import schema
-from infrastructure.store.row_scan import RowWatch
+from infrastructure.upkeep.row_scan import RowWatch
 
 
 def written(service: Services, changes: int) -> None:

@@ -17,9 +17,9 @@ from domain.secret import Secret
 from infrastructure.access.administrators import CodeNeeded
 from infrastructure.access.second_factors import RECOVERY_CODES, Enrolment
 from infrastructure.encryption.envelope import Sealer
-from infrastructure.store.backup import ConfigurationFile, restore_backup, write_backup
-from infrastructure.store.key_rotation import reseal, values_by_key
 from infrastructure.store.sqlite import SqliteStore
+from infrastructure.upkeep.backup import ConfigurationFile, restore_backup, write_backup
+from infrastructure.upkeep.key_rotation import reseal, values_by_key
 
 PASSWORD, WRONG = Secret("a-password-in-clear"), Secret("wrong-in-clear")
 HERE, THERE = "192.0.2.7", "198.51.100.9"

@@ -26,12 +26,12 @@ from infrastructure.providers.known_providers import KnownProviders
 from infrastructure.providers.stored_providers import LONGEST_SECRET, StoredProviders
 from infrastructure.queries.audit import Audit
 from infrastructure.queries.store_state import StoreStateQuery
-from infrastructure.store.backup import ConfigurationFile, restore_backup, write_backup
 from infrastructure.store.event_log import EventLog
-from infrastructure.store.key_rotation import reseal
 from infrastructure.store.open import read_meta
 from infrastructure.store.sqlite import SqliteStore
 from infrastructure.store.vault import Vault
+from infrastructure.upkeep.backup import ConfigurationFile, restore_backup, write_backup
+from infrastructure.upkeep.key_rotation import reseal
 
 FIELDS = {"tenant": "contoso.com", "client_id": "6f1c0d5e"}
 SECRET = "a-client-secret-in-clear"

@@ -18,8 +18,8 @@ from domain.errors import Refused
 from domain.machine import Machine
 from infrastructure.encryption.integrity_keys import MAC_BYTES
 from infrastructure.store.hash_chain import link_message
-from infrastructure.store.keyed_chain_marker import KeyedChainMarker
 from infrastructure.store.store import Store
+from infrastructure.upkeep.keyed_chain_marker import KeyedChainMarker
 
 
 @pytest.fixture

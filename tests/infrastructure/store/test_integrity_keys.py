@@ -11,9 +11,9 @@ from store_examples import change
 from domain.errors import InvalidValue, StoreRefused
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.encryption.integrity_keys import IntegrityKeys, MacKeys, Purpose
-from infrastructure.store.backup import ConfigurationFile, restore_backup, verify_backup, write_backup
 from infrastructure.store.open import open_store
 from infrastructure.store.store import Store
+from infrastructure.upkeep.backup import ConfigurationFile, restore_backup, verify_backup, write_backup
 
 ADMIN = "administrator:root"
 

@@ -22,8 +22,13 @@ from domain.errors import InvalidValue, MailtokenError, Refused, Unreachable
 from domain.outcomes import Reason
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.queries.store_state import StoreStateQuery
-from infrastructure.store import backup
-from infrastructure.store.backup import (
+from infrastructure.store.migrations import SCHEMA_VERSION
+from infrastructure.store.open import create_store, open_store, read_last_backup
+from infrastructure.store.postgres import PostgresStore
+from infrastructure.store.sqlite import SqliteStore
+from infrastructure.store.store import Store
+from infrastructure.upkeep import backup
+from infrastructure.upkeep.backup import (
     BackupContent,
     ConfigurationFile,
     check_empty,
@@ -33,12 +38,7 @@ from infrastructure.store.backup import (
     verify_backup,
     write_backup,
 )
-from infrastructure.store.backup_file import FORMAT, BackupReader
-from infrastructure.store.migrations import SCHEMA_VERSION
-from infrastructure.store.open import create_store, open_store, read_last_backup
-from infrastructure.store.postgres import PostgresStore
-from infrastructure.store.sqlite import SqliteStore
-from infrastructure.store.store import Store
+from infrastructure.upkeep.backup_file import FORMAT, BackupReader
 
 CONFIGURATION = ConfigurationFile(b'[store]\npath = "mailtoken.db"\n', 0o640, "mailtoken.key")
 ADMIN = "administrator:root"

@@ -26,7 +26,7 @@ from infrastructure.config.load import load_config
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.encryption.key_file import create_key_file, read_key
 from infrastructure.queries.audit import Audit
-from infrastructure.store import backup, hash_chain, upgrade
+from infrastructure.store import hash_chain
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.hash_chain import Head
 from infrastructure.store.migrations import KEYED_CHAIN_SINCE, MIGRATIONS, SCHEMA_VERSION, Migration
@@ -35,7 +35,8 @@ from infrastructure.store.query import Query
 from infrastructure.store.schema import WITH_MAC
 from infrastructure.store.sqlite import SqliteStore
 from infrastructure.store.store import Store
-from infrastructure.store.upgrade import BackedUp, upgrade_store
+from infrastructure.upkeep import backup, upgrade
+from infrastructure.upkeep.upgrade import BackedUp, upgrade_store
 
 VERSION_1 = Path(__file__).parent / "fixtures" / "version_1"
 KEYED = ("integrity_key", "chain", "chain_head")

@@ -25,7 +25,6 @@ from domain.session import Session, SessionEnd, SessionState
 from domain.token import Token
 from domain.token_state import TokenState
 from infrastructure.encryption.envelope import Place, Sealed, Sealer
-from infrastructure.store.backup_file import BackupHeader, BackupReader, BackupWriter
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.eventsourcing_internals import aggregate_in_state
 from infrastructure.store.fold import Fold
@@ -44,6 +43,7 @@ from infrastructure.store.query import Query
 from infrastructure.store.read_model import rebuild_read_model
 from infrastructure.store.schema import PROJECTION_VERSION
 from infrastructure.store.store import Store
+from infrastructure.upkeep.backup_file import BackupHeader, BackupReader, BackupWriter
 
 _PAGE = 1000
 _EVENTS = "stored_events"

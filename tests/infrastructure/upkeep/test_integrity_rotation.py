@@ -15,12 +15,12 @@ from domain.errors import Refused
 from infrastructure.encryption.envelope import Sealer
 from infrastructure.encryption.integrity_keys import key_number
 from infrastructure.evidence.log_evidence import GrowingLog, LogEvidence
-from infrastructure.store import integrity_rotation
-from infrastructure.store.integrity_rotation import authenticate_anew, begin, end, is_under_way
 from infrastructure.store.row_macs import with_mac
-from infrastructure.store.row_scan import RowWatch
 from infrastructure.store.schema import COLUMNS, MAC, WITH_MAC
 from infrastructure.store.store import Store
+from infrastructure.upkeep import integrity_rotation
+from infrastructure.upkeep.integrity_rotation import authenticate_anew, begin, end, is_under_way
+from infrastructure.upkeep.row_scan import RowWatch
 
 OpenAgain = Callable[[], Store]
 SMTP = "office-mfp/smtp-service"
