@@ -198,12 +198,14 @@ socket = "mailtoken.sock"
 # url = "https://mailtoken.contoso.com"     # what browsers call it
 # trusted_proxies = ["10.0.0.5"]  # whose X-Forwarded-For and X-Forwarded-Proto are believed
 # connections_per_address = 250   # at most; a trusted proxy's has no limit
+# second_factor = "required"      # whoever has a password sets up an authenticator app before anything else
 # metrics_from = ["127.0.0.1"]    # who may read /metrics without a session; a proxy that is not trusted counts itself
 
 # Administrators sign in at the organisation's provider; register URL/sign-in/oidc/callback there.
 # [server.sign_in]
 # provider = "contoso"            # one of [providers]; or issuer, client_id and client_secret_file
 # groups = { "mail-admins" = ["administrator", "operator", "auditor"], "help-desk" = ["operator"] }
+# machines = { "help-desk" = ["hamburg-*"] }          # limits operators and auditors of a group to these
 # groups_claim = "groups"
 # session_hours = 12              # who leaves a group keeps its roles for so long; 1 has everybody sign in each hour
 
@@ -218,7 +220,8 @@ socket = "mailtoken.sock"
 # [[socket.grants]]
 # uid = 1000
 # roles = ["client"]              # administrator, operator, auditor, client, relay
-# profiles = ["office-mfp/smtp-service"]
+# profiles = ["office-mfp/smtp-service"]    # for the role client
+# machines = ["hamburg-*"]        # for operators and auditors; without it, all
 
 # [providers.contoso]
 # kind = "microsoft"              # or google, or oidc with issuer = "https://..."

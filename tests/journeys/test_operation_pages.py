@@ -12,14 +12,22 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import pyotp
 import pytest
+from listeners import listen_at
 from operation_pages import PAGES, Block, blocks
+from ports import free_port
 from service_process import RETRIEVED, ServiceProcess
 from waiting import in_background, wait_until
+
+from adapters.bootstrap import open_service
+from domain.secret import Secret
+from infrastructure.config.load import load_config
 
 MakeService = Callable[..., ServiceProcess]
 _LINK = re.compile(r"\]\((?P<page>[^):#]+)(?:#[^)]*)?\)")
 _VERSION_1 = Path(__file__).parents[1] / "infrastructure" / "upkeep" / "fixtures" / "version_1"
+_PEOPLE = ("limited-people.md", "second-factor.md")
 _INSTALLED = ("/etc/mailtoken", "/var/lib/mailtoken")
 _DATABASES = (
     "postgresql://mailtoken@db.example.com/mailtoken",
@@ -123,6 +131,21 @@ def follow(operator: Operator, blocks: Iterable[Block]) -> None:
             command.check(operator.run(command.text), [operator.expected(line) for line in command.shown])
 
 
+def have_people(host: ServiceProcess) -> None:
+    """Have pages to sign in at, and the administrator Anna, who has set up a second factor."""
+    assert host.stop() == 0
+    listen_at(host.config, free_port())
+    with open_service(load_config(host.config)) as service:
+        administrators = service.administrators
+        administrators.add("anna", ["administrator"], Secret("a-password-in-clear"), "administrator:root")
+        session = administrators.sign_in("anna", Secret("a-password-in-clear"), "127.0.0.1")
+        assert isinstance(session, Secret)
+        enrolment = administrators.second_factors.begin("anna")
+        code = pyotp.TOTP(enrolment.key.reveal()).now()
+        administrators.second_factors.enrol("anna", enrolment.state, code, session)
+    host.start()
+
+
 @pytest.mark.parametrize(
     ("page", "operator"),
     [
@@ -131,9 +154,11 @@ def follow(operator: Operator, blocks: Iterable[Block]) -> None:
         ("evidence.md", "sqlite"),
         ("first-token.md", "sqlite"),
         ("keys.md", "sqlite"),
+        ("limited-people.md", "sqlite"),
         ("lost-host.md", "sqlite"),
         ("move-to-postgresql.md", "sqlite"),
         ("reload.md", "sqlite"),
+        ("second-factor.md", "sqlite"),
         ("upgrade.md", "sqlite"),
     ],
     indirect=["operator"],
@@ -141,6 +166,8 @@ def follow(operator: Operator, blocks: Iterable[Block]) -> None:
 def test_the_commands_of_a_page_do_what_it_says(page: str, operator: Operator) -> None:
     of_page = blocks(page)
     assert of_page
+    if page in _PEOPLE:
+        have_people(operator.host)
     if of_page[0].host:
         operator.run("mailtoken backup /var/backups/mailtoken/monday.backup")
         operator.to_new_host()
