@@ -1,4 +1,8 @@
-"""The pages of the whole fleet: Settings, and Attention; and the button that lifts the hold of a restored store."""
+"""The pages of the whole fleet: Settings, and Attention; and the button that lifts the hold of a restored store.
+
+Settings shows an earlier instant, which Machines can't: that list is sorted and paged by rows as of now. Each leads to
+the other with the same search and state.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from fastapi import APIRouter, Query, Response
 from adapters.http.principal import ADMINISTRATOR
 from adapters.http.web.page_route import AsOf, Configuring, Posted, Reading, page_router, redirect
 from adapters.http.web.view_models import machine_views, token_view
-from infrastructure.queries.settings_page import FILTERS, SettingsFilter, SettingsPage
+from infrastructure.queries.machine_filter import ANY_CAUSE
+from infrastructure.queries.settings_page import FILTERS, NEEDS_ATTENTION, SettingsFilter, SettingsPage
 from infrastructure.service import Service
 
 
@@ -29,6 +34,14 @@ class _Links:
         """The address with these parameters changed."""
         query = {name: value for name, value in {**self._query, **changes}.items() if value}
         return f"/settings?{urlencode(query)}" if query else "/settings"
+
+    @property
+    def machines(self) -> str:
+        """The address of the list of machines as of now."""
+        show = self._query["show"]
+        state = {"cause": ANY_CAUSE} if show == NEEDS_ATTENTION else {"state": show}
+        query = {name: value for name, value in {"q": self._query["q"], **state}.items() if value}
+        return f"/machines?{urlencode(query)}" if query else "/machines"
 
 
 def fleet_pages(service: Service) -> APIRouter:

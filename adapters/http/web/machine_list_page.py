@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from adapters.http.web.page_route import Reading, page_router
 from adapters.http.web.view_models import STATES
 from infrastructure.queries.machine_filter import ANY_CAUSE, MachineFilter, Place, Sort
+from infrastructure.queries.settings_page import NEEDS_ATTENTION
 from infrastructure.service import Service
 
 _MOST_TAGS = 100
@@ -34,6 +35,13 @@ def wanted_of(request: Request) -> MachineFilter:
         InvalidValue: no state is called so.
     """
     return MachineFilter.of({name: text[:200] for name, text in request.query_params.items()})
+
+
+def _earlier(wanted: MachineFilter) -> str:
+    """The address of the list that can show an earlier instant, with the same search and state."""
+    show = NEEDS_ATTENTION if wanted.cause == ANY_CAUSE else wanted.state
+    query = {name: value for name, value in (("q", wanted.q), ("show", show)) if value}
+    return f"/settings?{urlencode(query)}" if query else "/settings"
 
 
 def machine_list_page(service: Service) -> APIRouter:
@@ -64,6 +72,7 @@ def machine_list_page(service: Service) -> APIRouter:
             providers=sorted(service.providers),
             tags=[tag for tag, _ in service.machines.tags(_MOST_TAGS, scope)],
             any_cause=ANY_CAUSE,
+            earlier=_earlier(wanted),
             previous=found.before and links.to(before=found.before.text(sort)),
             next=found.after and links.to(after=found.after.text(sort)),
             now=service.clock.now(),

@@ -262,7 +262,7 @@ def _error_page(request: Request, error: Exception) -> Response:
         status, said, headers = HTTPStatus(status_of(error)), error_text(error, Surface.PAGE), waiting(error)
     path = request.path_params
     has_page = "setting" in path and not isinstance(error, NotFound)
-    back = f"/settings/{quote(path['machine'])}/{quote(path['setting'])}" if has_page else "/settings"
+    back = f"/settings/{quote(path['machine'])}/{quote(path['setting'])}" if has_page else "/home"
     page_request = PageRequest(request, session)
     page = page_request.render("error.html", status=status, title=text(f"error.{status}"), sentence=said, back=back)
     page.headers.update(headers)

@@ -393,6 +393,7 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "provider.remove": "Remove the provider",
         "provider.remove.ask": "Remove {provider}?",
         "provider.remove.means": "Its secrets are deleted. A provider that settings or tokens have can't be removed.",
+        "settings.machines": "The list of machines, now",
         "settings.no_provider": "Begin with a provider: where people sign in and allow the access to their mail.",
         "field.provider.add": "Add a provider first",
         "field.server.preset": "Leave server and port empty for those of {kind}: {server}, port {port}, {tls}.",

@@ -37,7 +37,7 @@ def _answer(request: Request, error: Exception) -> Response:
         status=HTTPStatus.NOT_FOUND,
         title=text("error.404"),
         sentence=text("error.no_page", path=path),
-        back="/settings",
+        back="/home",
     )
 
 

@@ -71,6 +71,25 @@ def test_words_filters_and_order_are_in_the_address(
     assert machines(page) == ["hamburg-mfp-070"]
 
 
+@pytest.mark.parametrize(
+    ("machines", "settings"),
+    [
+        ("/machines", "/settings"),
+        ("/machines?q=hamburg+007", "/settings?q=hamburg+007"),
+        ("/machines?q=hamburg&state=Not+Retrieved", "/settings?q=hamburg&show=Not+Retrieved"),
+        ("/machines?cause=any", "/settings?show=attention"),
+    ],
+)
+def test_the_list_of_now_and_that_of_an_instant_lead_to_each_other_with_the_same_filters(
+    fleet: InProcessService, page: Page, machines: str, settings: str
+) -> None:
+    page.goto(machines)
+    page.get_by_role("link", name="The list at an earlier instant").click()
+    assert page.url == f"{fleet.origin}{settings}"
+    page.get_by_role("link", name="The list of machines, now").click()
+    assert page.url == f"{fleet.origin}{machines}"
+
+
 def test_the_pages_of_the_list_are_walked_there_and_back(fleet: InProcessService, page: Page) -> None:
     for number in range(51):
         fleet.service.settings.add_machine(f"walk-{number:02}", "generic", "administrator:admin")
