@@ -175,9 +175,9 @@ def _as_of(request: Request, as_of: str = "") -> datetime | None:
     try:
         return read_as_of(as_of, request.app.state.clock.now())
     except InvalidValue as error:
-        # The page is shown as of now, with the problem at its field.
+        # The page is shown as of now, with the problem at its field, which the sentence need not name.
         shown = {"value": text("as_of.this")} if error.code == "instant_in_the_future" else {}
-        request.state.as_of_problem = sentence(error.code, {**facts(error), **shown}, Surface.PAGE)
+        request.state.as_of_problem = sentence(error.code, {**facts(error), **shown, "field": None}, Surface.PAGE)
         return None
 
 
