@@ -33,8 +33,7 @@ from infrastructure.store.log_index import (
     profiles_using,
     streams_about,
     streams_about_tokens,
-    streams_in_scope,
-    streams_with_words,
+    streams_named,
 )
 from infrastructure.store.query import Query
 
@@ -321,10 +320,9 @@ def _streams(query: Query, wanted: HistoryFilter, scope: Scope) -> Sequence[UUID
     """The streams that have all that is wanted, if they are few; None for the whole log."""
     if wanted.profile:
         return streams_about(query, wanted.profile) if scope.has_profile(wanted.profile) else ()
-    streams = streams_with_words(query, wanted.words, _MOST_NAMES) if wanted.words else None
-    if streams is None and scope.patterns is not None:
-        return streams_in_scope(query, scope.patterns, _MOST_NAMES)
-    return streams
+    if wanted.words or not scope.is_all:
+        return streams_named(query, wanted.words, scope.patterns, _MOST_NAMES)
+    return None
 
 
 def _id(stored: StoredEvent) -> UUID:

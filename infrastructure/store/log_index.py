@@ -34,6 +34,7 @@ for what is neither.
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _PAGE = 2000
+_ESCAPE = "'\\'"
 _ADD_NONE = (Token.Event, Disclosure.HandedOut, Session.Event)
 """The many events that add no stream. To ask `streams_of` about each takes a twentieth of a replay."""
 
@@ -186,28 +187,24 @@ def streams_about(query: Query, name: str) -> list[UUID]:
     return _streams_where(query, f"{about} >= ? AND {about} < ?", (f"{name}/", f"{name}0"))
 
 
-def streams_with_words(query: Query, words: Sequence[str], most: int) -> list[UUID] | None:
+def streams_named(query: Query, words: Sequence[str], patterns: Sequence[str] | None, most: int) -> list[UUID] | None:
     """The ids of all streams that may have events about names with all of these words, which are in lower case.
 
-    None if more than `most` of the names have them.
+    With patterns only machines whose names fit one of them count, and their settings; with words also what is neither
+    machine nor setting. None if more than `most` names fit.
     """
-    condition = " AND ".join("lower(about) LIKE ? ESCAPE '\\'" for _ in words)
-    return _streams_of_few(query, condition, [f"%{plain_for_like(word)}%" for word in words], most)
-
-
-def streams_in_scope(query: Query, patterns: Sequence[str], most: int) -> list[UUID] | None:
-    """The ids of all streams that may have events about machines whose names fit one of these patterns.
-
-    None if more than `most` names of machines and settings do.
-    """
-    condition = " OR ".join("about LIKE ? ESCAPE '\\'" for _ in patterns) or "1 = 0"
-    return _streams_of_few(query, condition, [f"{plain_for_like(one).replace('*', '%')}/%" for one in patterns], most)
-
-
-def _streams_of_few(query: Query, condition: str, parameters: Sequence[str], most: int) -> list[UUID] | None:
-    named, values = f"about LIKE ? AND ({condition})", ("%/%", *parameters)
-    found = query.rows(f"SELECT about FROM log_stream WHERE {named} LIMIT ?", (*values, most + 1))  # noqa: S608
-    return None if len(found) > most else _streams_where(query, named, values)
+    conditions, parameters = ["about LIKE ?"], ["%/%"]
+    for word in words:
+        conditions.append(f"lower(about) LIKE ? ESCAPE {_ESCAPE}")
+        parameters.append(f"%{plain_for_like(word)}%")
+    if patterns is not None:
+        inside = [f"{plain_for_like(one).replace('*', '%')}/%" for one in patterns]
+        either = [*inside, *(["/%"] if words else [])]
+        conditions.append(f"({' OR '.join('about LIKE ? ESCAPE ' + _ESCAPE for _ in either) or '1 = 0'})")
+        parameters += either
+    condition = " AND ".join(conditions)
+    found = query.rows(f"SELECT about FROM log_stream WHERE {condition} LIMIT ?", (*parameters, most + 1))  # noqa: S608
+    return None if len(found) > most else _streams_where(query, condition, parameters)
 
 
 def _streams_where(query: Query, condition: str, parameters: Sequence[str]) -> list[UUID]:

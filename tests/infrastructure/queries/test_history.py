@@ -232,6 +232,19 @@ def test_a_request_reads_a_part_of_the_log_and_says_how_far_it_looked(
     assert pages[-1].looked_to is None
 
 
+def test_a_search_says_nothing_of_a_machine_outside(
+    service: Services, timeline: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "LOOKED_AT", 2)
+    service.add_machine("press", "generic")
+    service.add_machine("hamburg", "generic")
+    scope = Scope(("hamburg",))
+    nothing = HistoryPage((), (), None, None, None)
+    for wanted in (HistoryFilter(q="press"), HistoryFilter("press"), HistoryFilter("press/smtp", q="smtp")):
+        assert timeline.page(wanted, None, None, 10, scope) == nothing, wanted
+    assert timeline.page(HistoryFilter(q="hamburg"), None, None, 10, scope).older
+
+
 def test_many_names_are_searched_for_in_the_log_itself(
     service: Services, timeline: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
