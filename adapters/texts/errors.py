@@ -460,6 +460,15 @@ def error_text(error: MailtokenError, surface: Surface) -> str:
     return sentence(error.code, facts(error), surface)
 
 
+def text_at_field(error: MailtokenError, surface: Surface, **shown: object) -> str:
+    """The sentence of an error where its field stands beside it, which it does not name again.
+
+    `shown` takes the place of facts.
+    """
+    beside = {name: fact for name, fact in facts(error).items() if name != "field"}
+    return sentence(error.code, {**beside, **shown}, surface)
+
+
 def fact_text(error: MailtokenError) -> str:
     """The fact of an error without a next step."""
     return sentence(error.code, facts(error), None)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from adapters.error_kinds import status_of
-from adapters.texts.errors import error_text
+from adapters.texts.errors import text_at_field
 from adapters.texts.wording import Surface
 from domain.errors import Conflict, InvalidValue, MailtokenError, NotFound, Refused
 
@@ -59,7 +59,7 @@ class FaultyForm:
     @classmethod
     def of(cls, action: str, typed: Mapping[str, str], refused: NotAccepted) -> FaultyForm:
         """The form that was refused."""
-        problems = {name: error_text(error, Surface.PAGE) for name, error in refused.faults.items()}
+        problems = {name: text_at_field(error, Surface.PAGE) for name, error in refused.faults.items()}
         whole = refused.faults.get(WHOLE)
         return cls(action, typed, problems, status_of(whole) if whole else HTTPStatus.UNPROCESSABLE_ENTITY)
 

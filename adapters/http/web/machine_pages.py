@@ -12,7 +12,7 @@ from adapters.http.api.path_names import Name
 from adapters.http.principal import ADMINISTRATOR
 from adapters.http.web.page_route import Configuring, PageRequest, Posted, Reading, page_router, redirect
 from adapters.http.web.view_models import machine_view
-from adapters.texts.errors import error_text, sentence
+from adapters.texts.errors import error_text, text_at_field
 from adapters.texts.wording import Surface
 from domain.catalogue import CATALOGUES
 from domain.errors import InvalidValue, MailtokenError, Refused
@@ -47,7 +47,7 @@ def machine_pages(service: Service) -> APIRouter:
         try:
             settings.set_tags(name, typed.split(), page_request.actor(ADMINISTRATOR))
         except InvalidValue as error:
-            problem = sentence(error.code, error.fields, Surface.PAGE)
+            problem = text_at_field(error, Surface.PAGE)
             return _panel(service, page_request, name, typed=typed, problem=problem)
         return redirect(panel_path(name), "tagged")
 

@@ -26,10 +26,10 @@ from adapters.http.problems import storage_error, waiting
 from adapters.http.session_cookie import BrowserSession, browser_session
 from adapters.http.web.rendering import render
 from adapters.http.web.texts import TEXTS, text
-from adapters.texts.errors import error_text, sentence
+from adapters.texts.errors import error_text, text_at_field
 from adapters.texts.store_attention import StoreSentence, store_sentences
 from adapters.texts.wording import Surface
-from domain.errors import InvalidValue, MailtokenError, NotFound, Unreachable, facts
+from domain.errors import InvalidValue, MailtokenError, NotFound, Unreachable
 from domain.scope import Scope
 from domain.store_attention import HOLDS
 from infrastructure.clock import read_as_of
@@ -175,9 +175,9 @@ def _as_of(request: Request, as_of: str = "") -> datetime | None:
     try:
         return read_as_of(as_of, request.app.state.clock.now())
     except InvalidValue as error:
-        # The page is shown as of now, with the problem at its field, which the sentence need not name.
+        # The page is shown as of now, with the problem at its field.
         shown = {"value": text("as_of.this")} if error.code == "instant_in_the_future" else {}
-        request.state.as_of_problem = sentence(error.code, {**facts(error), **shown, "field": None}, Surface.PAGE)
+        request.state.as_of_problem = text_at_field(error, Surface.PAGE, **shown)
         return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from adapters.http.web.texts import text
-from adapters.texts.errors import sentence
+from adapters.texts.errors import text_at_field
 from adapters.texts.provider_fields import PROVIDER_FIELD_TEXTS, PROVIDER_SECRET_TEXTS, provider_label
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, InvalidValues, MailtokenError
@@ -99,8 +99,8 @@ def problems_of(error: MailtokenError | None) -> dict[str, str]:
     if error is None:
         return {}
     if isinstance(error, InvalidValues):
-        return {one.field: sentence(one.code, one.fields, Surface.PAGE) for one in error.problems}
-    said = sentence(error.code, error.fields, Surface.PAGE)
+        return {one.field: text_at_field(one, Surface.PAGE) for one in error.problems}
+    said = text_at_field(error, Surface.PAGE)
     return {error.field if isinstance(error, InvalidValue) else _REFUSED.get(error.code, NAME): said}
 
 

@@ -26,7 +26,7 @@ from adapters.http.web.page_route import (
     setting_path,
 )
 from adapters.http.web.view_models import setting_view, token_view, view_beside_token
-from adapters.texts.errors import error_text, sentence
+from adapters.texts.errors import error_text, text_at_field
 from adapters.texts.wording import Surface
 from domain.errors import InvalidValue, MailtokenError, Outdated, Refused
 from domain.lifecycle import TokenStatus
@@ -54,7 +54,7 @@ def setting_pages(service: Service) -> APIRouter:
             service.settings.set_profile(name, typed, page_request.actor(ADMINISTRATOR), seen)
         except InvalidValue as error:
             wrong = wrong_fields(profile.protocol, profile.settings, typed) or [error]
-            problems = {one.field: sentence(one.code, one.fields, Surface.PAGE) for one in wrong}
+            problems = {one.field: text_at_field(one, Surface.PAGE) for one in wrong}
             return again(page_request, name, typed, problems=problems)
         except Outdated:
             return again(page_request, name, typed, error=Outdated("typed_over_older_values"))

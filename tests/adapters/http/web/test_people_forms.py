@@ -18,10 +18,15 @@ pytestmark = pytest.mark.needs("chromium")
 ADMIN = "administrator:admin"
 
 
+_NAMED = re.compile(r"(^|[.] )(administrator|client|expires|machines|network|profiles|roles|sender|user): ")
+
+
 def faulty(field: Locator, value: str, told: str) -> None:
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_have_value(value)
     expect(field).to_have_accessible_description(re.compile(re.escape(told)))
+    # The field stands beside it, and is not named again.
+    expect(field).not_to_have_accessible_description(_NAMED)
 
 
 @pytest.mark.parametrize(("width", "colours"), [("narrow", "dark"), ("wide", "light")])
