@@ -45,10 +45,12 @@ def add(
     service.post(
         "/api/v1/administrators", {"name": name, "roles": role, "password": password, "machines": machines or []}
     )
+    added = f"{name} is added."
     if link:
+        sys.stderr.write(f"{added}\n")
         _show_link(service, name)
     else:
-        output.print_message(f"{name} is added.")
+        output.print_message(added)
 
 
 @app.command("list")

@@ -161,6 +161,8 @@ def test_an_administrator_is_added_with_a_password_or_with_a_link(open_service: 
     assert (added.returncode, added.stdout) == (0, "anna is added.\n")
     linked = service.run("administrator", "add", "bob", "--role", "auditor", "--role", "administrator", "--link")
     assert linked.stdout.startswith(f"http://127.0.0.1:{port}/setup?code=")
+    # Also if there is no link, which needs an address where pages are.
+    assert linked.stderr.startswith("bob is added.\nOpen this link until ")
     assert set_up(port, linked.stdout.strip(), "") == 303
     assert set_up(port, linked.stdout.strip(), "") == 403
     service.done("administrator", "roles", "anna", "--role", "auditor")
