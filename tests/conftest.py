@@ -67,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
         be_thorough()
 
 
-_SLOW_ROOMS = ("journeys", "peers")
+_SLOW_ROOMS = ("web", "journeys", "peers", "authorization_servers", "tests")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -101,7 +101,7 @@ def _are_compiled() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files with the longest tests come first, so that none of them is left to one worker at the end."""
+    """The folders with the longest tests come first, so that none of them is left to one worker at the end."""
     items.sort(key=lambda item: item.path.parent.name not in _SLOW_ROOMS)
 
 

@@ -118,6 +118,14 @@ class ApiClients:
         )
         return sorted(listed, key=lambda one: one.name)
 
+    def check_is_there(self, name: str) -> None:
+        """Check that there is a client of this name.
+
+        Raises:
+            NotFound: no such client.
+        """
+        self._client(name)
+
     def check_new_name(self, name: str) -> None:
         """Check that a client can be added with this name.
 

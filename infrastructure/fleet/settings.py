@@ -150,6 +150,14 @@ class SettingsService:
             states = list(readable(profile_state, query.rows("SELECT * FROM profile")))
         return sorted(states, key=lambda state: state.name)
 
+    def check_machine(self, name: str) -> None:
+        """Check that there is a machine of this name.
+
+        Raises:
+            NotFound: no such machine.
+        """
+        self.tags_of(name)
+
     def profile_names(self, machine: str) -> list[str]:
         """The names of a machine's profiles, sorted."""
         with self._log.store.reading() as query:

@@ -87,7 +87,7 @@ def _changes_of_clients(router: APIRouter, service: Service) -> None:
         wrong = faulty(_path(CLIENTS, name, "grant"), form, lambda: clients.revoke(name, profiles, by))
         return again(page_request, name, wrong) if wrong else redirect(CLIENTS, "granted")
 
-    add_removal(router, CLIENTS, "client", clients.remove)
+    add_removal(router, CLIENTS, "client", find=clients.check_is_there, remove=clients.remove)
 
 
 def _path(listed: str, name: str, action: str) -> str:
@@ -192,6 +192,7 @@ def _changes_of_administrators(router: APIRouter, service: Service) -> None:
 
     @router.get(f"{ADMINISTRATORS}/{{name}}/second-factor")
     def confirm_reset(name: Name, page_request: Configuring) -> Response:
+        administrators.administrator(name)
         return page_request.render("second_factor_reset.html", name=name)
 
     @router.post(f"{ADMINISTRATORS}/{{name}}/second-factor")
@@ -200,17 +201,27 @@ def _changes_of_administrators(router: APIRouter, service: Service) -> None:
         administrators.second_factors.reset(name, page_request.actor(ADMINISTRATOR), is_own=is_own)
         return redirect(ADMINISTRATORS, "second_factor_reset")
 
-    add_removal(router, ADMINISTRATORS, "administrator", administrators.remove)
+    find, remove = administrators.administrator, administrators.remove
+    add_removal(router, ADMINISTRATORS, "administrator", find=find, remove=remove)
 
 
-def add_removal(router: APIRouter, listed: str, kind: str, remove: Callable[[str, str], None]) -> None:
+def add_removal(
+    router: APIRouter,
+    listed: str,
+    kind: str,
+    *,
+    find: Callable[[str], object],
+    remove: Callable[[str, str], None],
+) -> None:
     """Add the page that asks before a removal, and the removal: `remove` takes a name and the actor.
 
-    `listed` is the path of the list, and `kind` the word in the names of the texts.
+    `listed` is the path of the list, and `kind` the word in the names of the texts. `find` raises NotFound if there is
+    nothing of this name.
     """
 
     @router.get(f"{listed}/{{name}}/remove")
     def confirm(name: Name, page_request: Configuring) -> Response:
+        find(name)
         return page_request.render("person_remove.html", kind=kind, name=name, back=listed)
 
     @router.post(f"{listed}/{{name}}/remove")

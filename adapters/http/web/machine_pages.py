@@ -53,6 +53,7 @@ def machine_pages(service: Service) -> APIRouter:
 
     @router.get("/machines/{name}/remove")
     def removing(name: Name, page_request: Configuring) -> Response:
+        settings.check_machine(name)
         return page_request.render("machine_remove.html", name=name, profiles=settings.profile_names(name))
 
     @router.post("/machines/{name}/remove")

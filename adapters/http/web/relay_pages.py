@@ -133,4 +133,4 @@ def _changes(router: APIRouter, service: Service) -> None:
         changes = {"sender": form.get("sender") or None, "normalize": form.get("normalize") or None}
         return answer(page_request, name, "messages", form, lambda: users.change_messages(name, changes, by))
 
-    add_removal(router, USERS, "relay_user", users.remove)
+    add_removal(router, USERS, "relay_user", find=users.find, remove=users.remove)

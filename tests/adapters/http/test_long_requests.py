@@ -93,7 +93,7 @@ def spent(ask: Ask, text: str) -> tuple[float, int]:
 
 def faults(ask: Ask, where: str, octets: int = SHORT, echo: int = ECHO) -> Iterator[str]:
     """What is wrong with the answers to short and long values of some of the fillings."""
-    chosen = FILLINGS[len(where) % (every := amount(8, of=1)) :: every]
+    chosen = FILLINGS[len(where) % (every := amount(8, of=3)) :: every]
     for filling in chosen:
         yield from faults_of(ask, filling, octets, echo, where)
 

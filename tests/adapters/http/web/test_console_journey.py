@@ -213,8 +213,8 @@ def see_mail_at_home(page: Page, person: Person, visitor: Visitor) -> None:
     [
         ("wide", "light", Keyboard),
         ("narrow", "dark", Keyboard),
-        ("wide", "dark", Pointer),
-        ("narrow", "light", Pointer),
+        pytest.param("wide", "dark", Pointer, marks=pytest.mark.torture),
+        pytest.param("narrow", "light", Pointer, marks=pytest.mark.torture),
     ],
 )
 def test_from_an_empty_store_to_a_mail_of_a_printer(
