@@ -7,6 +7,7 @@ the lifecycle, and compares every column and every vault reference with what the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -22,7 +23,7 @@ from domain.token_state import TokenState
 from infrastructure.queries.setting_status import SettingStatus, fold_statuses
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.fold import Fold
-from infrastructure.store.log_index import FoldedLogIndex, end_of_log, stored_ends
+from infrastructure.store.log_index import FoldedLogIndex, LogEnds, LogEndsCheck, Stream, end_of_log, stored_ends
 from infrastructure.store.query import Query
 from infrastructure.store.read_model import PROGRESS_EVERY, Progress, rebuild_read_model
 from infrastructure.store.row_macs import AlteredRow, RowChecks
@@ -104,7 +105,9 @@ class Audit:
             findings.extend(_compare_views(query, fold, checks))
             if checks:
                 findings.extend(_about_access(altered_access_rows(query, checks)))
-            findings.extend(_compare_index(query, index))
+            findings.extend(_compare_streams(query, index.streams))
+            if index.ends.is_wrong:
+                findings.extend(_compare_ends(query, self._ends(query)))
             findings.extend(_compare_vault(query, fold, self._vault))
         return Verification(events, tuple(findings), self._log.store.has_keys)
 
@@ -135,8 +138,8 @@ class Audit:
 
     def _fold(
         self, query: Query, findings: list[Finding], progress: Progress | None
-    ) -> tuple[Fold, FoldedLogIndex, int]:
-        fold, index, events = Fold(forgets=True), FoldedLogIndex(), 0
+    ) -> tuple[Fold, FoldedLogIndex[LogEndsCheck], int]:
+        fold, index, events = Fold(forgets=True), FoldedLogIndex(LogEndsCheck(stored_ends(query))), 0
         chain = ChainCheck(query, self._log.store.integrity.chain if self._log.store.has_keys else None)
         for position, stored in self._log.read_stored(query):
             findings.extend(map(_about_chain, chain.check(position, stored)))
@@ -152,6 +155,14 @@ class Audit:
                 progress(events)
         findings.extend(map(_about_chain, chain.end()))
         return fold, index, events
+
+    def _ends(self, query: Query) -> LogEnds:
+        ends = LogEnds()
+        for position, stored in self._log.read_stored(query):
+            # What can't be read is a finding already.
+            with suppress(Exception):
+                ends.append(position, self._log.decode(position, stored).event.timestamp)
+        return ends
 
 
 def _about_chain(fault: ChainFault) -> Finding:
@@ -188,11 +199,14 @@ def _about_access(rows: Iterable[AlteredRow]) -> Iterator[Finding]:
         yield Finding("access_row_altered", {"table": row.table, "id": row.id})
 
 
-def _compare_index(query: Query, index: FoldedLogIndex) -> Iterator[Finding]:
+def _compare_streams(query: Query, streams: set[Stream]) -> Iterator[Finding]:
     stored = {(row["about"], row["stream_id"]) for row in query.rows("SELECT about, stream_id FROM log_stream")}
-    for code, wrong in (("row_not_in_log", stored - index.streams), ("row_missing", index.streams - stored)):
+    for code, wrong in (("row_not_in_log", stored - streams), ("row_missing", streams - stored)):
         yield from (Finding(code, {"table": "log_stream", "id": " ".join(row)}) for row in sorted(wrong))
-    for is_stored, (at, position) in _one_sided(stored_ends(query), iter(index.ends)):
+
+
+def _compare_ends(query: Query, ends: LogEnds) -> Iterator[Finding]:
+    for is_stored, (at, position) in _one_sided(stored_ends(query), iter(ends)):
         yield Finding("row_not_in_log" if is_stored else "row_missing", {"table": "log_end", "id": f"{at} {position}"})
 
 

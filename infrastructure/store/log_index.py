@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from domain.administrator import Administrator
@@ -127,12 +127,42 @@ class LogEnds:
         self._positions.append(position)
 
 
-class FoldedLogIndex:
+class LogEndsCheck:
+    """Whether the stored rows of `log_end` are those of the log, in memory that does not grow with the log.
+
+    They are if each row has the instant of the event at its position, and no event up to there, behind the row before,
+    has an earlier one.
+    """
+
+    def __init__(self, stored: Iterator[tuple[int, int]]) -> None:
+        self._stored = stored
+        self._row = next(stored, None)
+        self._is_wrong = False
+
+    def append(self, position: int, instant: datetime) -> None:
+        """Take the next event of the log."""
+        at = microseconds(instant)
+        if self._row is None or position > self._row[1] or at < self._row[0]:
+            self._is_wrong = True
+        elif position == self._row[1]:
+            self._is_wrong |= at != self._row[0]
+            self._row = next(self._stored, None)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a row is missing, or is another; to be asked behind the last event."""
+        return self._is_wrong or self._row is not None
+
+
+Ends = TypeVar("Ends", LogEnds, LogEndsCheck)
+
+
+class FoldedLogIndex(Generic[Ends]):
     """The index that a log has, event by event."""
 
-    def __init__(self) -> None:
+    def __init__(self, ends: Ends) -> None:
         self.streams: set[Stream] = set()
-        self.ends = LogEnds()
+        self.ends: Ends = ends
 
     def apply(self, position: int, event: Any, state: Any) -> None:
         """Take the next event, which led to this state."""

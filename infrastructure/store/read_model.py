@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from infrastructure.store.event_log import EventLog
 from infrastructure.store.fold import Fold
-from infrastructure.store.log_index import FoldedLogIndex, write_log_index
+from infrastructure.store.log_index import FoldedLogIndex, LogEnds, write_log_index
 from infrastructure.store.machine_list import rebuild_machine_list
 from infrastructure.store.open import write_projection_version
 from infrastructure.store.query import Query
@@ -52,8 +52,8 @@ def rebuild_log_index(log: EventLog, query: Query) -> None:
     write_log_index(query, sorted(index.streams), index.ends.rows)
 
 
-def _replay(log: EventLog, query: Query, progress: Progress | None) -> tuple[Fold, FoldedLogIndex, int]:
-    fold, index, events = Fold(forgets=True), FoldedLogIndex(), 0
+def _replay(log: EventLog, query: Query, progress: Progress | None) -> tuple[Fold, FoldedLogIndex[LogEnds], int]:
+    fold, index, events = Fold(forgets=True), FoldedLogIndex(LogEnds()), 0
     for logged in log.read(query):
         index.apply(logged.position, logged.event, fold.apply(logged.event))
         events += 1

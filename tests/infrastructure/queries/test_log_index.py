@@ -25,6 +25,7 @@ from infrastructure.queries.records import Concern, Concerned, Record, record_of
 from infrastructure.queries.setting_status import SettingStatus, fold_statuses
 from infrastructure.store.event_log import LoggedEvent
 from infrastructure.store.fold import Fold
+from infrastructure.store.log_index import LogEnds, LogEndsCheck, microseconds
 from infrastructure.store.schema import LOG_INDEX
 
 ADMIN = "administrator:root"
@@ -229,6 +230,29 @@ def test_a_row_of_the_index_that_was_removed_or_added_is_found(service: Services
     added = {"log_stream": "('lobby/smtp', 'another')", "log_end": "(1, 1)"}[table]
     change(service.store, f"INSERT INTO {table} VALUES {added}")
     assert [one.code for one in service.audit.verify().findings] == ["row_not_in_log"]
+
+
+ROWS = st.dictionaries(st.integers(0, 9), st.integers(0, 12))
+"""Rows of `log_end` by their instants, in hours behind the start."""
+
+
+@given(st.lists(st.integers(0, 9), max_size=10), st.none() | ROWS, ROWS, st.sets(st.integers(0, 9)))
+def test_the_check_of_ends_finds_every_other_row_and_no_right_one(
+    hours: list[int], rows: dict[int, int] | None, changed: dict[int, int], removed: set[int]
+) -> None:
+    log = [(position, START + timedelta(hours=hour)) for position, hour in enumerate(hours, 1)]
+    ends = LogEnds()
+    for one in log:
+        ends.append(*one)
+    right = {(at - microseconds(START)) // 3_600_000_000: position for at, position in ends}
+    if rows is None:
+        rows = {hour: position for hour, position in right.items() if hour not in removed}
+    check = LogEndsCheck(
+        (microseconds(START + timedelta(hours=hour)), position) for hour, position in sorted((rows | changed).items())
+    )
+    for one in log:
+        check.append(*one)
+    assert check.is_wrong == ((rows | changed) != right)
 
 
 def test_a_setting_is_read_without_the_rest_of_the_log(service: Services, monkeypatch: pytest.MonkeyPatch) -> None:
