@@ -18,6 +18,8 @@ _LOOK_EVERY_SECONDS = 5.0
 _STOP_SECONDS = 30.0
 _MAIN = "from adapters.cli import main; main()"
 # These are about the service's own process (sd_notify(3), sd_listen_fds(3)).
+SERVICE_PID = "MAILTOKEN_SERVICE_PID"
+"""The variable of the relay's environment with the id of the service's process, without which it is to end."""
 _NOT_PASSED_ON = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
@@ -57,4 +59,5 @@ class RelayProcess:
         if self._process is not None:
             log.error("relay_ended", why=f"exit status {self._process.returncode}")
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
+        environment[SERVICE_PID] = str(os.getpid())
         self._process = subprocess.Popen(self._command, env=environment)  # noqa: S603 - our own program

@@ -28,6 +28,7 @@ from adapters.relay.pop_server import POPRelay
 from adapters.relay.refusals import RefusalReporter
 from adapters.relay.service_client import ServiceClient
 from adapters.relay.smtp_server import SMTPRelay
+from adapters.relay_process import SERVICE_PID
 from adapters.service_manager import keep_watchdog_quiet, notify, notify_reloading
 from adapters.texts.errors import error_text
 from adapters.texts.wording import Surface
@@ -43,6 +44,7 @@ from infrastructure.mail_counters import MailCounters
 log = structlog.get_logger("mailtoken")
 
 GRACE_SECONDS = 10.0
+_LOOK_FOR_SERVICE_SECONDS = 2.0
 _SPARE_DESCRIPTORS = 256
 # The number of new objects that triggers a collection of the youngest; every hundredth collection includes the oldest.
 _YOUNG_OBJECTS = 10_000
@@ -79,11 +81,27 @@ async def _relay(path: Path, config: Config) -> None:
         opened.push_async_callback(running.close)
         await running.start()
         notify("READY=1")
-        for task in (keep_watchdog_quiet(lambda: True), descriptors.keep_logging(), running.reload_when_asked()):
+        tasks = (
+            keep_watchdog_quiet(lambda: True),
+            descriptors.keep_logging(),
+            running.reload_when_asked(),
+            _stop_without_service(stopping),
+        )
+        for task in tasks:
             opened.callback(asyncio.create_task(task).cancel)
         await stopping.wait()
         notify("STOPPING=1")
         log.info("stopping")
+
+
+async def _stop_without_service(stopping: asyncio.Event) -> None:
+    """Stop a relay whose service has started it and was killed: the next one starts another at the same addresses."""
+    service = os.environ.get(SERVICE_PID)
+    while service is not None:
+        if str(os.getppid()) != service:
+            log.error("service_ended")
+            stopping.set()
+        await asyncio.sleep(_LOOK_FOR_SERVICE_SECONDS)
 
 
 class _Running:

@@ -93,6 +93,22 @@ def test_a_terminal_that_is_closed_in_the_middle_of_a_renewal_ends_no_service_an
         assert service.stop() == 0
 
 
+def test_a_relay_that_the_service_started_ends_with_a_service_that_is_killed(
+    make_service: MakeService, practice: FaultyProvider
+) -> None:
+    service, port = on_a_rotating_provider(make_service, practice), free_port()
+    assert service.stop() == 0
+    service.configure(f'[relay]\nlisten = ["smtp://127.0.0.1:{port}"]\n')
+    for _ in range(2):
+        process = command_line.begin("serve", "--relay", cwd=service.config.parent, log=service.log)
+        try:
+            wait_until(lambda: answers(port), "the relay listens")
+        finally:
+            process.kill()
+            process.wait(DEADLINE_SECONDS)
+        wait_until(lambda: not answers(port), "the relay has ended")
+
+
 class Terminal:
     """A terminal that can be closed, once."""
 
