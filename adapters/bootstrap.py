@@ -113,6 +113,7 @@ def open_service(
         attention_query = AttentionQuery(events.store, clock, attention, audit)
         secrets_end = known.client_secrets_expire_at
         machines = MachinesQuery(events.store, clock, attention)
+        notifier = Notifier(events.store, claims, clock, attention, _channels(config, mail, clock), store_state)
         yield Service(
             config=config,
             clock=clock,
@@ -124,7 +125,7 @@ def open_service(
             audit=audit,
             polling_worker=PollingWorker(tokens),
             renewal_worker=RenewalWorker(events, tokens, clock, known.limits),
-            notifier=Notifier(events.store, claims, clock, attention, _channels(config, mail, clock), store_state),
+            notifier=notifier,
             relay_users=RelayUsers(events, vault, tokens, clock, passwords),
             settings_page=SettingsPageQuery(events.store, clock, attention, audit, history),
             attention_query=attention_query,
@@ -142,7 +143,8 @@ def open_service(
             events=events,
             checkpoint_worker=_checkpoint_worker(config, events, store_id, tokens),
             store_state=store_state,
-            row_watch=RowWatch(events.store),
+            # A restart must bring no news that all is well again.
+            row_watch=RowWatch(events.store, notifier.start),
             node_reports=NodeReports(events.store, sealer, config.path(config.store.escrow)),
             providers=known,
             stored_providers=StoredProviders(events, vault, clock, known, build, tokens.end_for_changed_client),

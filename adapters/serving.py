@@ -100,7 +100,6 @@ class _Serving:
                         service.node_reports,
                         service.polling_worker,
                         service.renewal_worker,
-                        service.notifier,
                         service.mail_counts,
                         service.checkpoint_worker,
                         service.providers,

@@ -6,9 +6,7 @@ What is missing, only a replay of the log shows: `audit verify`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-
-import structlog
+from collections.abc import Callable, Iterator
 
 from infrastructure.store.access_rows import EVENTS_OF_OPEN, LINK_ID, SESSION_ID, SET_UP_LINK, id_text
 from infrastructure.store.query import Query, as_dict
@@ -16,8 +14,6 @@ from infrastructure.store.row_macs import AlteredRow, RowChecks
 from infrastructure.store.schema import VIEWS
 from infrastructure.store.store import Store
 from infrastructure.ticker import Ticker
-
-log = structlog.get_logger("mailtoken")
 
 _PAGE = 500
 _LOOK_EVERY_SECONDS = 60.0
@@ -61,23 +57,20 @@ def _altered_in_view(query: Query, checks: RowChecks, table: str) -> Iterator[Al
 
 
 class RowWatch:
-    """A thread that looks at every row once a minute, and seldom enough in a large store."""
+    """A thread that looks at every row once a minute, and seldom enough in a large store.
 
-    def __init__(self, store: Store) -> None:
+    `after_first_look` is called once, from the thread, to start what has to wait until the altered rows are known.
+    """
+
+    def __init__(self, store: Store, after_first_look: Callable[[], None] = lambda: None) -> None:
         self._store = store
+        self._after_first_look: Callable[[], None] | None = after_first_look
         self._took_seconds = 0.0
-        self._ticker = Ticker("rows", self.look, lambda: max(_LOOK_EVERY_SECONDS, _REST * self._took_seconds))
+        self._ticker = Ticker("rows", self._look_again, lambda: max(_LOOK_EVERY_SECONDS, _REST * self._took_seconds))
         self.tickers = (self._ticker,)
 
     def start(self) -> None:
-        """Look once, and start to look again and again.
-
-        The first look is over when the notifications begin, so that a restart brings no news that all is well again.
-        """
-        try:
-            self.look()
-        except Exception:
-            log.exception("worker_failed", worker=self._ticker.name)
+        """Start to look, again and again."""
         self._ticker.start()
 
     def stop(self) -> None:
@@ -92,3 +85,12 @@ class RowWatch:
         with self._store.reading() as query:
             self._store.row_checks.replace(altered_rows(query, self._store.row_checks))
         self._took_seconds = time.monotonic() - began
+
+    def _look_again(self) -> None:
+        try:
+            self.look()
+        finally:
+            # Also after a look that failed: what waits does not wait for ever.
+            if self._after_first_look is not None:
+                self._after_first_look()
+                self._after_first_look = None
