@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 
 from adapters.http.principal import ADMINISTRATOR
-from adapters.http.web.page_route import AsOf, Configuring, Posted, Reading, page_router, redirect
+from adapters.http.web.page_route import AsOf, Configuring, Posted, Reading, address, page_router, redirect
 from adapters.http.web.view_models import machine_views, token_view
 from infrastructure.queries.machine_filter import ANY_CAUSE
 from infrastructure.queries.settings_page import FILTERS, NEEDS_ATTENTION, SettingsFilter, SettingsPage
@@ -32,16 +31,14 @@ class _Links:
 
     def to(self, **changes: object) -> str:
         """The address with these parameters changed."""
-        query = {name: value for name, value in {**self._query, **changes}.items() if value}
-        return f"/settings?{urlencode(query)}" if query else "/settings"
+        return address("/settings", {**self._query, **changes})
 
     @property
     def machines(self) -> str:
         """The address of the list of machines as of now."""
         show = self._query["show"]
         state = {"cause": ANY_CAUSE} if show == NEEDS_ATTENTION else {"state": show}
-        query = {name: value for name, value in {"q": self._query["q"], **state}.items() if value}
-        return f"/machines?{urlencode(query)}" if query else "/machines"
+        return address("/machines", {"q": self._query["q"], **state})
 
 
 def fleet_pages(service: Service) -> APIRouter:

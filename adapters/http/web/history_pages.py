@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -14,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from adapters.history_export import MEDIA_TYPES, exported
 from adapters.http.principal import AUDITOR
 from adapters.http.web.lifecycle_diagram import ARROWS, BOXES, HEIGHT, WIDTH
-from adapters.http.web.page_route import AsOf, Auditing, page_router, setting_path
+from adapters.http.web.page_route import AsOf, Auditing, address, machine_path, page_router, setting_path
 from adapters.texts import events
 from adapters.texts.errors import sentence
 from adapters.texts.wording import Surface
@@ -54,7 +53,7 @@ class HistoryLinks:
     def to(self, **changes: object) -> str:
         """The address with these parameters changed."""
         as_of = self._as_of.isoformat() if self._as_of else ""
-        return _address("/history", {**self._wanted.as_texts(), "as_of": as_of, **changes})
+        return address("/history", {**self._wanted.as_texts(), "as_of": as_of, **changes})
 
     def place(self, place: Place) -> str:
         """The address of the page at this place."""
@@ -64,12 +63,7 @@ class HistoryLinks:
         """The address of the file of all that the page and the pages behind it show."""
         ends = [one for one in (self._wanted.until, self._as_of) if one]
         until = min(ends).isoformat() if ends else ""
-        return _address(f"/history/export/{file_format}", {**self._wanted.as_texts(), "to": until})
-
-
-def _address(path: str, parameters: Mapping[str, object]) -> str:
-    query = {name: value for name, value in parameters.items() if value not in ("", None)}
-    return f"{path}?{urlencode(query)}" if query else path
+        return address(f"/history/export/{file_format}", {**self._wanted.as_texts(), "to": until})
 
 
 def history_pages(service: Service) -> APIRouter:
@@ -131,7 +125,7 @@ def _frame(
         "newer": page.newer and links.place(page.newer),
         "older": page.older and links.place(page.older),
         "profile": profile,
-        "path": setting_path(profile) if "/" in profile else _machine_path(profile),
+        "path": setting_path(profile) if "/" in profile else machine_path(profile),
         "forwards": False,
         "life": None,
         "now": None,
@@ -152,10 +146,6 @@ def _life(service: Service, profile: str | None, now: datetime, scope: Scope) ->
         return None
 
 
-def _machine_path(machine: str) -> str:
-    return f"/machines/{quote(machine)}/panel"
-
-
 def _line(record: Record, names: dict[str, str]) -> HistoryLine:
     told = record.as_json()
     profile, machine = events.profile_of(told), events.machine_of(told)
@@ -165,7 +155,7 @@ def _line(record: Record, names: dict[str, str]) -> HistoryLine:
         role,
         who,
         events.subject_of(told, names),
-        setting_path(profile) if profile else _machine_path(machine) if machine else None,
+        setting_path(profile) if profile else machine_path(machine) if machine else None,
         events.event_text(told, names, Surface.PAGE),
         f"{record.aggregate}.{record.name}".lower().replace(".", "-"),
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from adapters.http.web.page_route import Reading, page_router
+from adapters.http.web.page_route import Reading, address, page_router
 from adapters.http.web.view_models import STATES
 from infrastructure.queries.machine_filter import ANY_CAUSE, MachineFilter, Place, Sort
 from infrastructure.queries.settings_page import NEEDS_ATTENTION
@@ -24,8 +23,7 @@ class MachineLinks:
 
     def to(self, **changes: object) -> str:
         """The address with these parameters changed."""
-        query = {name: value for name, value in {**self._query, **changes}.items() if value}
-        return f"/machines?{urlencode(query)}" if query else "/machines"
+        return address("/machines", {**self._query, **changes})
 
 
 def wanted_of(request: Request) -> MachineFilter:
@@ -40,8 +38,7 @@ def wanted_of(request: Request) -> MachineFilter:
 def _earlier(wanted: MachineFilter) -> str:
     """The address of the list that can show an earlier instant, with the same search and state."""
     show = NEEDS_ATTENTION if wanted.cause == ANY_CAUSE else wanted.state
-    query = {name: value for name, value in (("q", wanted.q), ("show", show)) if value}
-    return f"/settings?{urlencode(query)}" if query else "/settings"
+    return address("/settings", {"q": wanted.q, "show": show})
 
 
 def machine_list_page(service: Service) -> APIRouter:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import quote
 
 from fastapi import APIRouter, Response
 
 from adapters.error_kinds import status_of
 from adapters.http.api.path_names import Name
 from adapters.http.principal import ADMINISTRATOR
-from adapters.http.web.page_route import Configuring, PageRequest, Posted, Reading, page_router, redirect
+from adapters.http.web.page_route import Configuring, PageRequest, Posted, Reading, machine_path, page_router, redirect
 from adapters.http.web.view_models import machine_view
 from adapters.texts.errors import error_text, text_at_field
 from adapters.texts.wording import Surface
@@ -35,7 +34,7 @@ def machine_pages(service: Service) -> APIRouter:
         except (InvalidValue, Refused) as error:
             return _machine_form(page_request, form, error)
         service.polling_worker.wake()
-        return redirect(panel_path(name))
+        return redirect(machine_path(name))
 
     @router.get("/machines/{name}/panel")
     def panel(name: Name, page_request: Reading) -> Response:
@@ -49,7 +48,7 @@ def machine_pages(service: Service) -> APIRouter:
         except InvalidValue as error:
             problem = text_at_field(error, Surface.PAGE)
             return _panel(service, page_request, name, typed=typed, problem=problem)
-        return redirect(panel_path(name), "tagged")
+        return redirect(machine_path(name), "tagged")
 
     @router.get("/machines/{name}/remove")
     def removing(name: Name, page_request: Configuring) -> Response:
@@ -62,11 +61,6 @@ def machine_pages(service: Service) -> APIRouter:
         return redirect("/machines", "machine_removed")
 
     return router
-
-
-def panel_path(name: str) -> str:
-    """The path of the page of a machine."""
-    return f"/machines/{quote(name)}/panel"
 
 
 def _panel(

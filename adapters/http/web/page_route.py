@@ -6,12 +6,12 @@ A request without a session is redirected to the sign-in page. An error of the d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from eventsourcing.persistence import PersistenceError
 from fastapi import APIRouter, Depends, Request, Response
@@ -223,6 +223,17 @@ def page_router() -> APIRouter:
 def redirect(path: str, done: str | None = None) -> RedirectResponse:
     """A redirect to a page (303, RFC 9110 section 15.4.4), which shows the text `done.DONE`."""
     return RedirectResponse(f"{path}?done={done}" if done else path, HTTPStatus.SEE_OTHER)
+
+
+def address(path: str, parameters: Mapping[str, object]) -> str:
+    """A path with those of the parameters that have a value."""
+    query = {name: value for name, value in parameters.items() if value not in ("", None)}
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def machine_path(name: str) -> str:
+    """The path of the page of a machine."""
+    return f"/machines/{quote(name)}/panel"
 
 
 def provider_path(name: str) -> str:
