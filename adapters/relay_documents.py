@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 class RelayAdmission(BaseModel):
     """The relay user and profile of a client, and the mailbox and access token to use; `generation` numbers the tokens.
 
-    `timeout` is in seconds; `mailbox` is the SASL user. `sender` and `normalize` change the user's messages.
+    `timeout` is in seconds; `mailbox` is the SASL user. `position` is the id of the last change taken into account, 0
+    if the service does not say. `sender` and `normalize` change the user's messages.
     """
 
     model_config = ConfigDict(
@@ -33,6 +34,7 @@ class RelayAdmission(BaseModel):
                     "access_token": "EwBAA8l6BAAU",
                     "expires_at": "2026-11-22T10:30:00.000000+00:00",
                     "generation": 1,
+                    "position": 17,
                 }
             ]
         }
@@ -49,6 +51,7 @@ class RelayAdmission(BaseModel):
     access_token: str
     expires_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     generation: int
+    position: int = 0
     sender: str | None = None
     normalize: str | None = None
 

@@ -24,6 +24,7 @@ class Admission:
     """The mailbox that a client may use as `user`, by the setting `profile`.
 
     `login` has the access token, which is valid until `expires_at`; `generation` numbers the profile's access tokens.
+    `position` is the position of the last change that the service took into account; 0 if it does not say.
     `sender` takes the place of the client's own; `normalizes` is whether bare line feeds in messages become CRLF.
     """
 
@@ -32,6 +33,7 @@ class Admission:
     login: MailboxLogin
     expires_at: datetime
     generation: int
+    position: int = 0
     sender: str | None = None
     normalizes: bool = False
 
@@ -78,13 +80,19 @@ class AdmissionClient(Protocol):
 
 @dataclass(frozen=True)
 class AdmissionChange:
-    """A change that ends the admissions of these relay users and profiles; None stands for all users or profiles."""
+    """A change that ends the admissions of these relay users and profiles; None stands for all users or profiles.
+
+    `position` is the change's position in the log; None ends the admissions of all positions.
+    """
 
     users: Collection[str] | None
     profiles: Collection[str] | None
+    position: int | None = None
 
     def concerns(self, admission: Admission) -> bool:
         """Whether the change ends this admission."""
+        if self.position is not None and self.position <= admission.position:
+            return False
         if self.users is None or self.profiles is None:
             return True
         return admission.user in self.users or admission.profile in self.profiles

@@ -112,4 +112,4 @@ def _change(event: ServerSentEvent) -> AdmissionChange:
     if event.event != "changed":
         return ALL_ADMISSIONS
     data: Mapping[str, list[str]] = json.loads(event.data)
-    return AdmissionChange(**data)
+    return AdmissionChange(**data, position=int(event.id))

@@ -262,6 +262,7 @@ def _admission(document: RelayAdmission) -> Admission:
         login,
         datetime.fromisoformat(document.expires_at),
         document.generation,
+        document.position,
         document.sender,
         document.normalize == "crlf",
     )

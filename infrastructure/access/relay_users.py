@@ -22,6 +22,7 @@ from domain.token_state import served
 from infrastructure.access.accounts import RELAY_USER, Account, Accounts
 from infrastructure.access.password_hashing import PasswordHasher
 from infrastructure.store.event_log import EventLog
+from infrastructure.store.hash_chain import last_position
 from infrastructure.store.row_macs import readable
 from infrastructure.store.rows import profile_state
 from infrastructure.store.store import UnitOfWork
@@ -52,6 +53,7 @@ class ListedUser:
 class Admission:
     """An admitted relay user, the mail server for their mail, and the access token for it.
 
+    `position` is a position of the log: whatever it has up to there, the decision has taken into account.
     `sender` and `normalize` are what the relay changes in their messages.
     """
 
@@ -59,6 +61,7 @@ class Admission:
     profile: ProfileState
     server: str
     token: ServedAccessToken
+    position: int
     sender: str | None = None
     normalize: str | None = None
 
@@ -254,11 +257,12 @@ class RelayUsers:
                 does not prove that the user may still have it.
             Unreachable: the token has expired and can't be renewed now, or too many sign-ins run at the same time.
         """
+        position = self._position()
         by_network = protocol is Protocol.SMTP and name is None and password is None
         user = self._by_network(address) if by_network else self._by_password(name or "", password or Secret(""))
         if user is None:
             raise NotPermitted("wrong_user_password_or_network")
-        return self._serve(user, self._mapped(user, protocol))
+        return self._serve(user, self._mapped(user, protocol), position)
 
     def renewed(self, name: str, protocol: Protocol, profile_name: str, generation: int) -> Admission:
         """The admission with a newer generation of the token, after the mail server rejected generation `generation`.
@@ -270,6 +274,7 @@ class RelayUsers:
             Refused: the token can't be served, or was renewed for the same reason just now.
             Unreachable: the token can't be renewed now.
         """
+        position = self._position()
         account = self._accounts.find(name)
         if account and account.altered:
             raise account.altered.refusal()
@@ -278,7 +283,7 @@ class RelayUsers:
             raise NotPermitted("wrong_user_password_or_network")
         with about(profile.name):
             self._renew_rejected(profile, generation)
-        return self._serve(account.state, profile)
+        return self._serve(account.state, profile, position)
 
     def servers(self) -> list[MailServerAddress]:
         """The mail servers of the profiles that relay users are mapped to."""
@@ -312,12 +317,16 @@ class RelayUsers:
         self._events.store.row_checks.check("profile", rows[0], rows[0]["events"])
         return profile_state(rows[0])
 
-    def _serve(self, user: RelayUserState, profile: ProfileState) -> Admission:
+    def _position(self) -> int:
+        with self._events.store.reading() as query:
+            return last_position(query)
+
+    def _serve(self, user: RelayUserState, profile: ProfileState, position: int) -> Admission:
         self._tokens.holds.check_clients()
         if not profile.settings.server:
             raise Refused("server_not_set", profile=profile.name)
         token = self._tokens.access_token(profile.name, None, f"relay:{user.name}")
-        return Admission(user.name, profile, profile.settings.server, token, user.sender, user.normalize)
+        return Admission(user.name, profile, profile.settings.server, token, position, user.sender, user.normalize)
 
     def _renew_rejected(self, profile: ProfileState, generation: int) -> None:
         now, status = self._clock.now(), self._tokens.status(profile.name)

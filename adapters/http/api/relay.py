@@ -152,6 +152,7 @@ def _admission(admission: Admission) -> RelayAdmission:
         access_token=token.credential.access_token.reveal(),
         expires_at=instant_text(token.credential.expires_at),
         generation=token.generation,
+        position=admission.position,
         sender=admission.sender,
         normalize=admission.normalize,
     )

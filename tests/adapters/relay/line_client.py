@@ -37,7 +37,9 @@ def admission(
     """An admission to a mailbox of a server on this machine."""
     login = MailboxLogin(MailServerAddress(server, port, tls, protocol), mailbox, access_token, timeout_seconds)
     until = expires_at or datetime.now(UTC) + timedelta(hours=1)
-    return Admission(user, profile or f"office-mfp/{protocol}", login, until, generation, sender, normalizes)
+    return Admission(
+        user, profile or f"office-mfp/{protocol}", login, until, generation, sender=sender, normalizes=normalizes
+    )
 
 
 class LineClient:

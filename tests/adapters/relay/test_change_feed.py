@@ -71,5 +71,5 @@ def test_no_event_ends_the_feed(monkeypatch: pytest.MonkeyPatch, data: str) -> N
         finally:
             following.cancel()
 
-    assert asyncio.run(first_change()) == AdmissionChange(users=[], profiles=[])
+    assert asyncio.run(first_change()) == AdmissionChange(users=[], profiles=[], position=7)
     assert asked[:2] == ["", ""]

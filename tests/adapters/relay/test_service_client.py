@@ -25,7 +25,9 @@ from domain.catalogue import Protocol
 from domain.errors import MailtokenError, NotPermitted, Refused, Unreachable
 from domain.secret import Secret
 from infrastructure.mail_counters import MailCount
+from infrastructure.queries.changes import RelayChanges, Stretch
 from infrastructure.service import Service
+from infrastructure.store.hash_chain import last_position
 
 PASSWORD, OTHER = Secret("a-password-in-clear"), Secret("another-password-in-clear")
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -142,7 +144,9 @@ def test_an_admission_has_all_that_is_needed_to_sign_in_upstream(run_story: RunS
         admission = await sign_in(service_client)
         address = MailServerAddress("smtp.contoso.com", 587, "starttls", Protocol.SMTP)
         login = MailboxLogin(address, "scan@contoso.com", token, 20)
-        assert admission == Admission("printers", SMTP, login, START + timedelta(hours=1), 1)
+        with service.events.store.reading() as query:
+            position = last_position(query)
+        assert admission == Admission("printers", SMTP, login, START + timedelta(hours=1), 1, position)
         assert token.reveal() not in repr(admission)
         assert (await come(service_client)).user == "floor"
         assert await service_client.servers() == [
@@ -337,6 +341,35 @@ def test_what_has_changed_counts_at_once(
     run_story(story)
 
 
+def test_a_change_that_is_reported_late_ends_no_admission_that_came_after_it(
+    run_story: RunStory,
+    service: Service,
+    cache: ObservedCache,
+    admit_calls: AdmitCalls,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    behind, has_signed_in = RelayChanges.behind, threading.Event()
+
+    def late(changes: RelayChanges, position: int) -> Stretch:
+        stretch = behind(changes, position)
+        if stretch.changes:
+            assert has_signed_in.wait(DEADLINE_SECONDS)
+        return stretch
+
+    async def story(service_client: ServiceClient) -> None:
+        monkeypatch.setattr(RelayChanges, "behind", late)
+        ended: list[AdmissionChange] = []
+        service.relay_users.set_password("printers", OTHER, ADMIN)
+        admission = await sign_in(service_client, OTHER)
+        service_client.change_callbacks.append(lambda change: ended.extend([change] * change.concerns(admission)))
+        has_signed_in.set()
+        await asyncio.to_thread(cache.wait_for_change)
+        await sign_in(service_client, OTHER)
+        assert (ended, admit_calls.admissions) == ([], 1)
+
+    run_story(story)
+
+
 def test_a_renewal_changes_nothing(
     run_story: RunStory, service: Service, cache: ObservedCache, admit_calls: AdmitCalls
 ) -> None:
@@ -402,7 +435,8 @@ def test_what_has_changed_while_the_service_was_away_is_told_when_it_is_back(
         with serve_unix_socket(service):
             await asyncio.to_thread(cache.wait_for_change)
             assert await outcome(sign_in(service_client)) == f"NotPermitted: {WRONG_CREDENTIALS}"
-        assert heard == [AdmissionChange(["printers"], [])]
+        with service.events.store.reading() as query:
+            assert heard == [AdmissionChange(["printers"], [], last_position(query))]
         await service_client.__aexit__()
 
     asyncio.run(story())
@@ -469,7 +503,7 @@ def test_a_rejected_token_is_renewed_and_the_newer_one_remembered(
         assert newer[0].login.access_token != rejected.login.access_token
         assert await sign_in(service_client) == newer[0]
         assert admit_calls.admissions == 1
-        assert await service_client.renewed(rejected) == newer[0]
+        assert (await service_client.renewed(rejected)).login == newer[0].login
         assert provider.requests.count("refresh") == 1
 
     run_story(story)

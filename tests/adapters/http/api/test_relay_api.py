@@ -16,6 +16,7 @@ from served_api import Answer
 
 from domain.secret import Secret
 from infrastructure.service import Service
+from infrastructure.store.hash_chain import last_position
 
 PASSWORD = "a-password-in-clear"
 USERS, ADMISSIONS, RENEWALS = "/api/v1/relay/users", "/api/v1/relay/admissions", "/api/v1/relay/renewals"
@@ -63,6 +64,8 @@ def test_an_admission_says_where_to_go_and_with_which_token(api: Api, service: S
     service.settings.set_profile(
         SMTP, {"sender_address": "scan@contoso.com", "mailbox": "shared@contoso.com", "timeout": "40"}, ADMIN
     )
+    with service.events.store.reading() as query:
+        position = last_position(query)
     admitted = api.admit()
     assert admitted.status == 200
     assert admitted.headers["cache-control"] == "no-store"
@@ -79,6 +82,7 @@ def test_an_admission_says_where_to_go_and_with_which_token(api: Api, service: S
         "access_token": service.tokens.access_token(SMTP, None, "client").credential.access_token.reveal(),
         "expires_at": "2026-03-02T09:00:00.000000+00:00",
         "generation": 1,
+        "position": position,
         "sender": None,
         "normalize": None,
     }
@@ -148,7 +152,9 @@ def test_a_rejected_generation_is_renewed_once(api: Api, provider: FakeProvider)
     assert renewed.status == 200
     assert renewed.headers["cache-control"] == "no-store"
     assert renewed.body["generation"] == 2
-    assert api("POST", RENEWALS, rejection).body == renewed.body == api.admit().body
+    again = api("POST", RENEWALS, rejection).body
+    assert again == api.admit().body
+    assert again == {**renewed.body, "position": again["position"]}
     assert provider.requests.count("refresh") == 1
     assert api("POST", RENEWALS, {**rejection, "generation": 2}).status == 409
     assert api("POST", RENEWALS, {**rejection, "user": "ghost"}).status == 403
